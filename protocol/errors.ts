@@ -10,7 +10,7 @@ export type ErrorClass =
   | 'DependencyError'
   | 'InternalError';
 
-interface ErrorDefinition {
+export interface ErrorDefinition {
   readonly class: ErrorClass;
   /** WebSocket close code a peer sees, or null where the error never travels. */
   readonly closeCode: number | null;
@@ -18,8 +18,8 @@ interface ErrorDefinition {
   readonly meaning: string;
 }
 
-/** Every error code of the project. Codes travel on the wire: a code is never renamed or reused. */
-export const ERROR_CODES = {
+// Codes travel on the wire: a code is never renamed or reused.
+const DEFINITIONS = {
   USAGE_RANGE: { class: 'UsageError', closeCode: null, retryable: false, meaning: 'an argument is out of its range' },
   USAGE_STATE: { class: 'UsageError', closeCode: null, retryable: false, meaning: 'called in a state that forbids it' },
   USAGE_CONFIG: { class: 'UsageError', closeCode: null, retryable: false, meaning: 'a configuration value is wrong' },
@@ -56,9 +56,12 @@ export const ERROR_CODES = {
   DEP_STORE: { class: 'DependencyError', closeCode: null, retryable: false, meaning: 'no embedded database can be opened' },
   AUDIT_FAILED: { class: 'ProtocolError', closeCode: null, retryable: false, meaning: 'an audit check failed' },
   INTERNAL_INVARIANT: { class: 'InternalError', closeCode: 1011, retryable: false, meaning: 'a fault of this program, please report it' },
-} as const satisfies Record<string, ErrorDefinition>;
+} as const;
 
-export type ErrorCode = keyof typeof ERROR_CODES;
+export type ErrorCode = keyof typeof DEFINITIONS;
+
+/** Every error code of the project. */
+export const ERROR_CODES: Readonly<Record<ErrorCode, ErrorDefinition>> = DEFINITIONS;
 
 /** Public facts about an error: ids, lengths and counts only, never updates, keys or seeds. */
 export type ErrorDetail = Readonly<Record<string, string | number | boolean | readonly string[] | readonly number[]>>;

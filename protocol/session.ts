@@ -68,7 +68,7 @@ export interface Roster {
   readonly revoked: readonly Uint8Array[];
 }
 
-export type MessageType = 'p0' | 'p1' | 'p1-all' | 'p2' | 'p2-all' | 'p3' | 'p3-ack' | 'p4-ask' | 'p4' | 'p5-ask' | 'p5' | 'result' | 'complaint' | 'abort';
+export type MessageType = 'p0' | 'p1' | 'p1-all' | 'p2' | 'p2-all' | 'p3' | 'p4-ask' | 'p4' | 'p5-ask' | 'p5' | 'result' | 'complaint' | 'abort';
 
 /**
  * One signed message of a session. `body` is signed as H(label of `type`, sid, body); `attachment` carries bytes that the
@@ -104,7 +104,6 @@ export type ParticipantEffect =
   | { readonly type: 'charge'; readonly params: SessionParams; readonly sid: Uint8Array; readonly survivors: number }
   /** Settle the reserve to the certified survivors `u3` (after P5's certificate, before the reply leaves). */
   | { readonly type: 'settle'; readonly params: SessionParams; readonly sid: Uint8Array; readonly h3: Uint8Array; readonly survivors: readonly Uint8Array[] }
-  /** Give an unopened charge back: >= t valid signatures over an h3 whose U3 excludes this participant. */
   | { readonly type: 'mask'; readonly words: Uint32Array; readonly lanes: Lanes; readonly seeds: readonly MaskSeed[] }
   | { readonly type: 'done'; readonly sid: Uint8Array; readonly h3: Uint8Array; readonly survivors: readonly Uint8Array[]; readonly sumHash: Uint8Array }
   | { readonly type: 'abort'; readonly sid: Uint8Array; readonly code: ErrorCode; readonly reason: string; readonly accused: readonly Uint8Array[] };
@@ -118,7 +117,8 @@ export interface MaskSeed {
 export type ParticipantEvent =
   /** P0 arrived. `entropy`: 32 fresh bytes of the driver's CSPRNG that serve this session only. */
   | { readonly type: 'open'; readonly message: SessionMessage; readonly entropy: Uint8Array }
-  | { readonly type: 'authorized' }
+  /** `census`: members of the last census of this node's slot, or null where none binds it (maxLoss). */
+  | { readonly type: 'authorized'; readonly census: readonly Uint8Array[] | null }
   | { readonly type: 'refused'; readonly code: ErrorCode; readonly reason: string }
   | { readonly type: 'message'; readonly message: SessionMessage }
   /** Packed ring vector of the length that `layout` and `ring` demand. Consumed: wiped after masking. */
@@ -170,7 +170,10 @@ export interface SessionOutcome {
   readonly u1: readonly Uint8Array[];
   readonly u2: readonly Uint8Array[];
   readonly survivors: readonly Uint8Array[];
+  /** Census sessions only: everything a member needs to recompute the sum; empty otherwise. */
   readonly transcript: Uint8Array;
+  /** Members whose openings or second messages were wrong; the session went on without those. */
+  readonly accused: readonly Uint8Array[];
 }
 
 export interface SessionAbort {

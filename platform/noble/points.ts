@@ -1,0 +1,73 @@
+import { ed25519 } from '@noble/curves/ed25519.js';
+
+/*
+ * One rule for keys and signatures on every provider (SPEC section 3). Libraries differ: some accept a torsion component
+ * or a non-canonical encoding, and members that judge one signature differently could be split.
+ */
+
+const FIELD_PRIME = 2n ** 255n - 19n;
+const GROUP_ORDER = 2n ** 252n + 27742317777372353535851937790883648493n;
+
+function littleEndian(bytes: Uint8Array): bigint {
+  let value = 0n;
+  for (let i = bytes.length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i] as number);
+  return value;
+}
+
+/** True if the encoding has y < p and names a point of the curve. */
+function decodesCanonically(encoding: Uint8Array): boolean {
+  if (encoding.length !== 32) return false;
+  const y = littleEndian(encoding) & ((1n << 255n) - 1n);
+  if (y >= FIELD_PRIME) return false;
+  try {
+    // Strict decoding also refuses x = 0 with the sign bit set (RFC 8032, 5.1.3).
+    ed25519.Point.fromBytes(encoding, false);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const checkedKeys = new Map<string, boolean>();
+
+function remember(cache: Map<string, boolean>, key: string, value: boolean): boolean {
+  if (cache.size >= 4_096) cache.clear();
+  cache.set(key, value);
+  return value;
+}
+
+/**
+ * True if S < L and A and R are canonical encodings of points. What remains is the equation, which is cofactorless on
+ * every provider: encode(S*B - k*A) = R.
+ */
+export function isAcceptedSignature(signature: Uint8Array, publicKey: Uint8Array): boolean {
+  if (signature.length !== 64 || publicKey.length !== 32) return false;
+  if (littleEndian(signature.subarray(32)) >= GROUP_ORDER) return false;
+  // R needs no decoding here: the equation compares encodings, and the left side is always canonical.
+  if ((littleEndian(signature.subarray(0, 32)) & ((1n << 255n) - 1n)) >= FIELD_PRIME) return false;
+  const name = publicKey.join(',');
+  return checkedKeys.get(name) ?? remember(checkedKeys, name, decodesCanonically(publicKey));
+}
+
+/** True for a canonical key in the subgroup of prime order that is not the neutral element. */
+export function isPrimeOrderKey(publicKey: Uint8Array): boolean {
+  if (!decodesCanonically(publicKey)) return false;
+  const point = ed25519.Point.fromBytes(publicKey, false);
+  return !point.is0() && point.isTorsionFree();
+}
+
+// u-coordinates of low order (RFC 7748, section 6.1), below p.
+const LOW_ORDER: ReadonlySet<bigint> = new Set([
+  0n,
+  1n,
+  325606250916557431795983626356110631294008115727848805560023387167927233504n,
+  39382357235489614581723060781553021112529911719440698176882885853963445705823n,
+  FIELD_PRIME - 1n,
+]);
+
+/** True for a canonical u-coordinate (bit 255 clear, below p) that is not of low order. */
+export function isValidX25519Point(publicKey: Uint8Array): boolean {
+  if (publicKey.length !== 32) return false;
+  const u = littleEndian(publicKey);
+  return u < FIELD_PRIME && !LOW_ORDER.has(u);
+}

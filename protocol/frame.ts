@@ -1,0 +1,104 @@
+import { Packr } from 'msgpackr/index-no-eval';
+import { concatBytes, readU32le, u32le } from './bytes.ts';
+import { CoveyError } from './errors.ts';
+import { LIMITS } from './limits.ts';
+import { scanMsgpack } from './msgpack-scan.ts';
+import type { MessageType, SessionMessage } from './session.ts';
+
+/** Largest sizes that a receiver accepts at this point. Units: bytes. */
+export interface FrameLimits {
+  readonly maxHeaderBytes: number;
+  readonly maxPayloadBytes: number;
+}
+
+export interface Frame {
+  readonly header: Readonly<Record<string, unknown>>;
+  readonly payload: Uint8Array;
+}
+
+const packr = new Packr({ useRecords: false, mapsAsObjects: true, moreTypes: false, int64AsType: 'number' });
+
+/** Start of the payload: the next multiple of 16, so that words can be read in place. */
+const payloadStart = (headerBytes: number): number => Math.ceil((4 + headerBytes) / 16) * 16;
+
+/** Builds `[u32 LE header length][msgpack header][zeros to a multiple of 16][payload]`; `payloadBytes` is set here. */
+export function encodeFrame(fields: Readonly<Record<string, unknown>>, payload: Uint8Array): Uint8Array {
+  const header = packr.pack({ ...fields, payloadBytes: payload.length });
+  const frame = new Uint8Array(payloadStart(header.length) + payload.length);
+  frame.set(u32le(header.length));
+  frame.set(header, 4);
+  frame.set(payload, frame.length - payload.length);
+  return frame;
+}
+
+/**
+ * Reads a frame; the header is scanned before it is decoded and the declared payload length must be the real one.
+ * @throws CoveyError CODEC_* @see SPEC section 8
+ */
+export function decodeFrame(bytes: Uint8Array, limits: FrameLimits): Frame {
+  const headerBytes = readU32le(bytes, 0);
+  if (headerBytes > limits.maxHeaderBytes) throw new CoveyError('CODEC_LIMIT', `"header" expected at most ${limits.maxHeaderBytes} bytes, got ${headerBytes}`);
+  const start = payloadStart(headerBytes);
+  if (start > bytes.length) throw new CoveyError('CODEC_TRUNCATED', `"frame" expected at least ${start} bytes, got ${bytes.length}`);
+  const raw = bytes.subarray(4, 4 + headerBytes);
+  scanMsgpack(raw);
+  if (bytes.subarray(4 + headerBytes, start).some((byte) => byte !== 0)) throw new CoveyError('CODEC_TYPE', '"padding" expected zero bytes');
+  const payload = bytes.subarray(start);
+  if (payload.length > limits.maxPayloadBytes) throw new CoveyError('CODEC_LIMIT', `"payload" expected at most ${limits.maxPayloadBytes} bytes, got ${payload.length}`);
+  let header: Record<string, unknown>;
+  try {
+    header = packr.unpack(raw) as Record<string, unknown>;
+  } catch (cause) {
+    throw new CoveyError('CODEC_TYPE', '"header" expected valid MessagePack', {}, { cause });
+  }
+  if (header['payloadBytes'] !== payload.length) throw new CoveyError('CODEC_TRUNCATED', `"payloadBytes" expected ${payload.length}, got another length`);
+  return { header, payload };
+}
+
+/**
+ * Type field of a frame, after all checks of its header.
+ * @throws CoveyError CODEC_*
+ */
+export function frameType(bytes: Uint8Array): string {
+  const type = decodeFrame(bytes, { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes }).header['t'];
+  if (typeof type !== 'string') throw new CoveyError('CODEC_TYPE', '"t" expected a string');
+  return type;
+}
+
+/** Refuses every key that the schema does not name. @throws CoveyError CODEC_EXTRA_KEY */
+export function requireKeys(header: Readonly<Record<string, unknown>>, keys: readonly string[]): void {
+  const extra = Object.keys(header).find((key) => !keys.includes(key));
+  if (extra !== undefined) throw new CoveyError('CODEC_EXTRA_KEY', '"header" has an unknown key');
+  const missing = keys.find((key) => !(key in header));
+  if (missing !== undefined) throw new CoveyError('CODEC_TYPE', `"${missing}" expected in the header`);
+}
+
+const SESSION_TYPES: ReadonlySet<string> = new Set<MessageType>([
+  'p0', 'p1', 'p1-all', 'p2', 'p2-all', 'p3', 'p4-ask', 'p4', 'p5-ask', 'p5', 'result', 'complaint', 'abort',
+]);
+const SIGNATURE_BYTES = 64;
+
+/** Wire form of a session message: header {v, t, sid, bodyBytes, payloadBytes}, payload signature | body | attachment. */
+export function encodeSessionMessage(message: SessionMessage): Uint8Array {
+  const header = { v: 1, t: message.type, sid: message.sid, bodyBytes: message.body.length };
+  return encodeFrame(header, concatBytes(message.signature, message.body, message.attachment));
+}
+
+/** @throws CoveyError CODEC_* */
+export function decodeSessionMessage(bytes: Uint8Array, limits: FrameLimits): SessionMessage {
+  const { header, payload } = decodeFrame(bytes, limits);
+  requireKeys(header, ['v', 't', 'sid', 'bodyBytes', 'payloadBytes']);
+  const { v, t, sid, bodyBytes } = header as { v: unknown; t: unknown; sid: unknown; bodyBytes: unknown };
+  if (v !== 1 || typeof t !== 'string' || !SESSION_TYPES.has(t)) throw new CoveyError('CODEC_TYPE', '"t" expected a session message of version 1');
+  if (!(sid instanceof Uint8Array) || sid.length !== 32) throw new CoveyError('CODEC_TYPE', '"sid" expected 32 bytes');
+  if (typeof bodyBytes !== 'number' || !Number.isInteger(bodyBytes) || bodyBytes < 0 || SIGNATURE_BYTES + bodyBytes > payload.length) {
+    throw new CoveyError('CODEC_TRUNCATED', '"bodyBytes" expected a length within the payload');
+  }
+  return {
+    type: t as MessageType,
+    sid: Uint8Array.from(sid),
+    signature: payload.subarray(0, SIGNATURE_BYTES),
+    body: payload.subarray(SIGNATURE_BYTES, SIGNATURE_BYTES + bodyBytes),
+    attachment: payload.subarray(SIGNATURE_BYTES + bodyBytes),
+  };
+}

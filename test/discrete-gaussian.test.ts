@@ -1,0 +1,205 @@
+import { describe, expect, it } from 'vitest';
+import { nodeCrypto } from '../platform/node/crypto.ts';
+import type { KeyStream } from '../protocol/crypto-provider.ts';
+import { isCoveyError } from '../protocol/errors.ts';
+import { cellWidthOf, createDiscreteGaussian } from '../src/privacy/discrete-gaussian.ts';
+import { buildCellTable, cumulativeWeights } from '../src/privacy/discrete-gaussian-table.ts';
+import { rationalOf } from '../src/privacy/fixed-point.ts';
+import { chiSquareScore, discreteGaussianPmf, expectedMoments } from './support/discrete-gaussian-pmf.ts';
+
+const seeded = (byte: number): KeyStream => nodeCrypto.aes256Ctr(new Uint8Array(32).fill(byte));
+
+function draw(stddev: number, count: number, byte: number): Int32Array {
+  const values = new Int32Array(count);
+  createDiscreteGaussian(stddev * stddev).fill(values, seeded(byte));
+  return values;
+}
+
+/** A stream that gives these words (little-endian) first, then those of a seeded stream. */
+function wordsThen(words: readonly number[], rest: KeyStream): KeyStream {
+  let pending = words.flatMap((w) => [w & 255, (w >>> 8) & 255, (w >>> 16) & 255, w >>> 24]);
+  return {
+    read(target) {
+      rest.read(target);
+      target.set(pending.slice(0, target.length));
+      pending = pending.slice(target.length);
+    },
+  };
+}
+
+describe('discrete Gaussian: distribution', () => {
+  for (const stddev of [0.7, 1.5, 2, 10, 100]) {
+    it(`fits the exact probabilities and moments at standard deviation ${stddev}`, () => {
+      const count = 2_000_000;
+      const values = draw(stddev, count, 11);
+      const pmf = discreteGaussianPmf(stddev * stddev);
+      const score = chiSquareScore(values, (x) => x, pmf);
+      expect(score.cells).toBeGreaterThan(4);
+      expect(Math.abs(score.z)).toBeLessThan(4);
+      const moments = expectedMoments(pmf);
+      const mean = values.reduce((a, b) => a + b, 0) / count;
+      const second = values.reduce((a, b) => a + b * b, 0) / count;
+      expect(Math.abs(mean) / Math.sqrt(moments.second / count)).toBeLessThan(4);
+      expect(
+        Math.abs(second - moments.second) / Math.sqrt((moments.fourth - moments.second ** 2) / count),
+      ).toBeLessThan(4);
+    });
+  }
+
+  it('fits the exact probabilities of wide cells, seen at every residue', () => {
+    const stddev = 300;
+    const width = cellWidthOf(stddev * stddev);
+    expect(width).toBe(4);
+    const values = draw(stddev, 4_000_000, 12);
+    expect(Math.abs(chiSquareScore(values, (x) => x, discreteGaussianPmf(stddev * stddev)).z)).toBeLessThan(4);
+  });
+
+  it('fits the binned probabilities of the deviation of the demo', () => {
+    const stddev = 8.3e4;
+    const bin = 2_000;
+    const values = draw(stddev, 2_000_000, 13);
+    const pmf = discreteGaussianPmf(stddev * stddev);
+    const bins = new Map<number, number>();
+    for (const [x, p] of pmf) bins.set(Math.floor(x / bin), (bins.get(Math.floor(x / bin)) ?? 0) + p);
+    const score = chiSquareScore(values, (x) => Math.floor(x / bin), bins);
+    expect(score.cells).toBeGreaterThan(200);
+    expect(Math.abs(score.z)).toBeLessThan(4);
+  });
+
+  it('tells a deviation that is wrong by a half percent', () => {
+    const values = draw(10.05, 2_000_000, 14);
+    expect(chiSquareScore(values, (x) => x, discreteGaussianPmf(100)).z).toBeGreaterThan(6);
+  });
+});
+
+describe('discrete Gaussian: determinism', () => {
+  it('gives the frozen draws of a fixed seed', () => {
+    expect([...draw(0.7, 12, 21)]).toEqual(KNOWN.narrow);
+    expect([...draw(10, 12, 21)]).toEqual(KNOWN.ten);
+    expect([...draw(8.3e4, 12, 21)]).toEqual(KNOWN.wide);
+  });
+
+  it('adds the draws that fill writes', () => {
+    for (const stddev of [2, 500]) {
+      const sampler = createDiscreteGaussian(stddev * stddev);
+      const filled = new Int32Array(1000);
+      sampler.fill(filled, seeded(22));
+      const added = Int32Array.from({ length: 1000 }, (_, i) => 7 * i - 3000);
+      sampler.add(added, seeded(22));
+      expect([...added]).toEqual([...filled].map((x, i) => x + 7 * i - 3000));
+    }
+  });
+
+  it('goes on at the next word across refills', () => {
+    // 16,384 words are one refill; unit cells take one word a draw (none of these hits a threshold).
+    const table = buildCellTable(rationalOf(100), 1, true);
+    const bytes = new Uint8Array(4 * 3 * 16_384);
+    seeded(23).read(bytes);
+    const words = new Uint32Array(bytes.buffer);
+    const expected = Array.from(words, (word) => {
+      const k = table.prefix.findIndex((threshold) => word >>> 1 < threshold);
+      return word % 2 === 1 && k > 0 ? -k : k;
+    });
+    expect(expected).not.toContain(-1 - table.prefix.length);
+    expect([...draw(10, 3 * 16_384, 23)]).toEqual(expected);
+  });
+
+  it('draws the same whatever the size of the refills is', () => {
+    // Short vectors are drawn with short refills, and wide cells take an odd number of words now and then.
+    for (let seed = 40; seed < 60; seed++) {
+      const long = draw(130, 10_000, seed);
+      for (const count of [1, 7, 100, 1_000]) expect([...draw(130, count, seed)]).toEqual([...long.subarray(0, count)]);
+    }
+  });
+
+  it('gives equal bits for readers that deliver byte by byte', () => {
+    const whole = seeded(24);
+    const slow: KeyStream = {
+      read(target) {
+        for (let i = 0; i < target.length; i++) whole.read(target.subarray(i, i + 1));
+      },
+    };
+    const sampler = createDiscreteGaussian(100);
+    const values = new Int32Array(500);
+    sampler.fill(values, slow);
+    expect([...values]).toEqual([...draw(10, 500, 24)]);
+  });
+});
+
+describe('discrete Gaussian: draws that hit a threshold', () => {
+  const variance = 4;
+  const bits = 512;
+  const sums = cumulativeWeights(rationalOf(variance), 1, true, bits);
+  const table = buildCellTable(rationalOf(variance), 1, true);
+
+  /** One draw from a stream whose first bits are those of `u` (`bits` long), with sign bit 0. */
+  function drawAt(u: bigint): number {
+    // 31 bits and the sign, then 225 more (1 + 7 * 32), then 256 more: whole words, most significant first.
+    const words = [Number(u >> BigInt(bits - 31)) * 2, Number((u >> BigInt(bits - 32)) & 1n)];
+    for (let at = bits - 64; at >= 0; at -= 32) words.push(Number((u >> BigInt(at)) & 0xffff_ffffn));
+    const value = new Int32Array(1);
+    createDiscreteGaussian(variance).fill(value, wordsThen(words, seeded(31)));
+    return value[0] as number;
+  }
+
+  it('agrees with the digits of the exact cumulative weights on both sides, 64 and 190 digits behind the draw', () => {
+    for (const k of [0, 1, 2, 5, 9]) {
+      const threshold = sums[k] as bigint;
+      expect(Number(threshold >> BigInt(bits - 31))).toBe(table.prefix[k]);
+      for (const digits of [64, 190]) {
+        const near = 1n << BigInt(bits - 31 - digits);
+        expect(drawAt(threshold - near)).toBe(k);
+        expect(drawAt(threshold + near)).toBe(k + 1);
+      }
+    }
+  });
+
+  it('takes as many digits as it needs where 256 leave it open', () => {
+    for (const k of [0, 3]) {
+      const threshold = sums[k] as bigint;
+      // Bits beyond the 256th differ only: the first comparison must not guess.
+      const near = 1n << BigInt(bits - 300);
+      expect(drawAt(threshold - near)).toBe(k);
+      expect(drawAt(threshold + near)).toBe(k + 1);
+    }
+  });
+
+  it('reaches the tail: a draw of ones only is decided far outside the table', () => {
+    // 31 + 225 ones: the cell is beyond all that 256 bits can name.
+    const far = drawAt((1n << BigInt(bits)) - (1n << BigInt(bits - 290)));
+    const tail = sums.findIndex((c) => c > (1n << BigInt(bits)) - (1n << BigInt(bits - 290)));
+    expect(far).toBe(tail);
+    expect(far).toBeGreaterThan(36);
+    expect(cumulativeWeights(rationalOf(variance), 1, true, 256).length).toBeLessThan(sums.length);
+  });
+
+  it('never scans past the table', () => {
+    for (const stddev of [0.5, 0.7, 3, 77, 128, 8.3e4, 1e7]) {
+      const width = cellWidthOf(stddev * stddev);
+      const { prefix, guide } = buildCellTable(rationalOf(stddev * stddev), width, width === 1);
+      expect(prefix[prefix.length - 1]).toBe(2 ** 31 - 1);
+      expect(prefix.indexOf(2 ** 31 - 1)).toBe(prefix.length - 1);
+      expect(Math.max(...guide)).toBeLessThan(prefix.length);
+    }
+  });
+});
+
+describe('discrete Gaussian: arguments', () => {
+  it('refuses variances that its error bounds do not cover', () => {
+    for (const variance of [0, -1, Number.NaN, Number.POSITIVE_INFINITY, 0.2, 2 ** 51]) {
+      expect(() => createDiscreteGaussian(variance)).toThrow(/variance/);
+    }
+    try {
+      createDiscreteGaussian(0);
+      expect.unreachable();
+    } catch (error) {
+      expect(isCoveyError(error, 'USAGE_RANGE')).toBe(true);
+    }
+  });
+});
+
+const KNOWN = {
+  narrow: [0, 0, -1, -1, 0, -1, 0, -1, 1, 1, 1, -1],
+  ten: [-1, 0, -10, -15, 7, -9, -3, -13, 11, 18, 15, -15],
+  wide: [-7689, -79229, 54937, -22899, 95174, 119921, 9837, 106932, -54859, -65214, -58645, 38614],
+};

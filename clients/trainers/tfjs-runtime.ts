@@ -36,7 +36,8 @@ export interface RuntimeOptions {
 const MAX_HEAP_BYTES = 2 ** 31;
 /** A variable, so that the compiler does not look for the optional package and its types. */
 const NATIVE_PACKAGE: string = '@tensorflow/tfjs-node';
-const BACKENDS: Readonly<Record<TensorEngine, string>> = {
+/** Name of each engine in the tensor library. */
+export const BACKENDS: Readonly<Record<TensorEngine, string>> = {
   'tfjs-node': 'tensorflow',
   'tfjs-wasm': 'wasm',
   'tfjs-cpu': 'cpu',

@@ -1,0 +1,205 @@
+import type * as Core from '@tensorflow/tfjs-core';
+import { CoveyError } from '../../protocol/errors.ts';
+import type { Dataset } from '../../src/data/dataset.ts';
+import { type ModelManifest, tensorLength } from '../../src/learning/manifest.ts';
+import type { GradientOracle } from '../../src/learning/oracle.ts';
+import { createNetwork, type Network, type NetworkSpec } from './tfjs-network.ts';
+import { BACKENDS, type TensorRuntime } from './tfjs-runtime.ts';
+
+/** Most records of one pass; more do not run faster. */
+const MAX_ROWS = 256;
+/** Tensor memory of one pass, far below what the WebAssembly heap holds (its guard refuses the rest). */
+const MAX_PASS_BYTES = 512 * 2 ** 20;
+/** Copies of activations (outputs, gradients, transposed and padded ones) and of parameters that live at a time. */
+const ACTIVATION_COPIES = 6;
+const PARAMETER_COPIES = 4;
+
+/**
+ * Largest number of records of one pass.
+ * @throws CoveyError USAGE_RANGE if a single record does not fit.
+ */
+export function rowsPerPass(network: Network, maxBytes: number = MAX_PASS_BYTES): number {
+  const { bodyLength, headLength } = network.manifest;
+  const rowBytes = 4 * ACTIVATION_COPIES * network.activationFloats;
+  const modelBytes = 4 * PARAMETER_COPIES * (bodyLength + headLength);
+  const rows = Math.min(MAX_ROWS, Math.floor((maxBytes - modelBytes) / rowBytes));
+  if (rows < 1) {
+    throw new CoveyError(
+      'USAGE_RANGE',
+      `"network" expected at most ${maxBytes} bytes for one record, got ${modelBytes + rowBytes}`,
+    );
+  }
+  return rows;
+}
+
+/** Uploads the parameters in the order of the manifest, in single precision. */
+function upload(tf: typeof Core, manifest: ModelManifest, body: Float64Array, head: Float64Array): Core.Tensor[] {
+  const offsets = { body: 0, head: 0 };
+  return manifest.tensors.map((spec) => {
+    const start = offsets[spec.group];
+    offsets[spec.group] += tensorLength(spec);
+    const source = spec.group === 'body' ? body : head;
+    return tf.tensor(Float32Array.from(source.subarray(start, offsets[spec.group])), [...spec.shape], 'float32');
+  });
+}
+
+/** Adds `weight` times the gradients to the flattened ones. */
+function download(
+  manifest: ModelManifest,
+  gradients: readonly Core.Tensor[],
+  weight: number,
+  body: Float64Array,
+  head: Float64Array,
+): void {
+  const offsets = { body: 0, head: 0 };
+  manifest.tensors.forEach(({ group }, i) => {
+    const values = (gradients[i] as Core.Tensor).dataSync();
+    const target = group === 'body' ? body : head;
+    let at = offsets[group];
+    for (const value of values) {
+      target[at] = (target[at] as number) + weight * value;
+      at++;
+    }
+    offsets[group] = at;
+  });
+}
+
+/** Cross entropy of softmax(logits) at `at` for a label, in double precision. */
+function crossEntropy(logits: ArrayLike<number>, at: number, classes: number, label: number): number {
+  let highest = -Infinity;
+  for (let c = 0; c < classes; c++) highest = Math.max(highest, logits[at + c] as number);
+  let total = 0;
+  for (let c = 0; c < classes; c++) total += Math.exp((logits[at + c] as number) - highest);
+  return Math.log(total) + highest - (logits[at + label] as number);
+}
+
+/**
+ * Creates the oracle of a feed-forward network (softmax cross entropy) on a tensor engine, in single precision.
+ * The gradient of a record is that of a batch of exactly this record, so it depends on no other.
+ * @throws CoveyError USAGE_CONFIG for a network whose layers do not fit, USAGE_RANGE for one that is too large.
+ */
+export function createTfjsOracle(runtime: TensorRuntime, spec: NetworkSpec): GradientOracle {
+  const { tf } = runtime;
+  const network = createNetwork(spec);
+  const { manifest, classes, inputShape } = network;
+  const inputs = inputShape.reduce((product, size) => product * size, 1);
+  const maxRows = rowsPerPass(network);
+
+  function check(body: Float64Array, head: Float64Array, data: Dataset): void {
+    if (tf.getBackend() !== BACKENDS[runtime.runtime]) {
+      throw new CoveyError(
+        'USAGE_STATE',
+        `"runtime" expected backend ${BACKENDS[runtime.runtime]}, got ${tf.getBackend()}`,
+      );
+    }
+    const { bodyLength, headLength } = manifest;
+    if (body.length !== bodyLength || head.length !== headLength) {
+      throw new CoveyError(
+        'USAGE_RANGE',
+        `"model" expected ${bodyLength} + ${headLength} parameters, got ${body.length} + ${head.length}`,
+      );
+    }
+    if (data.featureLength !== inputs || data.classes > classes) {
+      throw new CoveyError(
+        'USAGE_RANGE',
+        `"data" expected ${inputs} features and at most ${classes} classes, got ${data.featureLength} and ${data.classes}`,
+      );
+    }
+  }
+
+  /** Copies records into a batch. */
+  function batch(
+    data: Dataset,
+    records: ArrayLike<number>,
+    start: number,
+    end: number,
+  ): { x: Core.Tensor; oneHot: Core.Tensor } {
+    const rows = end - start;
+    const features = new Float32Array(rows * inputs);
+    const oneHot = new Float32Array(rows * classes);
+    for (let r = 0; r < rows; r++) {
+      const record = records[start + r] as number;
+      if (!(record >= 0 && record < data.count))
+        throw new CoveyError('USAGE_RANGE', `"record" expected below ${data.count}, got ${record}`);
+      features.set(data.features.subarray(record * inputs, (record + 1) * inputs), r * inputs);
+      oneHot[r * classes + (data.labels[record] as number)] = 1;
+    }
+    return {
+      x: tf.tensor(features, [rows, ...inputShape], 'float32'),
+      oneHot: tf.tensor2d(oneHot, [rows, classes], 'float32'),
+    };
+  }
+
+  /** Overwrites the gradients with their mean over the records, one pass after another; returns the mean loss. */
+  function meanGradient(
+    body: Float64Array,
+    head: Float64Array,
+    data: Dataset,
+    records: ArrayLike<number>,
+    bodyGradient: Float64Array,
+    headGradient: Float64Array,
+  ): number {
+    check(body, head, data);
+    bodyGradient.fill(0);
+    headGradient.fill(0);
+    let loss = 0;
+    for (let start = 0; start < records.length; start += maxRows) {
+      const end = Math.min(records.length, start + maxRows);
+      const weight = (end - start) / records.length;
+      tf.tidy(() => {
+        const { x, oneHot } = batch(data, records, start, end);
+        const lossOf = (...parameters: Core.Tensor[]): Core.Scalar => {
+          const logProbabilities = tf.logSoftmax(network.forward(tf, x, parameters));
+          return tf.div(tf.sum(tf.mul(logProbabilities, oneHot)), start - end);
+        };
+        const { value, grads } = tf.valueAndGrads(lossOf)(upload(tf, manifest, body, head));
+        loss += weight * (value.dataSync()[0] as number);
+        download(manifest, grads, weight, bodyGradient, headGradient);
+      });
+    }
+    return loss;
+  }
+
+  /** Calls `visit` with the logits of every record. */
+  function eachLogits(
+    body: Float64Array,
+    head: Float64Array,
+    data: Dataset,
+    visit: (record: number, logits: ArrayLike<number>, at: number) => void,
+  ): void {
+    check(body, head, data);
+    const records = Uint32Array.from({ length: data.count }, (_, record) => record);
+    tf.tidy(() => {
+      const parameters = upload(tf, manifest, body, head);
+      for (let start = 0; start < data.count; start += maxRows) {
+        const end = Math.min(data.count, start + maxRows);
+        const logits = tf.tidy(() => network.forward(tf, batch(data, records, start, end).x, parameters).dataSync());
+        for (let r = start; r < end; r++) visit(r, logits, (r - start) * classes);
+      }
+    });
+  }
+
+  return {
+    manifest,
+    meanGradient,
+    perRecordGradient: (body, head, data, record, bodyGradient, headGradient) => {
+      return meanGradient(body, head, data, [record], bodyGradient, headGradient);
+    },
+    losses: (body, head, data) => {
+      const losses = new Float64Array(data.count);
+      eachLogits(body, head, data, (record, logits, at) => {
+        losses[record] = crossEntropy(logits, at, classes, data.labels[record] as number);
+      });
+      return losses;
+    },
+    predict: (body, head, data) => {
+      const predictions = new Uint8Array(data.count);
+      eachLogits(body, head, data, (record, logits, at) => {
+        let best = 0;
+        for (let c = 1; c < classes; c++) if ((logits[at + c] as number) > (logits[at + best] as number)) best = c;
+        predictions[record] = best;
+      });
+      return predictions;
+    },
+  };
+}

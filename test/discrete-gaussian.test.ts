@@ -4,7 +4,7 @@ import type { KeyStream } from '../protocol/crypto-provider.ts';
 import { isCoveyError } from '../protocol/errors.ts';
 import { cellWidthOf, createDiscreteGaussian } from '../src/privacy/discrete-gaussian.ts';
 import { buildCellTable, cumulativeWeights } from '../src/privacy/discrete-gaussian-table.ts';
-import { rationalOf } from '../src/privacy/fixed-point.ts';
+import { expNegative, rationalOf } from '../src/privacy/fixed-point.ts';
 import { chiSquareScore, discreteGaussianPmf, expectedMoments } from './support/discrete-gaussian-pmf.ts';
 
 const seeded = (byte: number): KeyStream => nodeCrypto.aes256Ctr(new Uint8Array(32).fill(byte));
@@ -181,6 +181,56 @@ describe('discrete Gaussian: draws that hit a threshold', () => {
       expect(prefix.indexOf(2 ** 31 - 1)).toBe(prefix.length - 1);
       expect(Math.max(...guide)).toBeLessThan(prefix.length);
     }
+  });
+});
+
+describe('discrete Gaussian: draws of wide cells at the edge of acceptance', () => {
+  const stddev = 130;
+  const variance = rationalOf(stddev * stddev);
+  const table = buildCellTable(variance, 2, false);
+  const bits = 512;
+
+  /** A word whose draw falls inside cell k, clear of its thresholds. */
+  const insideCell = (k: number, sign = 0): number => {
+    const below = k === 0 ? 0 : (table.prefix[k - 1] as number);
+    return 2 * Math.floor((below + (table.prefix[k] as number)) / 2) + sign;
+  };
+
+  const acceptance = (k: number): bigint =>
+    expNegative({ numerator: BigInt(4 * k + 1) * variance.denominator, denominator: 2n * variance.numerator }, bits);
+
+  /** A draw of cell k and offset 1 whose acceptance bits are those of `u`; if it is refused, whatever follows. */
+  function drawWith(k: number, u: bigint): number {
+    // 31 bits beside the offset, 32 more, then 193 (1 + 6 * 32) and 256, of which integers decide.
+    const words = [
+      insideCell(k),
+      Number(u >> BigInt(bits - 31)) * 2 + 1,
+      Number((u >> BigInt(bits - 63)) & 0xffff_ffffn),
+    ];
+    words.push(Number((u >> BigInt(bits - 64)) & 1n));
+    for (let at = bits - 96; at >= 0; at -= 32) words.push(Number((u >> BigInt(at)) & 0xffff_ffffn));
+    const value = new Int32Array(1);
+    createDiscreteGaussian(stddev * stddev).fill(value, wordsThen(words, seeded(32)));
+    return value[0] as number;
+  }
+
+  for (const digits of [20, 38, 45, 70, 200, 300]) {
+    it(`decides a bit that lies within 2^-${digits} of exp(-t)`, () => {
+      for (const k of [0, 3, 90]) {
+        const near = 1n << BigInt(bits - digits);
+        expect(drawWith(k, acceptance(k) - near)).toBe(2 * k + 1);
+        expect(drawWith(k, acceptance(k) + near)).not.toBe(2 * k + 1);
+      }
+    });
+  }
+
+  it('draws "-0" again', () => {
+    const value = new Int32Array(1);
+    const sampler = createDiscreteGaussian(stddev * stddev);
+    sampler.fill(value, wordsThen([insideCell(0, 0), 0, insideCell(7), 0], seeded(33)));
+    expect(value[0]).toBe(0);
+    sampler.fill(value, wordsThen([insideCell(0, 1), 0, insideCell(7, 1), 0], seeded(33)));
+    expect(value[0]).toBe(-14);
   });
 });
 

@@ -55,13 +55,15 @@ async function expectEqual(compute: () => Tensor[], tolerance = 1e-5): Promise<v
 }
 
 type Padding = 'same' | 'valid' | number;
-const geometries: {
+interface Geometry {
   name: string;
   size: [number, number];
   filter: [number, number];
   strides: [number, number];
   padding: Padding;
-}[] = [
+}
+
+const geometries: Geometry[] = [
   { name: '3x3, same', size: [8, 7], filter: [3, 3], strides: [1, 1], padding: 'same' },
   { name: '3x3, valid', size: [8, 7], filter: [3, 3], strides: [1, 1], padding: 'valid' },
   { name: '2x3, strides 2 x 1, same', size: [9, 6], filter: [2, 3], strides: [2, 1], padding: 'same' },
@@ -77,8 +79,17 @@ const geometries: {
   { name: 'filter as large as the image', size: [4, 4], filter: [4, 4], strides: [1, 1], padding: 'valid' },
 ];
 
+// Windows that lie in the padding altogether exist for convolutions only.
+const widePadding: Geometry = {
+  name: 'padding wider than the filter',
+  size: [5, 4],
+  filter: [2, 2],
+  strides: [1, 1],
+  padding: 3,
+};
+
 describe('gradients of convolutions equal those of the plain backend', () => {
-  for (const { name, size, filter, strides, padding } of geometries) {
+  for (const { name, size, filter, strides, padding } of [...geometries, widePadding]) {
     it(`convolution ${name}`, async () => {
       await expectEqual(() => {
         const x = sample([3, ...size, 2], 1) as Tensor4D;

@@ -1,125 +1,24 @@
 import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm';
 import type * as Core from '@tensorflow/tfjs-core';
 import { CoveyError } from '../../protocol/errors.ts';
-import { depthwiseFilterGradient, depthwiseInputGradient, maxPoolGradient } from './pooling-loops.ts';
-
-type TensorInfo = Core.TensorInfo;
-type Inputs = Record<string, TensorInfo>;
-type Attributes = Record<string, unknown>;
-type Pads = Parameters<typeof Core.backend_util.computeConv2DInfo>[4];
-type Pair = [number, number];
-type Shape4 = [number, number, number, number];
-
-/** A kernel of the wasm backend: tensors in the heap in, a tensor in the heap out. */
-type Kernel = (backend: BackendWasm, inputs: Inputs, attributes: Attributes) => TensorInfo;
-
-interface ConvolutionAttributes {
-  readonly strides: number | Pair;
-  readonly pad: Pads;
-  readonly dimRoundingMode?: 'floor' | 'round' | 'ceil';
-  readonly dataFormat?: string;
-  readonly dilations?: number | Pair;
-  readonly filterShape?: Shape4;
-  readonly inputShape?: Shape4;
-  readonly filterSize?: number | Pair;
-}
+import { conv2DBackpropFilter, conv2DBackpropInput } from './tfjs-convolution.ts';
+import { depthwiseFilterGradient, depthwiseInputGradient, maxPoolGradient } from './tfjs-loops.ts';
+import {
+  type Attributes,
+  type ConvolutionAttributes,
+  type Inputs,
+  input,
+  type Kernel,
+  type Pair,
+  Scratch,
+  type Shape4,
+  type TensorInfo,
+} from './tfjs-scratch.ts';
 
 /** The allocator of the backend. Units: bytes; addresses come signed. */
 interface Heap {
   _malloc(bytes: number): number;
   _free(address: number): void;
-}
-
-function input(inputs: Inputs, name: string): TensorInfo {
-  const tensor = inputs[name];
-  if (tensor === undefined) throw new CoveyError('INTERNAL_INVARIANT', `"${name}" expected a tensor, got nothing`);
-  return tensor;
-}
-
-function refuseLayout(dataFormat: string | undefined): void {
-  if (dataFormat !== undefined && dataFormat !== 'NHWC') {
-    throw new CoveyError('USAGE_RANGE', `"dataFormat" expected NHWC on the wasm backend, got ${dataFormat}`);
-  }
-}
-
-/** Runs kernels of the backend and frees what they made in between. */
-class Scratch {
-  readonly #tf: typeof Core;
-  readonly #backend: BackendWasm;
-  readonly #owned: TensorInfo[] = [];
-
-  constructor(tf: typeof Core, backend: BackendWasm) {
-    this.#tf = tf;
-    this.#backend = backend;
-  }
-
-  /** Calls a kernel; the result is freed by `release`. */
-  run(kernelName: string, inputs: Inputs, attributes: object): TensorInfo {
-    const out = this.result(kernelName, inputs, attributes);
-    this.#owned.push(out);
-    return out;
-  }
-
-  /** Calls a kernel whose result the caller keeps. */
-  result(kernelName: string, inputs: Inputs, attributes: object): TensorInfo {
-    const kernel = this.#tf.getKernel(kernelName, 'wasm');
-    return kernel.kernelFunc({ inputs, attrs: attributes as Core.NamedAttrMap, backend: this.#backend }) as TensorInfo;
-  }
-
-  release(): void {
-    for (const { dataId } of this.#owned) this.#backend.disposeData(dataId);
-  }
-}
-
-/**
- * Gradient of a convolution by its filter, as a convolution of the input by the output gradient: with channels as batch
- * and batch as channels, dF[i, j] = sum x[., i + s y, j + s x] dy[., y, x] is one, dilated by the stride s.
- */
-function conv2DBackpropFilter(tf: typeof Core): Kernel {
-  return (backend, inputs, attributes) => {
-    const { strides, pad, dimRoundingMode, dataFormat, filterShape } = attributes as unknown as ConvolutionAttributes;
-    refuseLayout(dataFormat);
-    const x = input(inputs, 'x');
-    const conv = tf.backend_util.computeConv2DInfo(
-      x.shape as Shape4,
-      filterShape as Shape4,
-      strides,
-      1,
-      pad,
-      dimRoundingMode,
-    );
-    const { filterHeight, filterWidth, outHeight, outWidth, strideHeight, strideWidth, inHeight, inWidth, padInfo } =
-      conv;
-    // The rows and columns that the forward pass touched, counted from its padding.
-    const height = filterHeight + (outHeight - 1) * strideHeight;
-    const width = filterWidth + (outWidth - 1) * strideWidth;
-    const bottom = Math.max(0, height - inHeight - padInfo.top);
-    const right = Math.max(0, width - inWidth - padInfo.left);
-    const scratch = new Scratch(tf, backend);
-    try {
-      let source = x;
-      if (padInfo.top + padInfo.left + bottom + right > 0) {
-        const paddings = [
-          [0, 0],
-          [padInfo.top, bottom],
-          [padInfo.left, right],
-          [0, 0],
-        ];
-        source = scratch.run('PadV2', { x: source }, { paddings, constantValue: 0 });
-      }
-      if (source.shape[1] !== height || source.shape[2] !== width) {
-        const size = [conv.batchSize, height, width, conv.inChannels];
-        source = scratch.run('Slice', { x: source }, { begin: [0, 0, 0, 0], size });
-      }
-      const images = scratch.run('Transpose', { x: source }, { perm: [3, 1, 2, 0] });
-      const filter = scratch.run('Transpose', { x: input(inputs, 'dy') }, { perm: [1, 2, 0, 3] });
-      const attrs = { strides: [1, 1], pad: 'valid', dataFormat: 'NHWC', dilations: [strideHeight, strideWidth] };
-      const gradient = scratch.run('Conv2D', { x: images, filter }, attrs);
-      return scratch.result('Transpose', { x: gradient }, { perm: [1, 2, 0, 3] });
-    } finally {
-      scratch.release();
-    }
-  };
 }
 
 function depthwiseInfo(
@@ -229,7 +128,7 @@ const done = new WeakSet<object>();
 
 /**
  * Completes the active wasm backend: kernels for gradients that it lacks, a correct gradient of max pooling, faster
- * transposed products and the guard of its heap. A second call on the same backend does nothing.
+ * input gradients and transposed products, and the guard of its heap. A second call on the same backend does nothing.
  */
 export function registerWasmKernels(tf: typeof Core, maxHeapBytes: number): void {
   const backend = tf.backend() as BackendWasm;
@@ -248,6 +147,7 @@ export function registerWasmKernels(tf: typeof Core, maxHeapBytes: number): void
   };
   guardHeap(backend, maxHeapBytes);
   register('Conv2DBackpropFilter', conv2DBackpropFilter(tf));
+  register('Conv2DBackpropInput', conv2DBackpropInput(tf, tf.getKernel('Conv2DBackpropInput', 'wasm').kernelFunc));
   register('DepthwiseConv2dNativeBackpropFilter', depthwiseBackpropFilter(tf));
   register('DepthwiseConv2dNativeBackpropInput', depthwiseBackpropInput(tf));
   register('MaxPoolGrad', maxPoolGrad(tf));

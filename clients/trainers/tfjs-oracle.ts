@@ -39,7 +39,7 @@ function upload(tf: typeof Core, manifest: ModelManifest, body: Float64Array, he
     const start = offsets[spec.group];
     offsets[spec.group] += tensorLength(spec);
     const source = spec.group === 'body' ? body : head;
-    return tf.tensor(Float32Array.from(source.subarray(start, offsets[spec.group])), [...spec.shape], 'float32');
+    return tf.tensor(new Float32Array(source.subarray(start, offsets[spec.group])), [...spec.shape], 'float32');
   });
 }
 
@@ -55,12 +55,10 @@ function download(
   manifest.tensors.forEach(({ group }, i) => {
     const values = (gradients[i] as Core.Tensor).dataSync();
     const target = group === 'body' ? body : head;
-    let at = offsets[group];
-    for (const value of values) {
-      target[at] = (target[at] as number) + weight * value;
-      at++;
-    }
-    offsets[group] = at;
+    const at = offsets[group];
+    for (let k = 0; k < values.length; k++)
+      target[at + k] = (target[at + k] as number) + weight * (values[k] as number);
+    offsets[group] += values.length;
   });
 }
 

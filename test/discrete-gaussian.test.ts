@@ -199,27 +199,31 @@ describe('discrete Gaussian: draws of wide cells at the edge of acceptance', () 
   const acceptance = (k: number): bigint =>
     expNegative({ numerator: BigInt(4 * k + 1) * variance.denominator, denominator: 2n * variance.numerator }, bits);
 
-  /** A draw of cell k and offset 1 whose acceptance bits are those of `u`; if it is refused, whatever follows. */
-  function drawWith(k: number, u: bigint): number {
-    // 31 bits beside the offset, 32 more, then 193 (1 + 6 * 32) and 256, of which integers decide.
-    const words = [
-      insideCell(k),
-      Number(u >> BigInt(bits - 31)) * 2 + 1,
-      Number((u >> BigInt(bits - 63)) & 0xffff_ffffn),
-    ];
+  /** A draw of cell k and offset 1 whose acceptance bits start as `u`, of which it reads `used` words; if refused, 14. */
+  function drawWith(k: number, u: bigint, used: number): number {
+    // 31 bits beside the offset and 32 more for doubles, then 193 (1 + 6 * 32) and 256 for integers.
+    const words = [Number(u >> BigInt(bits - 31)) * 2 + 1, Number((u >> BigInt(bits - 63)) & 0xffff_ffffn)];
     words.push(Number((u >> BigInt(bits - 64)) & 1n));
     for (let at = bits - 96; at >= 0; at -= 32) words.push(Number((u >> BigInt(at)) & 0xffff_ffffn));
     const value = new Int32Array(1);
-    createDiscreteGaussian(stddev * stddev).fill(value, wordsThen(words, seeded(32)));
+    const script = [insideCell(k), ...words.slice(0, used), insideCell(7), 0];
+    createDiscreteGaussian(stddev * stddev).fill(value, wordsThen(script, seeded(32)));
     return value[0] as number;
   }
 
-  for (const digits of [20, 38, 45, 70, 200, 300]) {
-    it(`decides a bit that lies within 2^-${digits} of exp(-t)`, () => {
-      for (const k of [0, 3, 90]) {
+  for (const [digits, used] of [
+    [20, 2],
+    [38, 2],
+    [45, 9],
+    [70, 9],
+    [200, 9],
+    [300, 17],
+  ] as const) {
+    it(`decides bits within 2^-${digits} of exp(-t) exactly, with ${used} words`, () => {
+      for (let k = 0; k < 120; k++) {
         const near = 1n << BigInt(bits - digits);
-        expect(drawWith(k, acceptance(k) - near)).toBe(2 * k + 1);
-        expect(drawWith(k, acceptance(k) + near)).not.toBe(2 * k + 1);
+        expect(drawWith(k, acceptance(k) - near, used)).toBe(2 * k + 1);
+        expect(drawWith(k, acceptance(k) + near, used)).toBe(14);
       }
     });
   }

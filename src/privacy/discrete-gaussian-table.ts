@@ -13,8 +13,11 @@ export const DRAW_BITS = 31;
 export interface CellTable {
   /** Shapes: ascending, the last is 2^31 - 1. */
   readonly prefix: Int32Array;
-  /** First cell whose prefix is at least b * 2^guideShift. */
-  readonly guide: Uint16Array;
+  /**
+   * For the draws that start with the bits of b: their cell if they all fall into one (and none hits a prefix), else
+   * ~k with k the first cell whose prefix is not below them all, from which to scan.
+   */
+  readonly guide: Int16Array;
   readonly guideShift: number;
   /** Decides the cell of a draw exactly. Random: 225 more bits; twice as many with probability < 2^-200, and so on. */
   resolve(draw: number, random: Pick<RandomWords, 'bits'>): number;
@@ -79,13 +82,13 @@ export function buildCellTable(variance: Rational, cellWidth: number, mirrored: 
   let found: number[] | null = null;
   for (let bits = FIRST_PRECISION; found === null; bits *= 2) found = prefixes(sumsAt(bits), bits);
   const prefix = Int32Array.from(found);
-  let guideBits = 8;
-  while (guideBits < 13 && 2 ** guideBits < 8 * prefix.length) guideBits += 1;
+  let guideBits = 10;
+  while (guideBits < 13 && 2 ** guideBits < 16 * prefix.length) guideBits += 1;
   const guideShift = DRAW_BITS - guideBits;
-  const guide = new Uint16Array(2 ** guideBits);
+  const guide = new Int16Array(2 ** guideBits);
   for (let b = 0, k = 0; b < guide.length; b++) {
     while ((prefix[k] as number) < b * 2 ** guideShift) k += 1;
-    guide[b] = k;
+    guide[b] = (prefix[k] as number) < (b + 1) * 2 ** guideShift ? ~k : k;
   }
   return {
     prefix,

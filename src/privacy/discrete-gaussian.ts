@@ -38,101 +38,161 @@ export function cellWidthOf(variance: number): number {
   return width;
 }
 
-function addUnitCells(table: CellTable, target: Int32Array, random: RandomWords): void {
+/** Cell of a draw that the guide leaves open. */
+function scanCell(table: CellTable, draw: number, random: RandomWords): number {
   const { prefix, guide, guideShift } = table;
-  const { words } = random;
-  let at = random.at;
-  for (let i = 0; i < target.length; i++) {
-    if (at === words.length) {
-      random.refill();
-      at = 0;
-    }
-    const word = words[at++] as number;
-    const draw = word >>> 1;
-    let k = guide[draw >>> guideShift] as number;
-    while (draw > (prefix[k] as number)) k += 1;
-    if (draw === prefix[k]) {
-      random.at = at;
-      k = table.resolve(draw, random);
-      at = random.at;
-    }
-    const mask = -(word & 1);
-    target[i] = (target[i] as number) + ((k ^ mask) - mask);
-  }
-  random.at = at;
+  const start = guide[draw >>> guideShift] as number;
+  let k = start < 0 ? ~start : start;
+  while (draw > (prefix[k] as number)) k += 1;
+  return draw === prefix[k] ? table.resolve(draw, random) : k;
 }
 
-function addWideCells(
+/*
+ * The two `run` functions below hold the hot loops and nothing else: they stop in front of the first draw that needs
+ * more than the next one or two words, and the caller makes that draw. Kept apart, the loops stay in registers.
+ */
+
+/** Draws of unit cells for target[from, to) from words[at, ...), one word each; returns where it stopped. */
+function runUnitCells(
   table: CellTable,
-  variance: Rational,
-  width: number,
+  words: Uint32Array,
+  at: number,
   target: Int32Array,
-  random: RandomWords,
-): void {
+  from: number,
+  to: number,
+): number {
   const { prefix, guide, guideShift } = table;
-  const { words } = random;
-  const offsetBits = Math.log2(width);
-  const offsetMask = width - 1;
-  const acceptBits = 32 - offsetBits;
-  const acceptUnit = 2 ** -acceptBits;
-  const halfInverse = Number(variance.denominator) / (2 * Number(variance.numerator));
-
-  /** Exact test of U < exp(-t), for the draws that the first `acceptBits` bits of U leave open. */
-  const accept = (t: number, magnitude: number, offset: number, first: number): boolean => {
-    const second = random.next();
-    const u = (first + second * 2 ** -32) * acceptUnit;
-    if (t <= MAX_FAST_EXPONENT) {
-      const probability = expNegativeFast(t);
-      if (u < probability - SLACK) return true;
-      if (u > probability + SLACK) return false;
-    }
-    const product = BigInt(offset) * BigInt(2 * magnitude + offset);
-    const exponent = { numerator: product * variance.denominator, denominator: 2n * variance.numerator };
-    const bits = BigInt(first) * 2n ** 32n + BigInt(second);
-    return isBelow(bits, acceptBits + 32, (precision) => expNegative(exponent, precision), random);
-  };
-
-  let at = random.at;
-  for (let i = 0; i < target.length; ) {
-    let word: number;
-    let fine: number;
-    if (at < words.length - 1) {
-      word = words[at] as number;
-      fine = words[at + 1] as number;
-      at += 2;
-    } else {
-      random.at = at;
-      word = random.next();
-      fine = random.next();
-      at = random.at;
-    }
+  for (let i = from, w = at; i < to; i++, w++) {
+    const word = (words[w] as number) | 0;
     const draw = word >>> 1;
     let k = guide[draw >>> guideShift] as number;
-    while (draw > (prefix[k] as number)) k += 1;
-    if (draw === prefix[k]) {
-      random.at = at;
-      k = table.resolve(draw, random);
-      at = random.at;
+    if (k < 0) {
+      k = ~k;
+      while (draw > (prefix[k] as number)) k = (k + 1) | 0;
+      if (draw === prefix[k]) return i;
     }
-    const offset = fine & offsetMask;
-    const magnitude = k * width;
-    const t = offset * (2 * magnitude + offset) * halfInverse;
-    const first = fine >>> offsetBits;
-    // exp(-t) >= 1 - t settles all but about t of the draws.
-    if ((first + 1) * acceptUnit > 1 - t - SLACK) {
-      random.at = at;
-      const accepted = accept(t, magnitude, offset, first);
-      at = random.at;
-      if (!accepted) continue;
-    }
-    const x = magnitude + offset;
     const mask = -(word & 1);
-    // Zero would be drawn with both signs: "-0" is drawn again (CKS 2020, Algorithm 2).
-    if (x === 0 && mask !== 0) continue;
-    target[i] = (target[i] as number) + (mask === 0 ? x : -x);
-    i += 1;
+    target[i] = ((target[i] as number) + ((k ^ mask) - mask)) | 0;
   }
-  random.at = at;
+  return to;
+}
+
+function addUnitCells(table: CellTable, target: Int32Array, random: RandomWords): void {
+  for (let i = 0; i < target.length; ) {
+    if (random.at === random.words.length) random.refill();
+    const to = Math.min(target.length, i + random.words.length - random.at);
+    const stop = runUnitCells(table, random.words, random.at, target, i, to);
+    random.at += stop - i;
+    i = stop;
+    if (stop < to) {
+      const word = random.next();
+      const k = scanCell(table, word >>> 1, random);
+      target[i] = (target[i] as number) + ((word & 1) === 0 ? k : -k);
+      i += 1;
+    }
+  }
+}
+
+/** What acceptance within a wide cell needs: the exponent is offset * (2 * magnitude + offset) / (2 * variance). */
+interface WideCells {
+  readonly variance: Rational;
+  /** 1 / (2 * variance), rounded. */
+  readonly halfInverse: number;
+  readonly width: number;
+  readonly offsetBits: number;
+  /** Acceptance bits below `limits[k]` accept every offset of cell k, for exp(-t) >= 1 - t. */
+  readonly limits: Int32Array;
+}
+
+function wideCells(variance: Rational, width: number, cells: number): WideCells {
+  const halfInverse = Number(variance.denominator) / (2 * Number(variance.numerator));
+  const offsetBits = Math.log2(width);
+  const limits = Int32Array.from({ length: cells }, (_, k) => {
+    const largest = (width - 1) * (2 * k * width + width - 1) * halfInverse;
+    return Math.max(0, Math.floor((1 - largest - SLACK) * 2 ** (32 - offsetBits)) - 1);
+  });
+  return { variance, halfInverse, width, offsetBits, limits };
+}
+
+/** Bern(exp(-t)) for the first bits of U in `fine` above the offset, decided exactly. */
+function acceptOffset(cells: WideCells, magnitude: number, fine: number, random: RandomWords): boolean {
+  const offset = fine & (cells.width - 1);
+  const first = fine >>> cells.offsetBits;
+  const firstBits = 32 - cells.offsetBits;
+  const unit = 2 ** -firstBits;
+  const t = offset * (2 * magnitude + offset) * cells.halfInverse;
+  if ((first + 1) * unit <= 1 - t - SLACK) return true;
+  const second = random.next();
+  const u = (first + second * 2 ** -32) * unit;
+  if (t <= MAX_FAST_EXPONENT) {
+    const probability = expNegativeFast(t);
+    if (u < probability - SLACK) return true;
+    if (u > probability + SLACK) return false;
+  }
+  const product = BigInt(offset) * BigInt(2 * magnitude + offset);
+  const exponent = { numerator: product * cells.variance.denominator, denominator: 2n * cells.variance.numerator };
+  const prefix = (BigInt(first) << 32n) | BigInt(second);
+  return isBelow(prefix, firstBits + 32, (bits) => expNegative(exponent, bits), random);
+}
+
+/** Draws of wide cells for target[from, to) from words[at, ...), two words each; returns where it stopped. */
+function runWideCells(
+  table: CellTable,
+  cells: WideCells,
+  words: Uint32Array,
+  at: number,
+  target: Int32Array,
+  from: number,
+  to: number,
+): number {
+  const { prefix, guide, guideShift } = table;
+  const { width, offsetBits, limits } = cells;
+  const offsetMask = width - 1;
+  for (let i = from, w = at; i < to; i++, w += 2) {
+    const word = (words[w] as number) | 0;
+    const fine = (words[w + 1] as number) | 0;
+    const draw = word >>> 1;
+    let k = guide[draw >>> guideShift] as number;
+    if (k < 0) {
+      k = ~k;
+      while (draw > (prefix[k] as number)) k = (k + 1) | 0;
+      if (draw === prefix[k]) return i;
+    }
+    const x = k * width + (fine & offsetMask);
+    if (fine >>> offsetBits >= (limits[k] as number) || x === 0) return i;
+    const mask = -(word & 1);
+    target[i] = ((target[i] as number) + ((x ^ mask) - mask)) | 0;
+  }
+  return to;
+}
+
+/** One draw of wide cells, with as many words as it takes. */
+function drawWideCell(table: CellTable, cells: WideCells, random: RandomWords): number {
+  for (;;) {
+    const word = random.next();
+    const fine = random.next();
+    const magnitude = scanCell(table, word >>> 1, random) * cells.width;
+    if (!acceptOffset(cells, magnitude, fine, random)) continue;
+    const x = magnitude + (fine & (cells.width - 1));
+    const negative = (word & 1) === 1;
+    // Zero would be drawn with both signs: "-0" is drawn again (CKS 2020, Algorithm 2).
+    if (x !== 0 || !negative) return negative ? -x : x;
+  }
+}
+
+function addWideCells(table: CellTable, cells: WideCells, target: Int32Array, random: RandomWords): void {
+  for (let i = 0; i < target.length; ) {
+    if (random.at === random.words.length) random.refill();
+    const to = Math.min(target.length, i + ((random.words.length - random.at) >> 1));
+    const stop = runWideCells(table, cells, random.words, random.at, target, i, to);
+    random.at += 2 * (stop - i);
+    i = stop;
+    // Also the draw whose two words lie on both sides of a refill.
+    if (i < target.length && (stop < to || random.at < random.words.length)) {
+      target[i] = (target[i] as number) + drawWideCell(table, cells, random);
+      i += 1;
+    }
+  }
 }
 
 /**
@@ -155,10 +215,11 @@ export function createDiscreteGaussian(variance: number): DiscreteGaussian {
   const exact = rationalOf(variance);
   const width = cellWidthOf(variance);
   const table = buildCellTable(exact, width, width === 1);
+  const cells = width === 1 ? null : wideCells(exact, width, table.prefix.length);
   const add = (target: Int32Array, stream: KeyStream): void => {
-    const random = new RandomWords(stream, width === 1 ? target.length : 2 * target.length);
-    if (width === 1) addUnitCells(table, target, random);
-    else addWideCells(table, exact, width, target, random);
+    const random = new RandomWords(stream, cells === null ? target.length : 2 * target.length);
+    if (cells === null) addUnitCells(table, target, random);
+    else addWideCells(table, cells, target, random);
     random.wipe();
   };
   return {

@@ -147,5 +147,7 @@ export function rotationSigns(crypto: CryptoProvider, seed: Uint8Array, segment:
   const info = concatBytes(utf8(LABELS.rotationSigns), encodeParts([utf8(segment)]));
   const bytes = new Uint8Array(Math.ceil(length / 8));
   crypto.aes256Ctr(crypto.hkdfSha256(seed, new Uint8Array(0), info, 32)).read(bytes);
-  return Int8Array.from({ length }, (_, i) => 1 - 2 * (((bytes[i >> 3] as number) >> (i & 7)) & 1));
+  const signs = new Int8Array(length);
+  for (let i = 0; i < length; i++) signs[i] = 1 - 2 * (((bytes[i >> 3] as number) >> (i & 7)) & 1);
+  return signs;
 }

@@ -1,0 +1,91 @@
+import { toHex } from '../../protocol/bytes.ts';
+import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
+import { CoveyError } from '../../protocol/errors.ts';
+
+/**
+ * Labelled records of one organization.
+ * Shapes: `features` count x featureLength, row after row; `labels` count, each below `classes`.
+ */
+export interface Dataset {
+  readonly count: number;
+  readonly featureLength: number;
+  readonly classes: number;
+  readonly features: Float32Array;
+  readonly labels: Uint8Array;
+}
+
+/** Training and test records of one organization. */
+export interface SplitData {
+  readonly train: Dataset;
+  readonly test: Dataset;
+}
+
+/**
+ * Builds a data set after checking its shapes.
+ * @throws CoveyError USAGE_RANGE if the lengths do not fit or a label is not a class.
+ */
+export function createDataset(
+  featureLength: number,
+  classes: number,
+  features: Float32Array,
+  labels: Uint8Array,
+): Dataset {
+  if (features.length !== featureLength * labels.length) {
+    throw new CoveyError(
+      'USAGE_RANGE',
+      `"features" expected ${featureLength * labels.length} values, got ${features.length}`,
+    );
+  }
+  for (const label of labels) {
+    if (label >= classes)
+      throw new CoveyError('USAGE_RANGE', `"labels" expected classes below ${classes}, got ${label}`);
+  }
+  return { count: labels.length, featureLength, classes, features, labels };
+}
+
+/** Canonical bytes of a data set: features as little-endian 32-bit floats, then the labels. */
+export function datasetBytes(dataset: Dataset): Uint8Array {
+  const bytes = new Uint8Array(4 * dataset.features.length + dataset.labels.length);
+  const view = new DataView(bytes.buffer);
+  dataset.features.forEach((value, i) => {
+    view.setFloat32(4 * i, value, true);
+  });
+  bytes.set(dataset.labels, 4 * dataset.features.length);
+  return bytes;
+}
+
+/** SHA-256 of the canonical bytes, in hex. */
+export function datasetHash(crypto: Pick<CryptoProvider, 'sha256'>, dataset: Dataset): string {
+  return toHex(crypto.sha256(datasetBytes(dataset)));
+}
+
+/** What identifies the split of a scenario: the same numbers on every engine, or the data are not the same. */
+export interface SplitManifest {
+  readonly scenario: string;
+  readonly seed: number;
+  readonly organizations: readonly {
+    readonly trainRecords: number;
+    readonly trainSha256: string;
+    readonly testRecords: number;
+    readonly testSha256: string;
+  }[];
+}
+
+/** Builds the split manifest of a scenario from the data of its organizations. */
+export function buildSplitManifest(
+  crypto: Pick<CryptoProvider, 'sha256'>,
+  scenario: string,
+  seed: number,
+  organizations: readonly SplitData[],
+): SplitManifest {
+  return {
+    scenario,
+    seed,
+    organizations: organizations.map(({ train, test }) => ({
+      trainRecords: train.count,
+      trainSha256: datasetHash(crypto, train),
+      testRecords: test.count,
+      testSha256: datasetHash(crypto, test),
+    })),
+  };
+}

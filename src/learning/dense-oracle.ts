@@ -1,0 +1,204 @@
+import { CoveyError } from '../../protocol/errors.ts';
+import type { Dataset } from '../data/dataset.ts';
+import { backDense, forwardDense, forwardRow, kernelGradient, outerGradient } from './dense-kernels.ts';
+import { type DenseShape, denseManifest, type ModelManifest } from './manifest.ts';
+import type { GradientOracle } from './oracle.ts';
+
+/** One dense layer. Units: `kernel` is the offset of its weights in the body, or in the head for the last layer. */
+interface Layer {
+  readonly inputs: number;
+  readonly outputs: number;
+  readonly kernel: number;
+}
+
+/** Records of a batch that share one pass; larger batches are cut. */
+const BLOCK = 64;
+
+function layersOf(shape: DenseShape): Layer[] {
+  const widths = [shape.inputs, ...shape.hidden, shape.classes];
+  const layers: Layer[] = [];
+  let offset = 0;
+  for (let l = 0; l + 1 < widths.length; l++) {
+    const inputs = widths[l] ?? 0;
+    const outputs = widths[l + 1] ?? 0;
+    const isHead = l + 2 === widths.length;
+    layers.push({ inputs, outputs, kernel: isHead ? 0 : offset });
+    offset += (inputs + 1) * outputs;
+  }
+  return layers;
+}
+
+/** Turns the logits of one record into output errors (softmax minus one-hot) in place; returns the cross entropy. */
+function softmaxErrors(logits: Float64Array, at: number, classes: number, label: number): number {
+  let highest = logits[at] as number;
+  for (let c = 1; c < classes; c++) {
+    const logit = logits[at + c] as number;
+    if (logit > highest) highest = logit;
+  }
+  const own = logits[at + label] as number;
+  let total = 0;
+  for (let c = 0; c < classes; c++) {
+    const weight = Math.exp((logits[at + c] as number) - highest);
+    logits[at + c] = weight;
+    total += weight;
+  }
+  for (let c = 0; c < classes; c++) logits[at + c] = (logits[at + c] as number) / total;
+  logits[at + label] = (logits[at + label] as number) - 1;
+  return Math.log(total) + highest - own;
+}
+
+/**
+ * Creates the oracle of a multilayer perceptron (ReLU, softmax cross entropy) in plain double arithmetic.
+ * Cost: about 5 microseconds for a record's gradient of 64-48-10. Keeps scratch memory, no state.
+ */
+export function createDenseOracle(shape: DenseShape): GradientOracle {
+  const manifest: ModelManifest = denseManifest(shape);
+  const layers = layersOf(shape);
+  const last = layers.length - 1;
+  const { inputs, classes } = shape;
+  // activations[l] is the input of layer l; activations[last + 1] holds logits, then errors. Rows of one block.
+  const activations = [inputs, ...shape.hidden, classes].map((width) => new Float64Array(BLOCK * width));
+  const errors = activations.map((rows) => new Float64Array(rows.length));
+  const act = (l: number): Float64Array => activations[l] as Float64Array;
+  const err = (l: number): Float64Array => (l === last + 1 ? act(l) : (errors[l] as Float64Array));
+
+  function check(body: Float64Array, head: Float64Array, data: Dataset): void {
+    if (body.length !== manifest.bodyLength || head.length !== manifest.headLength) {
+      throw new CoveyError(
+        'USAGE_RANGE',
+        `"model" expected ${manifest.bodyLength} + ${manifest.headLength} parameters, got ${body.length} + ${head.length}`,
+      );
+    }
+    if (data.featureLength !== inputs || data.classes > classes) {
+      throw new CoveyError(
+        'USAGE_RANGE',
+        `"data" expected ${inputs} features and at most ${classes} classes, got ${data.featureLength} and ${data.classes}`,
+      );
+    }
+  }
+
+  function load(data: Dataset, record: number, row: number): void {
+    const rows = act(0);
+    const from = record * inputs;
+    const to = row * inputs;
+    for (let i = 0; i < inputs; i++) rows[to + i] = data.features[from + i] as number;
+  }
+
+  function forward(body: Float64Array, head: Float64Array, rows: number): void {
+    for (let l = 0; l <= last; l++) {
+      const { inputs: n, outputs: m, kernel } = layers[l] as Layer;
+      const out = act(l + 1);
+      if (rows === 1) forwardRow(act(l), 0, n, l === last ? head : body, kernel, m, out, 0);
+      else forwardDense(act(l), rows, n, l === last ? head : body, kernel, m, out);
+      if (l < last)
+        for (let k = 0; k < rows * m; k++)
+          if (!((out[k] as number) > 0)) out[k] = Number.isNaN(out[k]) ? Number.NaN : 0;
+    }
+  }
+
+  function backward(body: Float64Array, head: Float64Array, rows: number): void {
+    for (let l = last; l > 0; l--) {
+      const { inputs: n, outputs: m, kernel } = layers[l] as Layer;
+      backDense(err(l + 1), rows, m, l === last ? head : body, kernel, n, act(l), err(l));
+    }
+  }
+
+  function perRecordGradient(
+    body: Float64Array,
+    head: Float64Array,
+    data: Dataset,
+    record: number,
+    bodyGradient: Float64Array,
+    headGradient: Float64Array,
+  ): number {
+    check(body, head, data);
+    load(data, record, 0);
+    forward(body, head, 1);
+    const loss = softmaxErrors(act(last + 1), 0, classes, data.labels[record] as number);
+    backward(body, head, 1);
+    for (let l = 0; l <= last; l++) {
+      const { inputs: n, outputs: m, kernel } = layers[l] as Layer;
+      outerGradient(act(l), n, err(l + 1), m, l === last ? headGradient : bodyGradient, kernel);
+    }
+    return loss;
+  }
+
+  const bodyBlock = new Float64Array(manifest.bodyLength);
+  const headBlock = new Float64Array(manifest.headLength);
+
+  function meanGradient(
+    body: Float64Array,
+    head: Float64Array,
+    data: Dataset,
+    records: Uint32Array,
+    bodyGradient: Float64Array,
+    headGradient: Float64Array,
+  ): number {
+    check(body, head, data);
+    let loss = 0;
+    for (let start = 0; start < records.length; start += BLOCK) {
+      const rows = Math.min(BLOCK, records.length - start);
+      for (let r = 0; r < rows; r++) load(data, records[start + r] as number, r);
+      forward(body, head, rows);
+      const logits = act(last + 1);
+      for (let r = 0; r < rows; r++)
+        loss += softmaxErrors(logits, r * classes, classes, data.labels[records[start + r] as number] as number);
+      for (let k = 0; k < rows * classes; k++) logits[k] = (logits[k] as number) / records.length;
+      backward(body, head, rows);
+      const first = start === 0;
+      for (let l = 0; l <= last; l++) {
+        const { inputs: n, outputs: m, kernel } = layers[l] as Layer;
+        const target = l === last ? (first ? headGradient : headBlock) : first ? bodyGradient : bodyBlock;
+        kernelGradient(act(l), rows, n, err(l + 1), m, target, kernel);
+      }
+      if (!first) {
+        for (let k = 0; k < bodyBlock.length; k++)
+          bodyGradient[k] = (bodyGradient[k] as number) + (bodyBlock[k] as number);
+        for (let k = 0; k < headBlock.length; k++)
+          headGradient[k] = (headGradient[k] as number) + (headBlock[k] as number);
+      }
+    }
+    if (records.length === 0) {
+      bodyGradient.fill(0);
+      headGradient.fill(0);
+      return 0;
+    }
+    return loss / records.length;
+  }
+
+  /** Calls `visit` with the logits of every record, block by block. */
+  function eachLogits(
+    body: Float64Array,
+    head: Float64Array,
+    data: Dataset,
+    visit: (record: number, logits: Float64Array, at: number) => void,
+  ): void {
+    check(body, head, data);
+    for (let start = 0; start < data.count; start += BLOCK) {
+      const rows = Math.min(BLOCK, data.count - start);
+      for (let r = 0; r < rows; r++) load(data, start + r, r);
+      forward(body, head, rows);
+      for (let r = 0; r < rows; r++) visit(start + r, act(last + 1), r * classes);
+    }
+  }
+
+  function losses(body: Float64Array, head: Float64Array, data: Dataset): Float64Array {
+    const result = new Float64Array(data.count);
+    eachLogits(body, head, data, (record, logits, at) => {
+      result[record] = softmaxErrors(logits, at, classes, data.labels[record] as number);
+    });
+    return result;
+  }
+
+  function predict(body: Float64Array, head: Float64Array, data: Dataset): Uint8Array {
+    const result = new Uint8Array(data.count);
+    eachLogits(body, head, data, (record, logits, at) => {
+      let best = 0;
+      for (let c = 1; c < classes; c++) if ((logits[at + c] as number) > (logits[at + best] as number)) best = c;
+      result[record] = best;
+    });
+    return result;
+  }
+
+  return { manifest, perRecordGradient, meanGradient, losses, predict };
+}

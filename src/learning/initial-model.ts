@@ -1,0 +1,35 @@
+import type { DataRandom } from '../data/random.ts';
+import { type ModelManifest, type TensorSpec, tensorLength } from './manifest.ts';
+import type { Model } from './oracle.ts';
+
+/** Close to a normal draw (sum of twelve uniform ones: mean 0, variance 1), with the same bits on every engine. */
+function normalLike(random: DataRandom): number {
+  let sum = -6;
+  for (let i = 0; i < 12; i++) sum += random.uniform(0, 1);
+  return sum;
+}
+
+function fill(
+  tensors: readonly TensorSpec[],
+  length: number,
+  random: DataRandom,
+  stddev: (fanIn: number) => number,
+): Float64Array {
+  const values = new Float64Array(length);
+  let at = 0;
+  for (const tensor of tensors) {
+    const size = tensorLength(tensor);
+    // Biases (one dimension) start at zero.
+    if (tensor.shape.length > 1)
+      for (let i = 0; i < size; i++) values[at + i] = normalLike(random) * stddev(tensor.shape[0] ?? 1);
+    at += size;
+  }
+  return values;
+}
+
+/** Draws a starting point: body kernels of variance 2 / inputs (He 2015), small head kernels, zero biases. */
+export function initialModel(manifest: ModelManifest, random: DataRandom): Model {
+  const of = (group: TensorSpec['group']): TensorSpec[] => manifest.tensors.filter((tensor) => tensor.group === group);
+  const body = fill(of('body'), manifest.bodyLength, random, (fanIn) => Math.sqrt(2 / fanIn));
+  return { body, head: fill(of('head'), manifest.headLength, random, (fanIn) => 0.3 / Math.sqrt(fanIn)) };
+}

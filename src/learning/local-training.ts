@@ -1,0 +1,91 @@
+import { CoveyError } from '../../protocol/errors.ts';
+import type { Dataset } from '../data/dataset.ts';
+import type { DataRandom } from '../data/random.ts';
+import { initialModel } from './initial-model.ts';
+import { copyModel, type GradientOracle, type Model } from './oracle.ts';
+
+/** Minibatches of local training. Units: `stepSize` as a learning rate. */
+export interface EpochOptions {
+  readonly epochs: number;
+  readonly batchSize: number;
+  readonly stepSize: number;
+}
+
+/** Adam with weight decay added to the gradient. */
+export interface LocalOnlyOptions extends EpochOptions {
+  readonly weightDecay: number;
+}
+
+/** Settings of the baseline row "Local only" of the embedded scenario. */
+export const LOCAL_ONLY: LocalOnlyOptions = { epochs: 160, batchSize: 32, stepSize: 0.01, weightDecay: 1e-3 };
+
+/** @throws CoveyError USAGE_RANGE for options that would train nothing or diverge at once. */
+export function checkEpochs({ epochs, batchSize, stepSize }: EpochOptions): void {
+  if (!Number.isInteger(epochs) || epochs < 0)
+    throw new CoveyError('USAGE_RANGE', `"epochs" expected an integer >= 0, got ${epochs}`);
+  if (!Number.isInteger(batchSize) || batchSize < 1)
+    throw new CoveyError('USAGE_RANGE', `"batchSize" expected an integer >= 1, got ${batchSize}`);
+  if (!(stepSize > 0)) throw new CoveyError('USAGE_RANGE', `"stepSize" expected a positive number, got ${stepSize}`);
+}
+
+/** Visits the minibatches of every epoch, each epoch in a new random order. */
+export function eachBatch(
+  count: number,
+  { epochs, batchSize }: EpochOptions,
+  random: DataRandom,
+  visit: (records: Uint32Array) => void,
+): void {
+  const order = Uint32Array.from({ length: count }, (_, i) => i);
+  for (let epoch = 0; epoch < epochs; epoch++) {
+    random.shuffle(order);
+    for (let start = 0; start < count; start += batchSize) visit(order.subarray(start, start + batchSize));
+  }
+}
+
+function createAdam(
+  length: number,
+  { stepSize, weightDecay }: LocalOnlyOptions,
+): (parameters: Float64Array, gradient: Float64Array, t: number) => void {
+  const first = new Float64Array(length);
+  const second = new Float64Array(length);
+  return (parameters, gradient, t) => {
+    // Bias corrections of Kingma and Ba 2015, moved out of the loop.
+    const rate = (stepSize * Math.sqrt(1 - 0.999 ** t)) / (1 - 0.9 ** t);
+    const floor = 1e-8 * Math.sqrt(1 - 0.999 ** t);
+    for (let i = 0; i < length; i++) {
+      const w = parameters[i] as number;
+      const g = (gradient[i] as number) + weightDecay * w;
+      const m = 0.9 * (first[i] as number) + 0.1 * g;
+      const v = 0.999 * (second[i] as number) + 0.001 * g * g;
+      first[i] = m;
+      second[i] = v;
+      parameters[i] = w - (rate * m) / (Math.sqrt(v) + floor);
+    }
+  };
+}
+
+/**
+ * Trains a model on the organization's own records alone: what it can have without any federation.
+ * Random: order of minibatches and starting point, both reproducible; the model never leaves the site.
+ */
+export function trainLocalOnly(
+  oracle: GradientOracle,
+  data: Dataset,
+  random: DataRandom,
+  options: LocalOnlyOptions = LOCAL_ONLY,
+): Model {
+  checkEpochs(options);
+  const model = copyModel(initialModel(oracle.manifest, random));
+  const bodyGradient = new Float64Array(model.body.length);
+  const headGradient = new Float64Array(model.head.length);
+  const stepBody = createAdam(model.body.length, options);
+  const stepHead = createAdam(model.head.length, options);
+  let t = 0;
+  eachBatch(data.count, options, random, (records) => {
+    t++;
+    oracle.meanGradient(model.body, model.head, data, records, bodyGradient, headGradient);
+    stepBody(model.body, bodyGradient, t);
+    stepHead(model.head, headGradient, t);
+  });
+  return model;
+}

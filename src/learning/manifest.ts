@@ -1,0 +1,72 @@
+import { hashParts, utf8 } from '../../protocol/bytes.ts';
+import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
+import { CoveyError } from '../../protocol/errors.ts';
+
+/** A tensor and the part of the model it belongs to: the shared body or the head that is repeated in slots. */
+export interface TensorSpec {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly group: 'body' | 'head';
+}
+
+/** Ordered tensors of a model. Units: lengths in parameters; body and head are flattened in this order, rows first. */
+export interface ModelManifest {
+  readonly tensors: readonly TensorSpec[];
+  readonly bodyLength: number;
+  readonly headLength: number;
+}
+
+/** Sizes of a multilayer perceptron; no hidden layer makes it a logistic regression, all of which is the head. */
+export interface DenseShape {
+  readonly inputs: number;
+  readonly hidden: readonly number[];
+  readonly classes: number;
+}
+
+/** Number of parameters of a tensor. */
+export function tensorLength(tensor: TensorSpec): number {
+  return tensor.shape.reduce((product, size) => product * size, 1);
+}
+
+/**
+ * Builds a manifest with the lengths of its groups.
+ * @throws CoveyError USAGE_CONFIG for a repeated name or a size that is not a positive integer.
+ */
+export function createManifest(tensors: readonly TensorSpec[]): ModelManifest {
+  const names = new Set<string>();
+  let bodyLength = 0;
+  let headLength = 0;
+  for (const tensor of tensors) {
+    if (names.has(tensor.name))
+      throw new CoveyError('USAGE_CONFIG', `"tensors" expected distinct names, got ${tensor.name} twice`);
+    names.add(tensor.name);
+    if (!tensor.shape.every((size) => Number.isInteger(size) && size > 0)) {
+      throw new CoveyError('USAGE_CONFIG', `"${tensor.name}" expected positive sizes, got ${tensor.shape.join(' x ')}`);
+    }
+    if (tensor.group === 'body') bodyLength += tensorLength(tensor);
+    else headLength += tensorLength(tensor);
+  }
+  return { tensors, bodyLength, headLength };
+}
+
+/** Manifest of a multilayer perceptron: kernels (inputs x outputs) and biases; the last layer is the head. */
+export function denseManifest(shape: DenseShape): ModelManifest {
+  const widths = [shape.inputs, ...shape.hidden, shape.classes];
+  const tensors: TensorSpec[] = [];
+  for (let layer = 0; layer + 1 < widths.length; layer++) {
+    const inputs = widths[layer] ?? 0;
+    const outputs = widths[layer + 1] ?? 0;
+    const group = layer + 2 === widths.length ? 'head' : 'body';
+    tensors.push({ name: `dense_${layer + 1}/kernel`, shape: [inputs, outputs], group });
+    tensors.push({ name: `dense_${layer + 1}/bias`, shape: [outputs], group });
+  }
+  return createManifest(tensors);
+}
+
+/** Hash of names, shapes and groups in order, 32 bytes. */
+export function manifestHash(crypto: CryptoProvider, manifest: ModelManifest): Uint8Array {
+  return hashParts(
+    crypto,
+    ...manifest.tensors.map(({ name, shape, group }) => utf8(`${name}|${shape.join(',')}|${group}`)),
+  );
+}

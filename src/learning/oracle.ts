@@ -1,0 +1,48 @@
+import type { Dataset } from '../data/dataset.ts';
+import type { ModelManifest } from './manifest.ts';
+
+/** A flattened model with one head. Shapes: `bodyLength`, `headLength` of its manifest. */
+export interface Model {
+  readonly body: Float64Array;
+  readonly head: Float64Array;
+}
+
+/**
+ * Losses and gradients of one model family. Every call is a function of its arguments only: a gradient of a record
+ * never depends on another record, on an earlier call or on optimizer state (record rule, privacy section 1).
+ * Not guaranteed: equal bits on different engines, because Math.exp and Math.log differ; nothing here needs them, since
+ * terms are clipped and rounded to integers before they are summed.
+ */
+export interface GradientOracle {
+  readonly manifest: ModelManifest;
+  /**
+   * Overwrites `bodyGradient` and `headGradient` with the gradient of one record's loss and returns the loss.
+   * A loss that overflows yields non-finite values, which the encoder turns into a zero term.
+   */
+  perRecordGradient(
+    body: Float64Array,
+    head: Float64Array,
+    data: Dataset,
+    record: number,
+    bodyGradient: Float64Array,
+    headGradient: Float64Array,
+  ): number;
+  /** Overwrites the gradients with their mean over the records and returns the mean loss. For local training only. */
+  meanGradient(
+    body: Float64Array,
+    head: Float64Array,
+    data: Dataset,
+    records: Uint32Array,
+    bodyGradient: Float64Array,
+    headGradient: Float64Array,
+  ): number;
+  /** Loss of every record. */
+  losses(body: Float64Array, head: Float64Array, data: Dataset): Float64Array;
+  /** Most likely class of every record; ties go to the lower class. */
+  predict(body: Float64Array, head: Float64Array, data: Dataset): Uint8Array;
+}
+
+/** Copies a model, from single or double precision, into doubles of its own. */
+export function copyModel(model: { readonly body: ArrayLike<number>; readonly head: ArrayLike<number> }): Model {
+  return { body: Float64Array.from(model.body), head: Float64Array.from(model.head) };
+}

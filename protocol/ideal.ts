@@ -2,10 +2,11 @@ import { compareBytes, fromHex } from './bytes.ts';
 import { CoveyError } from './errors.ts';
 import { coordinateCount } from './params.ts';
 import { addWords, ringWordCount } from './ring.ts';
-import type { SessionParams } from './session.ts';
+import { rankOf, strictThreshold } from './roster.ts';
+import type { Phase, Roster, SessionParams } from './session.ts';
 
-/** Members that vanish, by hex id, and the message they do not send any more. */
-export type SessionDrops = Readonly<Partial<Record<'advertise' | 'share-keys' | 'masked-input' | 'consistency' | 'unmask', readonly string[]>>>;
+/** Members that vanish, by hex id, and the phase whose message they do not send any more. */
+export type SessionDrops = Readonly<Partial<Record<Phase, readonly string[]>>>;
 
 export interface SecureSumResult {
   readonly sum: Uint32Array;
@@ -15,23 +16,45 @@ export interface SecureSumResult {
 
 /**
  * Contributions and dropouts in, ring sum and survivors out: what every secure aggregation promises.
- * Contributions by hex id, packed. @throws CoveyError ROUND_BELOW_THRESHOLD
+ * Shapes: contributions by hex id, packed. `roster`: needed where `minOrgs` is more than 1.
+ * @throws CoveyError ROUND_BELOW_THRESHOLD
  */
-export type SecureSum = (params: SessionParams, contributions: ReadonlyMap<string, Uint32Array>, drops: SessionDrops) => SecureSumResult;
+export type SecureSum = (
+  params: SessionParams,
+  contributions: ReadonlyMap<string, Uint32Array>,
+  drops: SessionDrops,
+  roster?: Roster,
+) => SecureSumResult;
 
-/** The ideal aggregator: the plain ring sum, without masks; the real protocol returns the same bits. */
-export const idealSum: SecureSum = (params, contributions, drops) => {
-  const isLost = (id: string, ...phases: (keyof SessionDrops)[]): boolean => phases.some((phase) => drops[phase]?.includes(id) === true);
-  const u1 = [...contributions.keys()].filter((id) => !isLost(id, 'advertise'));
-  const threshold = Math.floor((2 * u1.length) / 3) + 1;
-  const u3 = u1.filter((id) => !isLost(id, 'share-keys', 'masked-input'));
-  const needed = Math.max(threshold, params.minSurvivors);
-  if (u3.length < needed) throw new CoveyError('ROUND_BELOW_THRESHOLD', `"survivors" expected at least ${needed}, got ${u3.length}`);
-  const signers = u3.filter((id) => !isLost(id, 'consistency'));
-  const openers = signers.filter((id) => !isLost(id, 'unmask'));
-  if (signers.length < threshold || openers.length < threshold) throw new CoveyError('ROUND_BELOW_THRESHOLD', `"openings" expected at least ${threshold}, got ${openers.length}`);
+function require(name: string, got: number, fewest: number): void {
+  if (got < fewest) throw new CoveyError('ROUND_BELOW_THRESHOLD', `"${name}" expected at least ${fewest}, got ${got}`);
+}
+
+/**
+ * The ideal aggregator: the plain ring sum, without masks; the real protocol returns the same bits, and gives up when
+ * this one does. Not guaranteed: anything about who sees the contributions; it is for simulations.
+ */
+export const idealSum: SecureSum = (params, contributions, drops, roster) => {
+  const without = (ids: readonly string[], phase: Phase): string[] =>
+    ids.filter((id) => drops[phase]?.includes(id) !== true);
+  const requireSize = (name: string, ids: readonly string[], threshold: number): void => {
+    require(name, ids.length, Math.max(threshold, params.minSurvivors));
+    if (roster === undefined) return;
+    const organizations = new Set(ids.map((id) => roster.entries[rankOf(roster.entries, fromHex(id))]?.organization));
+    require('organizations', organizations.size, params.minOrgs);
+  };
+  const u1 = without([...contributions.keys()], 'advertise');
+  const threshold = strictThreshold(u1.length);
+  requireSize('U1', u1, threshold);
+  require('U1', u1.length, 3 * params.colluders + 1);
+  const u2 = without(u1, 'share-keys');
+  requireSize('U2', u2, threshold);
+  const u3 = without(u2, 'masked-input');
+  requireSize('U3', u3, threshold);
+  const signers = without(u3, 'consistency');
+  require('signers', signers.length, threshold);
+  require('openings', without(signers, 'unmask').length, threshold);
   const sum = new Uint32Array(ringWordCount(coordinateCount(params), params.ring.lanes));
   for (const id of u3) addWords(sum, contributions.get(id) as Uint32Array, params.ring.lanes);
   return { sum, survivors: u3.map(fromHex).sort(compareBytes) };
 };
-

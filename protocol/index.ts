@@ -6,7 +6,13 @@ export * from './ideal.ts';
 export * from './labels.ts';
 export * from './limits.ts';
 export * from './params.ts';
-export { createParticipant, stepParticipant, type ParticipantIdentity, type ParticipantState, type ParticipantTrust } from './participant.ts';
+export {
+  createParticipant,
+  type ParticipantIdentity,
+  type ParticipantState,
+  type ParticipantTrust,
+  stepParticipant,
+} from './participant.ts';
 export * from './ring.ts';
 export type * from './session.ts';
 export * from './transcript.ts';

@@ -1,7 +1,6 @@
 /** Every domain-separation string of `covey/1`; each is used for one purpose. Mirrored in SPEC section 3. */
 export const LABELS = {
   session: 'covey/1 session',
-  nodeId: 'covey/1 node id',
   roster: 'covey/1 roster',
   p0: 'covey/1 P0 open',
   p1: 'covey/1 P1 advertise',

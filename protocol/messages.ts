@@ -1,6 +1,6 @@
-import { decodeParts, encodeParts, equalBytes, hashParts, utf8 } from './bytes.ts';
+import { decodeParts, encodeParts, equalBytes, fromUtf8, hashParts, readU32le, u32le, utf8 } from './bytes.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
-import { CoveyError } from './errors.ts';
+import { CoveyError, ERROR_CODES, type ErrorCode } from './errors.ts';
 import { LABELS } from './labels.ts';
 import type { MessageType, SessionMessage } from './session.ts';
 
@@ -36,11 +36,22 @@ export function signMessage(
   body: Uint8Array,
   attachment: Uint8Array = NOTHING,
 ): SessionMessage {
-  return { type, sid, body, attachment, signature: crypto.ed25519Sign(signedBytes(crypto, type, sid, body), secretSeed) };
+  return {
+    type,
+    sid,
+    body,
+    attachment,
+    signature: crypto.ed25519Sign(signedBytes(crypto, type, sid, body), secretSeed),
+  };
 }
 
 /** @throws CoveyError AUTH_SIGNATURE unless `publicKey` signed this body as a message of this type and session. */
-export function requireSignature(crypto: CryptoProvider, message: SignedBody, sid: Uint8Array, publicKey: Uint8Array): void {
+export function requireSignature(
+  crypto: CryptoProvider,
+  message: SignedBody,
+  sid: Uint8Array,
+  publicKey: Uint8Array,
+): void {
   if (!crypto.ed25519Verify(message.signature, signedBytes(crypto, message.type, sid, message.body), publicKey)) {
     throw new CoveyError('AUTH_SIGNATURE', `"signature" of a ${message.type} message does not verify`);
   }
@@ -48,7 +59,7 @@ export function requireSignature(crypto: CryptoProvider, message: SignedBody, si
 
 export type SignedBody = Pick<SessionMessage, 'type' | 'body' | 'signature'>;
 
-/** A list of other members' signed bodies, as one attachment. */
+/** A list of members' signed bodies, as one attachment. */
 export function encodeBodies(messages: readonly Pick<SignedBody, 'body' | 'signature'>[]): Uint8Array {
   return encodeParts(messages.flatMap(({ body, signature }) => [body, signature]));
 }
@@ -57,25 +68,49 @@ export function decodeBodies(type: MessageType, bytes: Uint8Array): SignedBody[]
   const parts = decodeParts(bytes);
   if (parts.length % 2 !== 0) throw new CoveyError('CODEC_TRUNCATED', '"list" expected pairs of body and signature');
   const messages: SignedBody[] = [];
-  for (let i = 0; i < parts.length; i += 2) messages.push({ type, body: parts[i] as Uint8Array, signature: parts[i + 1] as Uint8Array });
+  for (let i = 0; i < parts.length; i += 2)
+    messages.push({ type, body: parts[i] as Uint8Array, signature: parts[i + 1] as Uint8Array });
   return messages;
 }
 
-/** A coordinator message whose body is the hash of its attachment. */
-export function signList(crypto: CryptoProvider, secretSeed: Uint8Array, type: MessageType, sid: Uint8Array, attachment: Uint8Array): SessionMessage {
-  return signMessage(crypto, secretSeed, type, sid, crypto.sha256(attachment), attachment);
+/**
+ * A coordinator message whose body is {recipient, hash of the attachment}. The recipient is empty where everybody gets
+ * the same bytes, so that two different messages of one type always prove equivocation.
+ */
+export function signList(
+  crypto: CryptoProvider,
+  secretSeed: Uint8Array,
+  type: MessageType,
+  sid: Uint8Array,
+  attachment: Uint8Array,
+  recipient: Uint8Array = NOTHING,
+): SessionMessage {
+  return signMessage(crypto, secretSeed, type, sid, encodeParts([recipient, crypto.sha256(attachment)]), attachment);
 }
 
-/** @throws CoveyError CODEC_TYPE unless the body is the hash of the attachment. */
-export function requireBoundAttachment(crypto: CryptoProvider, message: SessionMessage): void {
-  if (!equalBytes(crypto.sha256(message.attachment), message.body)) throw new CoveyError('CODEC_TYPE', '"attachment" does not match its signed hash');
+/** @throws CoveyError CODEC_TYPE unless the body names the recipient and holds the hash of the attachment. */
+export function requireBoundAttachment(
+  crypto: CryptoProvider,
+  message: SessionMessage,
+  recipient: Uint8Array = NOTHING,
+): void {
+  if (!equalBytes(encodeParts([recipient, crypto.sha256(message.attachment)]), message.body)) {
+    throw new CoveyError('CODEC_TYPE', '"attachment" does not match its signed hash');
+  }
+}
+
+/** What is kept of a message once its attachment has been dealt with; copied, so that no large buffer stays alive. */
+export function withoutAttachment(message: SessionMessage): SessionMessage {
+  const { type, sid, body, signature } = message;
+  return { type, sid: sid.slice(), body: body.slice(), signature: signature.slice(), attachment: NOTHING };
 }
 
 /** Fields of a body with fixed lengths. @throws CoveyError CODEC_* */
 export function readFields(body: Uint8Array, lengths: readonly number[]): Uint8Array[] {
   const parts = decodeParts(body, lengths.length);
   parts.forEach((part, i) => {
-    if (part.length !== lengths[i]) throw new CoveyError('CODEC_TYPE', `"body" expected ${lengths[i]} bytes in field ${i}, got ${part.length}`);
+    if (part.length !== lengths[i])
+      throw new CoveyError('CODEC_TYPE', `"body" expected ${lengths[i]} bytes in field ${i}, got ${part.length}`);
   });
   return parts;
 }
@@ -93,7 +128,12 @@ export function encodeAdvertisement(a: Advertisement): Uint8Array {
 }
 
 export function decodeAdvertisement(body: Uint8Array): Advertisement {
-  const [id, encryptionKey, maskKey, seedCommitment] = readFields(body, [32, 32, 32, 32]) as [Uint8Array, Uint8Array, Uint8Array, Uint8Array];
+  const [id, encryptionKey, maskKey, seedCommitment] = readFields(body, [32, 32, 32, 32]) as [
+    Uint8Array,
+    Uint8Array,
+    Uint8Array,
+    Uint8Array,
+  ];
   return { id, encryptionKey, maskKey, seedCommitment };
 }
 
@@ -112,6 +152,79 @@ export function encodeLeaf(leaf: ShareLeaf): Uint8Array {
 }
 
 export function decodeLeaf(bytes: Uint8Array): ShareLeaf {
-  const [commitmentB, commitmentS, ciphertextHash] = readFields(bytes, [32, 32, 32]) as [Uint8Array, Uint8Array, Uint8Array];
+  const [commitmentB, commitmentS, ciphertextHash] = readFields(bytes, [32, 32, 32]) as [
+    Uint8Array,
+    Uint8Array,
+    Uint8Array,
+  ];
   return { commitmentB, commitmentS, ciphertextHash };
+}
+
+/** P2: the dealer's root over the commitments of all holders. */
+export interface Dealing {
+  readonly id: Uint8Array;
+  readonly h1: Uint8Array;
+  readonly root: Uint8Array;
+}
+
+export function decodeDealing(body: Uint8Array): Dealing {
+  const [id, h1, root] = readFields(body, [32, 32, 32]) as [Uint8Array, Uint8Array, Uint8Array];
+  return { id, h1, root };
+}
+
+/** P3: the digest of the masked vector. */
+export interface UploadBody {
+  readonly id: Uint8Array;
+  readonly h2: Uint8Array;
+  readonly digest: Uint8Array;
+}
+
+export function decodeUpload(body: Uint8Array): UploadBody {
+  const [id, h2, digest] = readFields(body, [32, 32, 32]) as [Uint8Array, Uint8Array, Uint8Array];
+  return { id, h2, digest };
+}
+
+/** A member's claim that the shares of `dealer` are wrong; to others it proves only that one of the two is at fault. */
+export interface Accusation {
+  readonly id: Uint8Array;
+  readonly h1: Uint8Array;
+  readonly dealer: Uint8Array;
+  readonly code: ErrorCode;
+}
+
+export function encodeComplaint({ id, h1, dealer, code }: Accusation): Uint8Array {
+  return encodeParts([id, h1, dealer, utf8(code)]);
+}
+
+export function decodeComplaint(body: Uint8Array): Accusation {
+  const [id, h1, dealer, code] = decodeParts(body, 4) as [Uint8Array, Uint8Array, Uint8Array, Uint8Array];
+  if (id.length !== 32 || h1.length !== 32 || dealer.length !== 32)
+    throw new CoveyError('CODEC_TYPE', '"complaint" expected 32-byte fields');
+  return { id, h1, dealer, code: readCode(code) };
+}
+
+/** Abort of a member (`id` its own) or of the coordinator (`id` empty): a code of the registry, no text. */
+export function encodeAbort(id: Uint8Array, code: ErrorCode): Uint8Array {
+  return encodeParts([id, utf8(code)]);
+}
+
+export function decodeAbort(body: Uint8Array): { id: Uint8Array; code: ErrorCode } {
+  const [id, code] = decodeParts(body, 2) as [Uint8Array, Uint8Array];
+  return { id, code: readCode(code) };
+}
+
+function readCode(bytes: Uint8Array): ErrorCode {
+  const code = fromUtf8(bytes);
+  if (!Object.hasOwn(ERROR_CODES, code)) throw new CoveyError('CODEC_TYPE', '"code" expected a known error code');
+  return code as ErrorCode;
+}
+
+/** Result {h3, hash of the sum, |U3|}. */
+export function encodeResult(h3: Uint8Array, sumHash: Uint8Array, survivors: number): Uint8Array {
+  return encodeParts([h3, sumHash, u32le(survivors)]);
+}
+
+export function decodeResult(body: Uint8Array): { h3: Uint8Array; sumHash: Uint8Array; survivors: number } {
+  const [h3, sumHash, survivors] = readFields(body, [32, 32, 4]) as [Uint8Array, Uint8Array, Uint8Array];
+  return { h3, sumHash, survivors: readU32le(survivors, 0) };
 }

@@ -1,26 +1,30 @@
-import { concatBytes, decodeParts, encodeParts, f64le, fromHex, fromUtf8, hashParts, readU32le, toHex, u32le, u8, utf8 } from './bytes.ts';
+import {
+  concatBytes,
+  decodeParts,
+  encodeParts,
+  f64le,
+  fromHex,
+  fromUtf8,
+  hashParts,
+  readU32le,
+  toHex,
+  u8,
+  u32le,
+  utf8,
+} from './bytes.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError } from './errors.ts';
 import { LABELS } from './labels.ts';
 import { LIMITS } from './limits.ts';
 import { laneBits } from './ring.ts';
-import type { ClusterMode, Lanes, Purpose, Roster, SessionParams } from './session.ts';
+import type { ClusterMode, Lanes, Purpose, SessionParams } from './session.ts';
 
 const PURPOSES: readonly Purpose[] = ['census', 'train', 'metrics'];
 const MODES: readonly ClusterMode[] = ['hybrid', 'hidden', 'open'];
 const ROUNDINGS: readonly SessionParams['encoding']['rounding'][] = ['toward-zero', 'conditional', 'none'];
 const MECHANISMS: readonly SessionParams['noise']['mechanism'][] = ['discrete-gaussian', 'none'];
 
-/** Identifier of a node: hash of its public key. @see SPEC section 3 */
-export function nodeId(crypto: Pick<CryptoProvider, 'sha256'>, publicKey: Uint8Array): Uint8Array {
-  return hashParts(crypto, utf8(LABELS.nodeId), publicKey);
-}
-
-/** Hash that pins a roster: version, members in order of id, revoked ids. */
-export function rosterHash(crypto: Pick<CryptoProvider, 'sha256'>, roster: Roster): Uint8Array {
-  const members = roster.entries.map(({ id, publicKey, organization }) => encodeParts([id, publicKey, utf8(organization)]));
-  return hashParts(crypto, utf8(LABELS.roster), u32le(roster.version), encodeParts(members), encodeParts([...roster.revoked]));
-}
+export { nodeId, rosterHash } from './roster.ts';
 
 /** Number of ring coordinates of the summed vector. */
 export function coordinateCount(params: Pick<SessionParams, 'layout'>): number {
@@ -79,11 +83,15 @@ export function decodeParams(bytes: Uint8Array): SessionParams {
     return value;
   };
   const u32 = (index: number): number => readU32le(part(index, 4), 0);
-  const choice = <T>(options: readonly T[], field: Uint8Array, name: string): T => options[field[0] ?? 255] ?? wrong(name, 'a known value');
+  const choice = <T>(options: readonly T[], field: Uint8Array, name: string): T =>
+    options[field[0] ?? 255] ?? wrong(name, 'a known value');
   const layoutParts = decodeParts(part(8));
   const layout: { segment: string; length: number }[] = [];
   for (let i = 0; i < layoutParts.length; i += 2) {
-    layout.push({ segment: fromUtf8(layoutParts[i] as Uint8Array), length: readU32le(layoutParts[i + 1] ?? wrong('layout', 'pairs'), 0) });
+    layout.push({
+      segment: fromUtf8(layoutParts[i] as Uint8Array),
+      length: readU32le(layoutParts[i + 1] ?? wrong('layout', 'pairs'), 0),
+    });
   }
   const lanes = part(13, 1)[0] as Lanes;
   if (lanes !== 2 && lanes !== 3 && lanes !== 4) wrong('ring.lanes', '2, 3 or 4');
@@ -122,16 +130,54 @@ export function decodeParams(bytes: Uint8Array): SessionParams {
     deadlineMs: u32(24),
   };
   const coordinates = coordinateCount(params);
-  if (coordinates < 1 || coordinates > LIMITS.coordinates || layout.length > LIMITS.msgpackItems) wrong('layout', `1 to ${LIMITS.coordinates} coordinates`);
+  if (coordinates < 1 || coordinates > LIMITS.coordinates || layout.length > LIMITS.msgpackItems)
+    wrong('layout', `1 to ${LIMITS.coordinates} coordinates`);
   if (params.slots < 1 || params.slots > LIMITS.slots) wrong('slots', `1 to ${LIMITS.slots}`);
-  if (params.attempt > LIMITS.attempts) wrong('attempt', `at most ${LIMITS.attempts}`);
-  if (params.deadlineMs < 1 || params.deadlineMs > LIMITS.maxDeadlineMs) wrong('deadlineMs', `1 to ${LIMITS.maxDeadlineMs}`);
-  const numbers = [params.encoding.clippingNorm, params.encoding.scale, params.noise.shareVariance, params.dropoutFraction];
-  if (!numbers.every((value) => Number.isFinite(value) && value >= 0)) wrong('params', 'finite numbers that are not negative');
+  if (params.attempt >= LIMITS.attempts) wrong('attempt', `less than ${LIMITS.attempts}`);
+  if (params.deadlineMs < 1 || params.deadlineMs > LIMITS.maxDeadlineMs)
+    wrong('deadlineMs', `1 to ${LIMITS.maxDeadlineMs}`);
+  if (params.minSurvivors < 1 || params.minSurvivors > LIMITS.cohort) wrong('minSurvivors', `1 to ${LIMITS.cohort}`);
+  if (params.minOrgs < 1 || params.minOrgs > params.minSurvivors) wrong('minOrgs', `1 to ${params.minSurvivors}`);
+  if (params.colluders >= params.minSurvivors) wrong('colluders', `less than ${params.minSurvivors}`);
+  if (params.groupId.length > LIMITS.keyBytes) wrong('groupId', `at most ${LIMITS.keyBytes} characters`);
+  const numbers = [
+    params.encoding.clippingNorm,
+    params.encoding.scale,
+    params.noise.shareVariance,
+    params.dropoutFraction,
+  ];
+  if (!numbers.every((value) => Number.isFinite(value) && value >= 0))
+    wrong('params', 'finite numbers that are not negative');
+  if (params.dropoutFraction > 1) wrong('dropoutFraction', 'at most 1');
+  if (params.noise.mechanism === 'none' && params.noise.shareVariance !== 0)
+    wrong('noise.shareVariance', '0 without a mechanism');
   return params;
 }
 
 /** Session identifier: binds every later message to these parameters. @see SPEC section 2 */
 export function sessionId(crypto: Pick<CryptoProvider, 'sha256'>, params: SessionParams): Uint8Array {
   return hashParts(crypto, utf8(LABELS.session), encodeParams(params));
+}
+
+/** What orders the sessions of a run: round, then purpose, then attempt. */
+type SessionOrderKey = Pick<SessionParams, 'round' | 'purpose' | 'attempt'>;
+
+/**
+ * Checks that a session is newer than the newest one entered for the run, whatever the group, and that no upload of its
+ * (round, purpose) has begun. @throws CoveyError PROTO_ROUND @see SPEC section 2
+ */
+export function requireNewer(
+  last: (SessionOrderKey & { readonly uploaded: boolean }) | undefined,
+  next: SessionOrderKey,
+): void {
+  if (last === undefined) return;
+  const key = ({ round, purpose, attempt }: SessionOrderKey): number[] => [round, PURPOSES.indexOf(purpose), attempt];
+  const [before, now] = [key(last), key(next)];
+  const at = now.findIndex((value, i) => value !== before[i]);
+  if (at < 0 || (now[at] as number) < (before[at] as number)) {
+    throw new CoveyError('PROTO_ROUND', `"round" expected later than ${before.join('/')}, got ${now.join('/')}`);
+  }
+  // Once an upload has begun its number is spent: a retry is a new round with fresh noise and a new charge.
+  if (last.uploaded && at === 2)
+    throw new CoveyError('PROTO_ROUND', `"round" ${next.round} (${next.purpose}) is spent by an upload`);
 }

@@ -1,302 +1,353 @@
-import { compareBytes, decodeParts, encodeParts, equalBytes, toHex, u8, utf8 } from './bytes.ts';
+import { equalBytes } from './bytes.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
-import { CoveyError, type ErrorCode, isCoveyError } from './errors.ts';
-import { expandEntropy, type SessionSecrets } from './key-schedule.ts';
-import { requireBoundAttachment, requireSignature, signMessage } from './messages.ts';
-import { coordinateCount, decodeParams, rosterHash, sessionId } from './params.ts';
-import { agree, answerCertificate, type MemberView, Complaint, prepareMask, shareKeys, takeShares } from './participant-phases.ts';
-import { advertise } from './participant-phases.ts';
-import { ringWordCount } from './ring.ts';
-import type { MessageType, ParticipantEffect, ParticipantEvent, Roster, SessionMessage, SessionParams, Step } from './session.ts';
+import { CoveyError, ERROR_CODES, isCoveyError } from './errors.ts';
+import {
+  decodeAbort,
+  decodeResult,
+  encodeComplaint,
+  requireBoundAttachment,
+  requireSignature,
+  signMessage,
+  withoutAttachment,
+} from './messages.ts';
+import { decodeParams, nodeId, requireNewer, rosterHash, sessionId } from './params.ts';
+import { authorized, charged, contribution, masked } from './participant-local.ts';
+import { AccusedError, Complaint, shareKeys, takeShares } from './participant-share.ts';
+import {
+  type ParticipantIdentity,
+  type ParticipantSession,
+  type ParticipantState,
+  type ParticipantTrust,
+  type Progress,
+  type RunPosition,
+  type Stage,
+  secretsOf,
+} from './participant-state.ts';
+import {
+  abort,
+  advance,
+  answering,
+  contextOf,
+  type Ending,
+  ignore,
+  type ParticipantStep,
+  positionOf,
+  refuse,
+} from './participant-step.ts';
+import { agree, answerCertificate } from './participant-unmask.ts';
+import { checkRoster, requireEntry } from './roster.ts';
+import type { MessageType, ParticipantEffect, ParticipantEvent, ParticipantRecord, SessionMessage } from './session.ts';
 
-/** Long-term keys of a node. Secrets: `secretSeed` signs every message of the node. */
-export interface ParticipantIdentity {
-  readonly id: Uint8Array;
-  readonly publicKey: Uint8Array;
-  readonly secretSeed: Uint8Array;
-}
+export type { ParticipantIdentity, ParticipantState, ParticipantTrust } from './participant-state.ts';
 
-/** What a participant pins out of band. */
-export interface ParticipantTrust {
-  readonly coordinatorKey: Uint8Array;
-  readonly roster: Roster;
-}
-
-type Stage = 'authorizing' | 'advertised' | 'shared' | 'contributing' | 'charging' | 'masking' | 'uploaded' | 'agreed' | 'replied' | 'closed';
-
-/** One session as this participant lives it. Secrets of a stage are gone from the state of the next that does not need them. */
-export interface ParticipantSession {
-  readonly stage: Stage;
-  readonly params: SessionParams;
-  readonly sid: Uint8Array;
-  readonly census: readonly Uint8Array[] | null;
-  readonly entropy: Uint8Array | null;
-  readonly secrets: SessionSecrets | null;
-  readonly view: MemberView;
-  /** Vector on its way: unmasked until `masking`, masked until the upload is acknowledged. */
-  readonly vector: Uint32Array | null;
-  /** First coordinator message of each type; another one of that type is equivocation. */
-  readonly answered: ReadonlyMap<MessageType, Uint8Array>;
-  readonly lastSent: SessionMessage | null;
-}
-
-export interface ParticipantState {
-  readonly identity: ParticipantIdentity;
-  readonly trust: ParticipantTrust;
-  readonly session: ParticipantSession | null;
-}
-
-type ParticipantStep = Step<ParticipantState, ParticipantEffect>;
-
-export function createParticipant(identity: ParticipantIdentity, trust: ParticipantTrust, crypto: CryptoProvider): ParticipantState {
-  if (!equalBytes(crypto.ed25519PublicKey(identity.secretSeed), identity.publicKey)) {
-    throw new CoveyError('USAGE_CONFIG', '"publicKey" expected the key of the secret seed');
+/**
+ * A participant without a session. `records`: durable records of this node, oldest first; after a restart it refuses
+ * every session that they say it has entered. @throws CoveyError USAGE_CONFIG
+ */
+export function createParticipant(
+  identity: ParticipantIdentity,
+  trust: ParticipantTrust,
+  crypto: CryptoProvider,
+  records: readonly ParticipantRecord[] = [],
+): ParticipantState {
+  if (
+    !equalBytes(crypto.ed25519PublicKey(identity.secretSeed), identity.publicKey) ||
+    !equalBytes(nodeId(crypto, identity.publicKey), identity.id)
+  ) {
+    throw new CoveyError('USAGE_CONFIG', '"identity" expected a public key of the secret seed and its hash as id');
   }
-  return { identity, trust, session: null };
-}
-
-/** Everything secret that a session still holds. */
-function secretsOf(session: ParticipantSession | null): (Uint8Array | Uint32Array)[] {
-  if (session === null) return [];
-  const { entropy, secrets, vector, view } = session;
-  return [
-    ...(entropy === null ? [] : [entropy]),
-    ...(secrets === null ? [] : Object.values(secrets as unknown as Record<string, Uint8Array>)),
-    ...(vector === null ? [] : [vector]),
-    ...[...view.held.values()].flatMap((held) => [held.shareB, held.openingB, held.shareS, held.openingS]),
-  ];
-}
-
-const EMPTY_VIEW: MemberView = { advertisements: [], threshold: 0, h1: null, dealers: [], h2: null, digest: null, survivors: [], h3: null, held: new Map() };
-
-function close(state: ParticipantState, session: ParticipantSession, effects: readonly ParticipantEffect[]): ParticipantStep {
-  const closed: ParticipantSession = { ...session, stage: 'closed', entropy: null, secrets: null, vector: null, view: EMPTY_VIEW, lastSent: null };
-  return { state: { ...state, session: closed }, effects, consumed: secretsOf(session) };
-}
-
-function abort(state: ParticipantState, session: ParticipantSession, code: ErrorCode, reason: string, accused: readonly Uint8Array[] = [], before: readonly ParticipantEffect[] = []): ParticipantStep {
-  return close(state, session, [...before, { type: 'abort', sid: session.sid, code, reason, accused }]);
+  checkRoster(crypto, trust.roster);
+  const positions = new Map<string, RunPosition>();
+  for (const record of records) {
+    if (record.kind === 'entered') positions.set(record.runId, { ...positionOf(record), uploaded: false });
+    else if (record.kind === 'uploaded')
+      positions.set(record.runId, {
+        attempt: 0,
+        ...positions.get(record.runId),
+        round: record.round,
+        purpose: record.purpose,
+        uploaded: true,
+      });
+  }
+  return { identity, trust, positions, session: null };
 }
 
 /** P0: a session is offered. Nothing is derived or sent before the site's policy has authorized it. */
-function open(crypto: CryptoProvider, state: ParticipantState, message: SessionMessage, entropy: Uint8Array): ParticipantStep {
+function open(
+  crypto: CryptoProvider,
+  state: ParticipantState,
+  message: SessionMessage,
+  entropy: Uint8Array,
+): ParticipantStep {
   const { coordinatorKey, roster } = state.trust;
+  const current = state.session;
   const params = decodeParams(message.body);
   const sid = sessionId(crypto, params);
-  if (!equalBytes(sid, message.sid)) throw new CoveyError('PROTO_UNEXPECTED', '"sid" expected the hash of the parameters');
+  if (!equalBytes(sid, message.sid))
+    throw new CoveyError('PROTO_UNEXPECTED', '"sid" expected the hash of the parameters');
   requireSignature(crypto, message, sid, coordinatorKey);
-  if (state.session !== null && equalBytes(state.session.sid, sid)) return ignore(state);
+  if (current !== null && equalBytes(current.sid, sid)) {
+    const answer = current.answers.get('p0');
+    return { state, effects: answer === undefined ? [] : [{ type: 'send', message: answer }], consumed: [entropy] };
+  }
+  requireNewer(state.positions.get(params.runId), params);
   if (!equalBytes(params.rosterHash, rosterHash(crypto, roster)) || params.rosterVersion !== roster.version) {
     throw new CoveyError('PRIVACY_POLICY', '"rosterHash" expected the pinned roster');
   }
+  requireEntry(roster, state.identity.id);
   const session: ParticipantSession = {
-    stage: 'authorizing',
     params,
     sid,
     census: null,
-    entropy: entropy.slice(),
-    secrets: null,
-    view: EMPTY_VIEW,
-    vector: null,
-    answered: new Map([['p0', message.body]]),
-    lastSent: null,
+    progress: { stage: 'authorizing', entropy: entropy.slice() },
+    received: new Map([['p0', withoutAttachment(message)]]),
+    answers: new Map(),
   };
+  const effects: ParticipantEffect[] = [{ type: 'authorize', params, sid }];
+  if (current !== null && current.progress.stage !== 'closed') {
+    effects.unshift({
+      type: 'abort',
+      sid: current.sid,
+      code: 'ROUND_TIMEOUT',
+      reason: 'a newer session took its place',
+      accused: [],
+      evidence: [],
+    });
+  }
   // Accepting a session wipes every secret of an earlier one.
-  return { state: { ...state, session }, effects: [{ type: 'authorize', params, sid }], consumed: [entropy, ...secretsOf(state.session)] };
-}
-
-const ignore = (state: ParticipantState): ParticipantStep => ({ state, effects: [], consumed: [] });
-
-function advance(state: ParticipantState, session: ParticipantSession, effects: readonly ParticipantEffect[], consumed: readonly (Uint8Array | Uint32Array)[] = []): ParticipantStep {
-  return { state: { ...state, session }, effects, consumed };
-}
-
-function authorized(crypto: CryptoProvider, state: ParticipantState, session: ParticipantSession, census: readonly Uint8Array[] | null): ParticipantStep {
-  const { params, sid, entropy } = session;
-  if (entropy === null) throw new CoveyError('INTERNAL_INVARIANT', 'a session without entropy');
-  const secrets = expandEntropy(crypto, entropy, sid);
-  const message = advertise(crypto, state.identity, sid, secrets);
-  const { runId, round, purpose, attempt } = params;
-  return advance(
-    state,
-    { ...session, stage: 'advertised', census, entropy: null, secrets, lastSent: message },
-    [
-      // Durable before P1 leaves: the same (round, purpose, attempt) is never entered again.
-      { type: 'persist', record: { kind: 'entered', runId, sid, round, purpose, attempt } },
-      { type: 'send', message },
-    ],
-    [entropy],
-  );
-}
-
-function contribution(state: ParticipantState, session: ParticipantSession, words: Uint32Array): ParticipantStep {
-  const { params, sid } = session;
-  const expected = ringWordCount(coordinateCount(params), params.ring.lanes);
-  if (words.length !== expected) throw new CoveyError('INTERNAL_INVARIANT', `"contribution" expected ${expected} halves, got ${words.length}`);
-  // Write-ahead: the worst accepted case is reserved before any byte of the upload can leave.
-  const charge: ParticipantEffect = { type: 'charge', params, sid, survivors: params.minSurvivors };
-  return advance(state, { ...session, stage: 'charging', vector: words.slice() }, [charge], [words]);
-}
-
-function charged(crypto: CryptoProvider, state: ParticipantState, session: ParticipantSession): ParticipantStep {
-  const { vector, secrets, params } = session;
-  if (vector === null || secrets === null) throw new CoveyError('INTERNAL_INVARIANT', 'a charge without a vector');
-  const seeds = prepareMask(crypto, state.identity.id, session.sid, secrets, session.view);
-  return advance(
-    state,
-    { ...session, stage: 'masking', secrets: null, vector: null },
-    [{ type: 'mask', words: vector, lanes: params.ring.lanes, seeds }],
-    // The driver wipes these when the effect is done: x, the seeds and every key that made them.
-    [vector, ...seeds.map(({ seed }) => seed), ...Object.values(secrets as unknown as Record<string, Uint8Array>)],
-  );
-}
-
-function masked(crypto: CryptoProvider, state: ParticipantState, session: ParticipantSession, words: Uint32Array, digest: Uint8Array): ParticipantStep {
-  const { sid, params, view } = session;
-  const { runId, round, purpose } = params;
-  const body = encodeParts([state.identity.id, view.h2 ?? new Uint8Array(0), digest]);
-  const bytes = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
-  const message = signMessage(crypto, state.identity.secretSeed, 'p3', sid, body, bytes);
-  return advance(state, { ...session, stage: 'uploaded', view: { ...view, digest }, lastSent: message }, [
-    { type: 'persist', record: { kind: 'uploaded', runId, sid, round, purpose, digest } },
-    { type: 'send', message },
-  ]);
+  return {
+    state: { ...state, session },
+    effects,
+    consumed: [entropy, ...(current === null ? [] : secretsOf(current.progress))],
+  };
 }
 
 /** Stage in which each coordinator message is expected. */
-const EXPECTED: Readonly<Partial<Record<MessageType, readonly Stage[]>>> = {
-  'p1-all': ['advertised'],
-  'p2-all': ['shared'],
-  'p4-ask': ['uploaded'],
-  'p5-ask': ['agreed'],
-  result: ['replied'],
+const EXPECTED: Readonly<Partial<Record<MessageType, Stage>>> = {
+  'p1-all': 'advertised',
+  'p2-all': 'shared',
+  'p4-ask': 'uploaded',
+  'p5-ask': 'agreed',
+  result: 'replied',
 };
 
-function receive(crypto: CryptoProvider, state: ParticipantState, session: ParticipantSession, message: SessionMessage): ParticipantStep {
+function receive(
+  crypto: CryptoProvider,
+  state: ParticipantState,
+  session: ParticipantSession,
+  message: SessionMessage,
+): ParticipantStep {
+  const { type } = message;
   requireSignature(crypto, message, session.sid, state.trust.coordinatorKey);
-  const before = session.answered.get(message.type);
+  if (type === 'abort') {
+    // Whatever the coordinator says, to this node it is weather: its own refusals have other codes.
+    const { code } = decodeAbort(message.body);
+    const isWeather = ERROR_CODES[code].class === 'RoundAborted';
+    return abort(state, session, {
+      code: isWeather ? code : 'ROUND_TIMEOUT',
+      reason: `the coordinator gave the session up (${code})`,
+    });
+  }
+  const before = session.received.get(type);
   if (before !== undefined) {
-    // The identical message is answered identically, a different one is proof of equivocation.
-    if (equalBytes(before, message.body)) {
-      return session.lastSent === null ? ignore(state) : { state, effects: [{ type: 'send', message: session.lastSent }], consumed: [] };
+    if (equalBytes(before.body, message.body)) {
+      // Answered by the same bytes; nothing where the answer is still being made or is known to have arrived.
+      const answer = session.answers.get(type);
+      return answer === undefined
+        ? ignore(state)
+        : { state, effects: [{ type: 'send', message: answer }], consumed: [] };
     }
-    return abort(state, session, 'PROTO_EQUIVOCATION', `two different ${message.type} messages of the coordinator`);
+    const evidence = [before, withoutAttachment(message)];
+    return refuse(crypto, state, session, {
+      code: 'PROTO_EQUIVOCATION',
+      reason: `two different ${type} messages of the coordinator`,
+      evidence,
+    });
   }
-  if (message.type === 'abort') {
-    const [code, reason] = decodeParts(message.body).map((part) => String.fromCharCode(...part.subarray(0, 200)));
-    return abort(state, session, 'ROUND_TIMEOUT', `the coordinator gave the session up: ${code ?? ''} ${reason ?? ''}`.trim());
-  }
-  if (EXPECTED[message.type]?.includes(session.stage) !== true) {
-    return abort(state, session, 'PROTO_UNEXPECTED', `a ${message.type} message came while ${session.stage}`);
-  }
-  const answered = new Map(session.answered).set(message.type, message.body);
-  const current: ParticipantSession = { ...session, answered };
-  if (message.type !== 'result') requireBoundAttachment(crypto, message);
-  return handle(crypto, state, current, message);
+  const { stage } = session.progress;
+  if (EXPECTED[type] !== stage)
+    throw new CoveyError('PROTO_UNEXPECTED', `"type" expected a message for the stage ${stage}, got ${type}`);
+  if (type !== 'result') requireBoundAttachment(crypto, message, type === 'p2-all' ? state.identity.id : undefined);
+  const received = new Map(session.received).set(type, withoutAttachment(message));
+  return handle(crypto, state, { ...session, received }, message);
 }
 
-function handle(crypto: CryptoProvider, state: ParticipantState, session: ParticipantSession, message: SessionMessage): ParticipantStep {
-  const { identity, trust } = state;
-  const { params, sid, secrets, view } = session;
-  const context = { crypto, identity, roster: trust.roster, params, sid };
-  switch (message.type) {
-    case 'p1-all': {
-      if (secrets === null) throw new CoveyError('INTERNAL_INVARIANT', 'a session without secrets');
-      const { view: next, message: answer } = shareKeys(context, secrets, message.attachment);
-      return advance(state, { ...session, stage: 'shared', view: next, lastSent: answer }, [{ type: 'send', message: answer }]);
-    }
-    case 'p2-all': {
-      if (secrets === null) throw new CoveyError('INTERNAL_INVARIANT', 'a session without secrets');
-      const next = takeShares(context, secrets, view, message.attachment);
-      const cohort = next.dealers.map(({ id }) => id);
-      return advance(state, { ...session, stage: 'contributing', view: next }, [{ type: 'contribute', params, sid, cohort }]);
-    }
-    case 'p4-ask': {
-      const { view: next, message: answer } = agree(context, view, session.census, message.attachment);
-      const h3 = next.h3 ?? new Uint8Array(0);
-      const uploaded = session.lastSent === null ? [] : [session.lastSent.attachment];
+function handle(
+  crypto: CryptoProvider,
+  state: ParticipantState,
+  session: ParticipantSession,
+  message: SessionMessage,
+): ParticipantStep {
+  const { params, sid, progress } = session;
+  const context = contextOf(crypto, state, session);
+  const { attachment } = message;
+  switch (progress.stage) {
+    case 'advertised': {
+      const p1 = session.answers.get('p0') as SessionMessage;
+      const { cohort, own, peers, message: answer } = shareKeys(context, progress.secrets, p1, attachment);
+      const ownRank = cohort.advertisements.findIndex(({ id }) => equalBytes(id, state.identity.id));
+      const next: Progress = { stage: 'shared', cohort, peers, held: new Map([[ownRank, own]]) };
+      // From here on the mask key and the polynomials exist only as shares.
       return advance(
         state,
-        { ...session, stage: 'agreed', view: next, lastSent: answer },
-        [
-          { type: 'persist', record: { kind: 'agreed', runId: params.runId, sid, h3 } },
-          { type: 'send', message: answer },
-        ],
-        uploaded,
+        answering(session, 'p1-all', answer),
+        next,
+        [{ type: 'send', message: answer }],
+        secretsOf(progress),
       );
     }
-    case 'p5-ask': {
-      const { message: answer, h3 } = answerCertificate(context, view, message.attachment);
-      const wiped = [...view.held.values()].flatMap((held) => [held.shareB, held.openingB, held.shareS, held.openingS]);
+    case 'shared': {
+      const p2 = session.answers.get('p1-all') as SessionMessage;
+      const [own] = progress.held.values();
+      if (own === undefined) throw new CoveyError('INTERNAL_INVARIANT', 'a member without its own shares');
+      const { dealers, held } = takeShares(context, progress.cohort, progress.peers, own, p2, attachment);
+      const cohort = dealers.dealers.map(({ id }) => id);
+      const peers = { ...progress.peers, openingKeys: new Map<number, Uint8Array>() };
+      const next: Progress = { stage: 'contributing', cohort: progress.cohort, peers, held, dealers };
       return advance(
         state,
-        { ...session, stage: 'replied', view: { ...view, held: new Map() }, lastSent: answer },
-        [
-          { type: 'settle', params, sid, h3, survivors: view.survivors.map(({ id }) => id) },
-          { type: 'persist', record: { kind: 'replied', runId: params.runId, sid, h3 } },
-          { type: 'send', message: answer },
-        ],
-        wiped,
+        session,
+        next,
+        [{ type: 'contribute', params, sid, cohort }],
+        [...progress.peers.openingKeys.values()],
       );
     }
-    default: {
-      const [h3, sumHash, survivors] = decodeParts(message.body, 3) as [Uint8Array, Uint8Array, Uint8Array];
-      if (view.h3 === null || !equalBytes(h3, view.h3) || survivors.length !== 4) {
-        return abort(state, session, 'PROTO_UNEXPECTED', '"result" expected the agreed h3');
-      }
-      return close(state, session, [{ type: 'done', sid, h3: h3.slice(), survivors: view.survivors.map(({ id }) => id), sumHash: sumHash.slice() }]);
+    case 'uploaded': {
+      const { cohort, dealers, digest, held } = progress;
+      const { agreement, message: answer } = agree(context, cohort, dealers, digest, session.census, attachment);
+      // U3 names the own digest: the upload has arrived and is not sent again.
+      const answers = new Map(session.answers).set('p4-ask', answer);
+      answers.delete('p2-all');
+      return advance(state, { ...session, answers }, { stage: 'agreed', cohort, dealers, held, agreement }, [
+        { type: 'persist', record: { kind: 'agreed', runId: params.runId, sid, h3: agreement.h3 } },
+        { type: 'send', message: answer },
+      ]);
     }
+    case 'agreed': {
+      const { cohort, dealers, agreement, held } = progress;
+      const answer = answerCertificate(context, cohort, dealers, agreement, held, attachment);
+      const survivors = agreement.survivors.map(({ id }) => id);
+      return advance(
+        state,
+        answering(session, 'p5-ask', answer),
+        { stage: 'replied', agreement },
+        [
+          { type: 'settle', params, sid, h3: agreement.h3, survivors },
+          { type: 'persist', record: { kind: 'replied', runId: params.runId, sid, h3: agreement.h3 } },
+          { type: 'send', message: answer },
+        ],
+        secretsOf(progress),
+      );
+    }
+    case 'replied': {
+      const { survivors, h3 } = progress.agreement;
+      const result = decodeResult(message.body);
+      if (!equalBytes(result.h3, h3) || result.survivors !== survivors.length)
+        throw new CoveyError('PROTO_EQUIVOCATION', '"result" expected the agreed h3');
+      const done: ParticipantEffect = {
+        type: 'done',
+        sid,
+        h3,
+        survivors: survivors.map(({ id }) => id),
+        sumHash: result.sumHash.slice(),
+      };
+      return advance(state, { ...session, answers: new Map() }, { stage: 'closed' }, [done]);
+    }
+    default:
+      throw new CoveyError('PROTO_UNEXPECTED', `"type" expected no message in the stage ${progress.stage}`);
+  }
+}
+
+/** The last message that may not have arrived, as the same bytes. */
+function resend(state: ParticipantState, session: ParticipantSession): ParticipantStep {
+  const last = [...session.answers.values()].at(-1);
+  return last === undefined ? ignore(state) : { state, effects: [{ type: 'send', message: last }], consumed: [] };
+}
+
+function dispatch(
+  crypto: CryptoProvider,
+  state: ParticipantState,
+  session: ParticipantSession,
+  event: Exclude<ParticipantEvent, { type: 'open' }>,
+): ParticipantStep {
+  const { progress } = session;
+  switch (event.type) {
+    case 'message':
+      // Messages of other sessions, replayed or late, are not even an error.
+      return equalBytes(event.message.sid, session.sid)
+        ? receive(crypto, state, session, event.message)
+        : ignore(state);
+    case 'authorized':
+      return progress.stage === 'authorizing'
+        ? authorized(crypto, state, { ...session, census: event.census ?? null }, progress)
+        : ignore(state);
+    case 'contribution':
+      // A vector that comes too late is wiped unseen.
+      return progress.stage === 'contributing'
+        ? contribution(state, session, progress, event.words)
+        : { state, effects: [], consumed: [event.words] };
+    case 'charged':
+      return progress.stage === 'charging' ? charged(crypto, state, session, progress) : ignore(state);
+    case 'masked':
+      return progress.stage === 'masking' ? masked(crypto, state, session, progress, event) : ignore(state);
+    case 'refused':
+      return refuse(crypto, state, session, { code: event.code, reason: event.reason });
+    case 'deadline':
+      return refuse(crypto, state, session, {
+        code: 'PROTO_DEADLINE',
+        reason: `nothing came in time in the stage ${progress.stage}`,
+      });
+    case 'resend':
+      return resend(state, session);
   }
 }
 
 /**
  * One step of the participant machine (SPEC section 4): pure, deterministic, its input stays as it is.
- * Secrets: what the new state no longer needs is in `consumed`, to be wiped when the effects are done.
- * Every failed check becomes an `abort` effect; nothing is thrown for what a peer sends.
+ * Secrets: what the new state no longer needs is in `consumed`; no effect of the same step refers to it, so that a driver
+ * may wipe it at once. Every failed check ends the session with an `abort` effect; nothing is thrown for what a peer sends.
  */
-export function stepParticipant(crypto: CryptoProvider, state: ParticipantState, event: ParticipantEvent): ParticipantStep {
-  const session = state.session;
-  try {
-    if (event.type === 'open') return open(crypto, state, event.message, event.entropy);
-    if (session === null || session.stage === 'closed') return ignore(state);
-    switch (event.type) {
-      case 'message':
-        return equalBytes(event.message.sid, session.sid) ? receive(crypto, state, session, event.message) : ignore(state);
-      case 'authorized':
-        return session.stage === 'authorizing' ? authorized(crypto, state, session, event.census) : ignore(state);
-      case 'contribution':
-        return session.stage === 'contributing' ? contribution(state, session, event.words) : ignore(state);
-      case 'charged':
-        return session.stage === 'charging' ? charged(crypto, state, session) : ignore(state);
-      case 'masked':
-        return session.stage === 'masking' ? masked(crypto, state, session, event.words, event.digest) : ignore(state);
-      case 'refused':
-        return abort(state, session, event.code, event.reason);
-      case 'deadline':
-        return abort(state, session, 'PROTO_DEADLINE', `nothing came in time while ${session.stage}`);
-      case 'resend':
-        return session.lastSent === null ? ignore(state) : { state, effects: [{ type: 'send', message: session.lastSent }], consumed: [] };
-    }
-  } catch (error) {
-    if (!isCoveyError(error)) throw error;
-    if (event.type === 'open') {
+export function stepParticipant(
+  crypto: CryptoProvider,
+  state: ParticipantState,
+  event: ParticipantEvent,
+): ParticipantStep {
+  const { session } = state;
+  if (event.type === 'open') {
+    try {
+      return open(crypto, state, event.message, event.entropy);
+    } catch (error) {
       // A refused offer leaves a session in progress untouched.
-      return { state, effects: [{ type: 'abort', sid: event.message.sid, code: error.code, reason: error.message, accused: [] }], consumed: [event.entropy] };
+      const { code, message } = toFault(error);
+      return {
+        state,
+        effects: [{ type: 'abort', sid: event.message.sid, code, reason: message, accused: [], evidence: [] }],
+        consumed: [event.entropy],
+      };
     }
-    if (session === null) return ignore(state);
-    if (error instanceof Complaint) {
-      const body = encodeParts([state.identity.id, u8(2), error.dealer, utf8(error.message)]);
-      const complaint = signMessage(crypto, state.identity.secretSeed, 'complaint', session.sid, body);
-      return abort(state, session, error.code, error.message, [error.dealer], [{ type: 'send', message: complaint }]);
-    }
-    return abort(state, session, error.code, error.message);
+  }
+  if (session === null || session.progress.stage === 'closed')
+    return { state, effects: [], consumed: event.type === 'contribution' ? [event.words] : [] };
+  try {
+    return dispatch(crypto, state, session, event);
+  } catch (error) {
+    const fault = toFault(error);
+    const { code, message: reason } = fault;
+    const ending: Ending = { code, reason, accused: fault instanceof AccusedError ? [fault.accused.slice()] : [] };
+    if (!(fault instanceof Complaint) || session.progress.stage !== 'shared')
+      return refuse(crypto, state, session, ending);
+    const { identity } = state;
+    const body = encodeComplaint({ id: identity.id, h1: session.progress.cohort.h1, dealer: fault.accused, code });
+    return abort(state, session, {
+      ...ending,
+      tell: [signMessage(crypto, identity.secretSeed, 'complaint', session.sid, body)],
+    });
   }
 }
 
-/** Short public name of a participant in messages for people. */
-export function shortId(id: Uint8Array): string {
-  return toHex(id).slice(0, 12);
+/** Whatever goes wrong inside a step ends the session; a fault of this program is named as one. */
+function toFault(error: unknown): CoveyError {
+  return isCoveyError(error)
+    ? error
+    : new CoveyError('INTERNAL_INVARIANT', 'a step of the participant failed', {}, { cause: error });
 }
-
-/** Bytewise order of ids, as every list of members uses it. */
-export const byId = (a: { readonly id: Uint8Array }, b: { readonly id: Uint8Array }): number => compareBytes(a.id, b.id);

@@ -68,7 +68,20 @@ export interface Roster {
   readonly revoked: readonly Uint8Array[];
 }
 
-export type MessageType = 'p0' | 'p1' | 'p1-all' | 'p2' | 'p2-all' | 'p3' | 'p4-ask' | 'p4' | 'p5-ask' | 'p5' | 'result' | 'complaint' | 'abort';
+export type MessageType =
+  | 'p0'
+  | 'p1'
+  | 'p1-all'
+  | 'p2'
+  | 'p2-all'
+  | 'p3'
+  | 'p4-ask'
+  | 'p4'
+  | 'p5-ask'
+  | 'p5'
+  | 'result'
+  | 'complaint'
+  | 'abort';
 
 /**
  * One signed message of a session. `body` is signed as H(label of `type`, sid, body); `attachment` carries bytes that the
@@ -86,8 +99,22 @@ export type Phase = 'advertise' | 'share-keys' | 'masked-input' | 'consistency' 
 
 /** Write-ahead records of a participant; each is durable before the act it names. Never holds a secret. */
 export type ParticipantRecord =
-  | { readonly kind: 'entered'; readonly runId: string; readonly sid: Uint8Array; readonly round: number; readonly purpose: Purpose; readonly attempt: number }
-  | { readonly kind: 'uploaded'; readonly runId: string; readonly sid: Uint8Array; readonly round: number; readonly purpose: Purpose; readonly digest: Uint8Array }
+  | {
+      readonly kind: 'entered';
+      readonly runId: string;
+      readonly sid: Uint8Array;
+      readonly round: number;
+      readonly purpose: Purpose;
+      readonly attempt: number;
+    }
+  | {
+      readonly kind: 'uploaded';
+      readonly runId: string;
+      readonly sid: Uint8Array;
+      readonly round: number;
+      readonly purpose: Purpose;
+      readonly digest: Uint8Array;
+    }
   | { readonly kind: 'agreed'; readonly runId: string; readonly sid: Uint8Array; readonly h3: Uint8Array }
   | { readonly kind: 'replied'; readonly runId: string; readonly sid: Uint8Array; readonly h3: Uint8Array };
 
@@ -99,14 +126,39 @@ export type ParticipantEffect =
   | { readonly type: 'authorize'; readonly params: SessionParams; readonly sid: Uint8Array }
   | { readonly type: 'persist'; readonly record: ParticipantRecord }
   | { readonly type: 'send'; readonly message: SessionMessage }
-  | { readonly type: 'contribute'; readonly params: SessionParams; readonly sid: Uint8Array; readonly cohort: readonly Uint8Array[] }
+  | {
+      readonly type: 'contribute';
+      readonly params: SessionParams;
+      readonly sid: Uint8Array;
+      readonly cohort: readonly Uint8Array[];
+    }
   /** Write-ahead: reserve the worst accepted case before any byte of the upload leaves. */
   | { readonly type: 'charge'; readonly params: SessionParams; readonly sid: Uint8Array; readonly survivors: number }
   /** Settle the reserve to the certified survivors `u3` (after P5's certificate, before the reply leaves). */
-  | { readonly type: 'settle'; readonly params: SessionParams; readonly sid: Uint8Array; readonly h3: Uint8Array; readonly survivors: readonly Uint8Array[] }
+  | {
+      readonly type: 'settle';
+      readonly params: SessionParams;
+      readonly sid: Uint8Array;
+      readonly h3: Uint8Array;
+      readonly survivors: readonly Uint8Array[];
+    }
   | { readonly type: 'mask'; readonly words: Uint32Array; readonly lanes: Lanes; readonly seeds: readonly MaskSeed[] }
-  | { readonly type: 'done'; readonly sid: Uint8Array; readonly h3: Uint8Array; readonly survivors: readonly Uint8Array[]; readonly sumHash: Uint8Array }
-  | { readonly type: 'abort'; readonly sid: Uint8Array; readonly code: ErrorCode; readonly reason: string; readonly accused: readonly Uint8Array[] };
+  | {
+      readonly type: 'done';
+      readonly sid: Uint8Array;
+      readonly h3: Uint8Array;
+      readonly survivors: readonly Uint8Array[];
+      readonly sumHash: Uint8Array;
+    }
+  /** `accused`: members whose fault it is; `evidence`: two signed coordinator messages that contradict each other. */
+  | {
+      readonly type: 'abort';
+      readonly sid: Uint8Array;
+      readonly code: ErrorCode;
+      readonly reason: string;
+      readonly accused: readonly Uint8Array[];
+      readonly evidence: readonly SessionMessage[];
+    };
 
 /** One AES-256-CTR seed (32 bytes) and the sign with which its keystream enters. */
 export interface MaskSeed {
@@ -117,8 +169,8 @@ export interface MaskSeed {
 export type ParticipantEvent =
   /** P0 arrived. `entropy`: 32 fresh bytes of the driver's CSPRNG that serve this session only. */
   | { readonly type: 'open'; readonly message: SessionMessage; readonly entropy: Uint8Array }
-  /** `census`: members of the last census of this node's slot, or null where none binds it (maxLoss). */
-  | { readonly type: 'authorized'; readonly census: readonly Uint8Array[] | null }
+  /** `census`: U3 of the census that binds this session by `maxLoss`; null or absent where none does. */
+  | { readonly type: 'authorized'; readonly census?: readonly Uint8Array[] | null }
   | { readonly type: 'refused'; readonly code: ErrorCode; readonly reason: string }
   | { readonly type: 'message'; readonly message: SessionMessage }
   /** Packed ring vector of the length that `layout` and `ring` demand. Consumed: wiped after masking. */
@@ -139,7 +191,13 @@ export type AggregatorEffect =
   /** Subtracts the seeds' keystreams (with sign) from the folded sum. */
   | { readonly type: 'unmask'; readonly lanes: Lanes; readonly seeds: readonly MaskSeed[] }
   /** A durable server charge must precede the P5 request. Answered by `charged`. */
-  | { readonly type: 'charge'; readonly params: SessionParams; readonly sid: Uint8Array; readonly h3: Uint8Array; readonly survivors: readonly Uint8Array[] }
+  | {
+      readonly type: 'charge';
+      readonly params: SessionParams;
+      readonly sid: Uint8Array;
+      readonly h3: Uint8Array;
+      readonly survivors: readonly Uint8Array[];
+    }
   | { readonly type: 'done'; readonly outcome: SessionOutcome }
   | { readonly type: 'abort'; readonly outcome: SessionAbort };
 
@@ -150,7 +208,12 @@ export type AggregatorRecord =
   | { readonly kind: 'reply'; readonly sid: Uint8Array; readonly id: Uint8Array };
 
 export type AggregatorEvent =
-  | { readonly type: 'open'; readonly params: SessionParams; readonly attachment: Uint8Array; readonly invited: readonly Uint8Array[] }
+  | {
+      readonly type: 'open';
+      readonly params: SessionParams;
+      readonly attachment: Uint8Array;
+      readonly invited: readonly Uint8Array[];
+    }
   | { readonly type: 'message'; readonly from: Uint8Array; readonly message: SessionMessage }
   | { readonly type: 'folded'; readonly id: Uint8Array }
   | { readonly type: 'charged' }
@@ -160,6 +223,16 @@ export type AggregatorEvent =
   | { readonly type: 'reconnected'; readonly id: Uint8Array }
   /** Nobody else can come (all lost are known): close the phase without waiting for its deadline. */
   | { readonly type: 'lost'; readonly id: Uint8Array };
+
+/** Why a member left a session, or a message of it that was refused. Signed messages that contradict each other are kept. */
+export interface SessionFault {
+  readonly id: Uint8Array;
+  readonly phase: Phase;
+  readonly code: ErrorCode;
+  /** The member's own signed refusal, or a message of it that failed a check. */
+  readonly reportedBy: 'member' | 'coordinator';
+  readonly evidence: readonly SessionMessage[];
+}
 
 /** A completed session: the ring sum over `survivors` (U3). Shapes: `sum` has `ringWords` pairs of 32-bit words. */
 export interface SessionOutcome {
@@ -174,6 +247,7 @@ export interface SessionOutcome {
   readonly transcript: Uint8Array;
   /** Members whose openings or second messages were wrong; the session went on without those. */
   readonly accused: readonly Uint8Array[];
+  readonly faults: readonly SessionFault[];
 }
 
 export interface SessionAbort {
@@ -184,8 +258,9 @@ export interface SessionAbort {
   readonly reason: string;
   /** True once an upload may have left a participant: the round number is spent. */
   readonly uploadBegun: boolean;
-  /** Members to leave out of the next attempt. */
+  /** Members to leave out of the next attempt: the pair of a complaint, proven liars. */
   readonly excluded: readonly Uint8Array[];
+  readonly faults: readonly SessionFault[];
 }
 
 /** Result of one pure step. `consumed`: secrets no longer needed, to be wiped by the driver. */

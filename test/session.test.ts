@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { toHex } from '../protocol/bytes.ts';
-import { type SessionDrops, idealSum } from '../protocol/ideal.ts';
+import { idealSum, type SessionDrops } from '../protocol/ideal.ts';
 import { verifyTranscript } from '../protocol/transcript.ts';
 import { createMembers, plainSum, runSession } from './support/session-world.ts';
 
@@ -15,7 +15,12 @@ describe('an honest session', () => {
         expect(world.abort).toBeNull();
         expect(world.memberAborts.size).toBe(0);
         expect(world.outcome?.survivors.length).toBe(members);
-        expect(world.outcome?.sum).toEqual(plainSum(world, world.members.map(({ id }) => id)));
+        expect(world.outcome?.sum).toEqual(
+          plainSum(
+            world,
+            world.members.map(({ id }) => id),
+          ),
+        );
         expect(world.done.size).toBe(members);
       });
     }
@@ -25,13 +30,38 @@ describe('an honest session', () => {
     const world = runSession({ members: 4 });
     expect(world.charges.length).toBe(1);
     for (let m = 0; m < 4; m++) {
-      const order = world.effects.filter((e) => e.member === m).map(({ effect }) => (effect.type === 'send' ? effect.message.type : effect.type === 'persist' ? effect.record.kind : effect.type));
-      expect(order).toEqual(['authorize', 'entered', 'p1', 'p2', 'contribute', 'charge', 'mask', 'uploaded', 'p3', 'agreed', 'p4', 'settle', 'replied', 'p5', 'done']);
+      const order = world.effects
+        .filter((e) => e.member === m)
+        .map(({ effect }) =>
+          effect.type === 'send' ? effect.message.type : effect.type === 'persist' ? effect.record.kind : effect.type,
+        );
+      expect(order).toEqual([
+        'authorize',
+        'entered',
+        'p1',
+        'p2',
+        'contribute',
+        'charge',
+        'mask',
+        'uploaded',
+        'p3',
+        'agreed',
+        'p4',
+        'settle',
+        'replied',
+        'p5',
+        'done',
+      ]);
     }
   });
 
   it('gives members of a census a transcript from which they recompute the sum', () => {
-    const world = runSession({ members: 5, lanes: 2, params: { purpose: 'census' }, drops: { 'masked-input': [toHex((createMembers(5).members[2] as { id: Uint8Array }).id)] } });
+    const world = runSession({
+      members: 5,
+      lanes: 2,
+      params: { purpose: 'census' },
+      drops: { 'masked-input': [toHex((createMembers(5).members[2] as { id: Uint8Array }).id)] },
+    });
     const transcript = world.outcome?.transcript ?? new Uint8Array(0);
     const verified = verifyTranscript(nodeCrypto, transcript, world.roster, world.coordinator.publicKey);
     expect(verified.sum).toEqual(world.outcome?.sum);
@@ -71,7 +101,12 @@ describe('dropouts', () => {
 
   it('gives the exact sum with losses in every phase at once', () => {
     const ids = createMembers(12).members.map(({ id }) => toHex(id));
-    const drops: SessionDrops = { advertise: [ids[0] as string], 'share-keys': [ids[3] as string], 'masked-input': [ids[5] as string], unmask: [ids[7] as string] };
+    const drops: SessionDrops = {
+      advertise: [ids[0] as string],
+      'share-keys': [ids[3] as string],
+      'masked-input': [ids[5] as string],
+      unmask: [ids[7] as string],
+    };
     const world = runSession({ members: 12, lanes: 3, drops });
     expect(world.outcome?.sum).toEqual(idealSum(world.params, world.contributions, drops).sum);
     expect(world.outcome?.u1.length).toBe(11);

@@ -3,7 +3,7 @@ import { type AggregatorState, createAggregator, stepAggregator } from '../../pr
 import { compareBytes, equalBytes, hashParts, toHex, u32le, utf8 } from '../../protocol/bytes.ts';
 import type { SessionDrops } from '../../protocol/ideal.ts';
 import { coordinateCount, nodeId, rosterHash } from '../../protocol/params.ts';
-import { type ParticipantState, createParticipant, stepParticipant } from '../../protocol/participant.ts';
+import { createParticipant, type ParticipantState, stepParticipant } from '../../protocol/participant.ts';
 import { addWords, applyMasks, packLanes, ringWordCount, wordsToBytes } from '../../protocol/ring.ts';
 import type {
   AggregatorEffect,
@@ -31,9 +31,17 @@ export interface WorldOptions {
   /** Members per organization, 1 by default. */
   readonly perOrganization?: number;
   /** A malicious network or coordinator: what a member receives instead. Null: nothing. */
-  readonly toMember?: (message: SessionMessage, to: number, world: World) => SessionMessage | readonly SessionMessage[] | null;
+  readonly toMember?: (
+    message: SessionMessage,
+    to: number,
+    world: World,
+  ) => SessionMessage | readonly SessionMessage[] | null;
   /** A malicious member: what the coordinator receives instead. */
-  readonly fromMember?: (message: SessionMessage, from: number, world: World) => SessionMessage | readonly SessionMessage[] | null;
+  readonly fromMember?: (
+    message: SessionMessage,
+    from: number,
+    world: World,
+  ) => SessionMessage | readonly SessionMessage[] | null;
   readonly census?: (member: number) => readonly Uint8Array[] | null;
 }
 
@@ -42,7 +50,11 @@ export interface World {
   readonly roster: Roster;
   readonly coordinator: { readonly publicKey: Uint8Array; readonly secretSeed: Uint8Array };
   /** In order of id, as every list of the protocol. */
-  readonly members: readonly { readonly id: Uint8Array; readonly publicKey: Uint8Array; readonly secretSeed: Uint8Array }[];
+  readonly members: readonly {
+    readonly id: Uint8Array;
+    readonly publicKey: Uint8Array;
+    readonly secretSeed: Uint8Array;
+  }[];
   readonly values: readonly Int32Array[];
   readonly contributions: ReadonlyMap<string, Uint32Array>;
   readonly effects: { readonly member: number; readonly effect: ParticipantEffect }[];
@@ -64,11 +76,20 @@ export function createMembers(members: number, perOrganization = 1): { members: 
     const publicKey = crypto.ed25519PublicKey(secretSeed);
     return { id: nodeId(crypto, publicKey), publicKey, secretSeed };
   }).sort((a, b) => compareBytes(a.id, b.id));
-  const entries = nodes.map(({ id, publicKey }, i) => ({ id, publicKey, organization: `org-${Math.floor(i / perOrganization)}` }));
+  const entries = nodes.map(({ id, publicKey }, i) => ({
+    id,
+    publicKey,
+    organization: `org-${Math.floor(i / perOrganization)}`,
+  }));
   return { members: nodes, roster: { version: 1, entries, revoked: [] } };
 }
 
-export function baseParams(roster: Roster, coordinates: number, lanes: Lanes, changes: Partial<SessionParams> = {}): SessionParams {
+export function baseParams(
+  roster: Roster,
+  coordinates: number,
+  lanes: Lanes,
+  changes: Partial<SessionParams> = {},
+): SessionParams {
   return {
     protocol: 'covey/1',
     runId: '000102030405060708090a0b0c0d0e0f',
@@ -97,7 +118,13 @@ export function baseParams(roster: Roster, coordinates: number, lanes: Lanes, ch
   };
 }
 
-const NEXT: Readonly<Partial<Record<SessionMessage['type'], keyof SessionDrops>>> = { p1: 'advertise', p2: 'share-keys', p3: 'masked-input', p4: 'consistency', p5: 'unmask' };
+const NEXT: Readonly<Partial<Record<SessionMessage['type'], keyof SessionDrops>>> = {
+  p1: 'advertise',
+  p2: 'share-keys',
+  p3: 'masked-input',
+  p4: 'consistency',
+  p5: 'unmask',
+};
 
 /** Runs one session of the real machines over an in-memory network; members in `drops` never send that message. */
 export function runSession(options: WorldOptions): World {
@@ -107,24 +134,48 @@ export function runSession(options: WorldOptions): World {
   const secretSeed = seedOf('coordinator');
   const coordinator = { secretSeed, publicKey: crypto.ed25519PublicKey(secretSeed) };
   const width = coordinateCount(params);
-  const values = members.map((_, m) => Int32Array.from({ length: width }, (_v, i) => ((m * 7_919 + i * 104_729) % 1_999) - 999));
+  const values = members.map((_, m) =>
+    Int32Array.from({ length: width }, (_v, i) => ((m * 7_919 + i * 104_729) % 1_999) - 999),
+  );
   const contributions = new Map(members.map(({ id }, m) => [toHex(id), packLanes(values[m] as Int32Array, lanes)]));
   const world: World = {
-    params, roster, coordinator, members, values, contributions,
-    effects: [], sent: [], received: [], charges: [], outcome: null, abort: null, memberAborts: new Map(), done: new Map(),
-    states: members.map((identity) => createParticipant(identity, { coordinatorKey: coordinator.publicKey, roster }, crypto)),
+    params,
+    roster,
+    coordinator,
+    members,
+    values,
+    contributions,
+    effects: [],
+    sent: [],
+    received: [],
+    charges: [],
+    outcome: null,
+    abort: null,
+    memberAborts: new Map(),
+    done: new Map(),
+    states: members.map((identity) =>
+      createParticipant(identity, { coordinatorKey: coordinator.publicKey, roster }, crypto),
+    ),
   };
   let aggregator: AggregatorState = createAggregator(coordinator, roster);
   const sum = new Uint32Array(ringWordCount(width, lanes));
   const lost = new Set<number>();
   let phase: Phase = 'advertise';
   const queue: (() => void)[] = [];
-  const list = (value: SessionMessage | readonly SessionMessage[] | null): readonly SessionMessage[] => (value === null ? [] : Array.isArray(value) ? (value as readonly SessionMessage[]) : [value as SessionMessage]);
+  const list = (value: SessionMessage | readonly SessionMessage[] | null): readonly SessionMessage[] =>
+    value === null ? [] : Array.isArray(value) ? (value as readonly SessionMessage[]) : [value as SessionMessage];
 
   const toMember = (message: SessionMessage, to: number): void => {
     for (const delivered of list(options.toMember?.(message, to, world) ?? (options.toMember ? null : message))) {
       world.received.push({ to, message: delivered });
-      queue.push(() => member(to, delivered.type === 'p0' ? { type: 'open', message: delivered, entropy: seedOf('entropy', to) } : { type: 'message', message: delivered }));
+      queue.push(() =>
+        member(
+          to,
+          delivered.type === 'p0'
+            ? { type: 'open', message: delivered, entropy: seedOf('entropy', to) }
+            : { type: 'message', message: delivered },
+        ),
+      );
     }
   };
   const toAggregator = (event: AggregatorEvent): void => {
@@ -132,7 +183,11 @@ export function runSession(options: WorldOptions): World {
     aggregator = step.state;
     const answers: AggregatorEvent[] = [];
     for (const effect of step.effects) {
-      if (effect.type === 'send') toMember(effect.message, members.findIndex(({ id }) => equalBytes(id, effect.to)));
+      if (effect.type === 'send')
+        toMember(
+          effect.message,
+          members.findIndex(({ id }) => equalBytes(id, effect.to)),
+        );
       else if (effect.type === 'deadline') phase = effect.phase;
       else if (effect.type === 'fold') {
         addWords(sum, effect.words, lanes);
@@ -156,7 +211,8 @@ export function runSession(options: WorldOptions): World {
     for (const effect of step.effects) {
       world.effects.push({ member: m, effect });
       if (effect.type === 'authorize') answers.push({ type: 'authorized', census: options.census?.(m) ?? null });
-      else if (effect.type === 'contribute') answers.push({ type: 'contribution', words: packLanes(values[m] as Int32Array, lanes) });
+      else if (effect.type === 'contribute')
+        answers.push({ type: 'contribution', words: packLanes(values[m] as Int32Array, lanes) });
       else if (effect.type === 'charge') answers.push({ type: 'charged' });
       else if (effect.type === 'mask') {
         const words = effect.words.slice();
@@ -179,7 +235,9 @@ export function runSession(options: WorldOptions): World {
     }
     world.sent.push({ from: m, message });
     for (const delivered of list(options.fromMember?.(message, m, world) ?? (options.fromMember ? null : message))) {
-      queue.push(() => toAggregator({ type: 'message', from: (members[m] as { id: Uint8Array }).id, message: delivered }));
+      queue.push(() =>
+        toAggregator({ type: 'message', from: (members[m] as { id: Uint8Array }).id, message: delivered }),
+      );
     }
   };
 

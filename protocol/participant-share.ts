@@ -1,0 +1,349 @@
+import { decodeParts, encodeParts, equalBytes } from './bytes.ts';
+import type { CryptoProvider } from './crypto-provider.ts';
+import { CoveyError, type ErrorCode } from './errors.ts';
+import {
+  commitSelfSeed,
+  commitShare,
+  encryptionKey,
+  hashAdvertisements,
+  hashDealers,
+  pairMaskSeed,
+  pairSign,
+  type SessionSecrets,
+  selfMaskSeed,
+  streamSource,
+} from './key-schedule.ts';
+import { LABELS } from './labels.ts';
+import { merkleRoot, verifyInclusion } from './merkle.ts';
+import {
+  type Advertisement,
+  decodeAdvertisement,
+  decodeBodies,
+  decodeDealing,
+  decodeLeaf,
+  encodeAdvertisement,
+  encodeLeaf,
+  requireSignature,
+  SEALED_SHARES_BYTES,
+  type ShareLeaf,
+  type SignedBody,
+  signMessage,
+} from './messages.ts';
+import { rankOf, requireFit, strictThreshold } from './roster.ts';
+import type { MaskSeed, Roster, SessionMessage, SessionParams } from './session.ts';
+import { splitSecret } from './shamir.ts';
+
+/** Public facts of a session that both ends check against. */
+export interface SessionContext {
+  readonly crypto: CryptoProvider;
+  readonly roster: Roster;
+  readonly params: SessionParams;
+  readonly sid: Uint8Array;
+}
+
+/** A member's context: its own long-term key as well. */
+export interface MemberContext extends SessionContext {
+  readonly identity: { readonly id: Uint8Array; readonly secretSeed: Uint8Array };
+}
+
+/** U1 as a member checked it, with the threshold that it computed. */
+export interface Cohort {
+  /** In order of id. */
+  readonly advertisements: readonly Advertisement[];
+  readonly threshold: number;
+  readonly h1: Uint8Array;
+}
+
+export interface Dealer {
+  readonly id: Uint8Array;
+  readonly root: Uint8Array;
+}
+
+/** U2 as a member checked it. */
+export interface Dealers {
+  /** In order of id. */
+  readonly dealers: readonly Dealer[];
+  readonly h2: Uint8Array;
+}
+
+/** Shares that a member holds for one dealer, with the openings of their commitments. */
+export interface HeldShares {
+  readonly shareB: Uint8Array;
+  readonly openingB: Uint8Array;
+  readonly shareS: Uint8Array;
+  readonly openingS: Uint8Array;
+}
+
+/** Secrets between P2 and the mask. By rank of the peer in U1. */
+export interface PeerSecrets {
+  readonly selfSeed: Uint8Array;
+  /** Keys of the ciphertexts that each dealer sends here. */
+  readonly openingKeys: ReadonlyMap<number, Uint8Array>;
+  /** X25519 of the two mask keys. */
+  readonly pairSecrets: ReadonlyMap<number, Uint8Array>;
+}
+
+/** A fault of a member that this member can name. */
+export class AccusedError extends CoveyError {
+  readonly accused: Uint8Array;
+
+  constructor(code: ErrorCode, message: string, accused: Uint8Array) {
+    super(code, message);
+    this.accused = accused;
+  }
+}
+
+/** A dealer's shares are wrong although its signed commitments arrived: either the dealer or this member is at fault. */
+export class Complaint extends AccusedError {}
+
+// Each key seals one message, so the nonce may be 0.
+const NONCE = new Uint8Array(12);
+
+/** P1: fresh keys and the commitment to the self-mask seed. */
+export function advertise(context: MemberContext, secrets: SessionSecrets): SessionMessage {
+  const { crypto, identity, sid } = context;
+  const body = encodeAdvertisement({
+    id: identity.id,
+    encryptionKey: crypto.x25519PublicKey(secrets.encryptionSecret),
+    maskKey: crypto.x25519PublicKey(secrets.maskSecret),
+    seedCommitment: commitSelfSeed(crypto, sid, identity.id, secrets.selfSeed),
+  });
+  return signMessage(crypto, identity.secretSeed, 'p1', sid, body);
+}
+
+/** Checks U1: fit, 3c < |U1|, all keys distinct across members and both kinds, signatures. @see SPEC section 4, P1 */
+export function checkAdvertisements(
+  { crypto, roster, params, sid }: SessionContext,
+  messages: readonly SignedBody[],
+): Cohort {
+  const advertisements = messages.map(({ body }) => decodeAdvertisement(body));
+  const threshold = strictThreshold(advertisements.length);
+  const entries = requireFit(
+    roster,
+    params,
+    advertisements.map(({ id }) => id),
+    threshold,
+  );
+  // An absolute bound: the coordinator chooses who enters U1, so a fraction of the roster would prove nothing.
+  if (3 * params.colluders >= advertisements.length) {
+    throw new CoveyError(
+      'PRIVACY_COHORT_TOO_SMALL',
+      `"members" expected more than ${3 * params.colluders} for ${params.colluders} colluders, got ${advertisements.length}`,
+    );
+  }
+  const keys = new Set(advertisements.flatMap(({ encryptionKey: e, maskKey: m }) => [e.join(), m.join()]));
+  if (keys.size !== 2 * advertisements.length)
+    throw new CoveyError('PROTO_COHORT', '"keys" expected distinct keys of all members');
+  messages.forEach((message, i) => {
+    requireSignature(crypto, message, sid, (entries[i] as { publicKey: Uint8Array }).publicKey);
+  });
+  return {
+    advertisements,
+    threshold,
+    h1: hashAdvertisements(
+      crypto,
+      sid,
+      messages.map(({ body }) => body),
+    ),
+  };
+}
+
+/** X25519 with a member's advertised key. @throws AccusedError CRYPTO_POINT naming the member that signed a bad key */
+function agreeWith(crypto: CryptoProvider, secret: Uint8Array, key: Uint8Array, owner: Uint8Array): Uint8Array {
+  try {
+    return crypto.x25519Agree(secret, key);
+  } catch {
+    throw new AccusedError('CRYPTO_POINT', '"keys" expected valid points of every member', owner);
+  }
+}
+
+const secretsOfShares = (held: HeldShares): Uint8Array[] => [held.shareB, held.openingB, held.shareS, held.openingS];
+
+export interface Dealt {
+  readonly cohort: Cohort;
+  readonly own: HeldShares;
+  readonly peers: PeerSecrets;
+  readonly message: SessionMessage;
+}
+
+/** P2: checks U1, computes the threshold, deals both secrets to every member of U1 and seals the shares. */
+export function shareKeys(
+  context: MemberContext,
+  secrets: SessionSecrets,
+  p1: SessionMessage,
+  attachment: Uint8Array,
+): Dealt {
+  const { crypto, identity, sid } = context;
+  const messages = decodeBodies('p1', attachment);
+  const cohort = checkAdvertisements(context, messages);
+  const { advertisements, threshold, h1 } = cohort;
+  const ownRank = rankOf(advertisements, identity.id);
+  const ownBody = messages[ownRank]?.body;
+  if (ownBody === undefined || !equalBytes(ownBody, p1.body)) {
+    throw new CoveyError('PROTO_COHORT', '"members" expected the own advertisement, byte for byte');
+  }
+  const random = streamSource(crypto, secrets.sharingKey);
+  const sharesB = splitSecret(secrets.selfSeed, advertisements.length, threshold, random);
+  const sharesS = splitSecret(secrets.maskSecret, advertisements.length, threshold, random);
+  const openingKeys = new Map<number, Uint8Array>();
+  const pairSecrets = new Map<number, Uint8Array>();
+  const leaves: Uint8Array[] = [];
+  const ciphertexts: Uint8Array[] = [];
+  const dealt = advertisements.map((holder, rank) => {
+    const held: HeldShares = {
+      shareB: sharesB[rank] as Uint8Array,
+      openingB: random(32),
+      shareS: sharesS[rank] as Uint8Array,
+      openingS: random(32),
+    };
+    let ciphertext = new Uint8Array(0);
+    if (rank !== ownRank) {
+      const shared = agreeWith(crypto, secrets.encryptionSecret, holder.encryptionKey, holder.id);
+      // Agreed now and not at P3: a bad key must surface before anything is charged.
+      pairSecrets.set(rank, agreeWith(crypto, secrets.maskSecret, holder.maskKey, holder.id));
+      openingKeys.set(rank, encryptionKey(crypto, shared, sid, holder.id, identity.id));
+      const key = encryptionKey(crypto, shared, sid, identity.id, holder.id);
+      const plaintext = new Uint8Array(128);
+      secretsOfShares(held).forEach((part, i) => {
+        plaintext.set(part, 32 * i);
+      });
+      // h1 as additional data ties the shares to this cohort.
+      ciphertext = new Uint8Array(crypto.aes256GcmSeal(key, NONCE, h1, plaintext));
+      for (const secret of [shared, key, plaintext]) secret.fill(0);
+    }
+    ciphertexts.push(ciphertext);
+    leaves.push(
+      encodeLeaf({
+        commitmentB: commitShare(crypto, LABELS.shareB, sid, identity.id, holder.id, held.shareB, held.openingB),
+        commitmentS: commitShare(crypto, LABELS.shareS, sid, identity.id, holder.id, held.shareS, held.openingS),
+        ciphertextHash: crypto.sha256(ciphertext),
+      }),
+    );
+    if (rank !== ownRank) for (const secret of secretsOfShares(held)) secret.fill(0);
+    return held;
+  });
+  const body = encodeParts([identity.id, h1, merkleRoot(crypto, leaves)]);
+  const bundle = encodeParts(leaves.flatMap((leaf, i) => [leaf, ciphertexts[i] as Uint8Array]));
+  return {
+    cohort,
+    own: dealt[ownRank] as HeldShares,
+    peers: { selfSeed: secrets.selfSeed.slice(), openingKeys, pairSecrets },
+    message: signMessage(crypto, identity.secretSeed, 'p2', sid, body, bundle),
+  };
+}
+
+/** Checks U2 and every received share before anything is charged or masked. Shapes: `held` by rank in U1. */
+export function takeShares(
+  context: MemberContext,
+  cohort: Cohort,
+  peers: PeerSecrets,
+  own: HeldShares,
+  p2: SessionMessage,
+  attachment: Uint8Array,
+): { readonly dealers: Dealers; readonly held: ReadonlyMap<number, HeldShares> } {
+  const { crypto, identity, sid } = context;
+  const { advertisements, h1 } = cohort;
+  const [list, ...entries] = decodeParts(attachment);
+  const messages = decodeBodies('p2', list ?? new Uint8Array(0));
+  const dealers = checkDealings(context, cohort, messages);
+  const ownRank = rankOf(advertisements, identity.id);
+  if (!messages.some(({ body }) => equalBytes(body, p2.body)))
+    throw new CoveyError('PROTO_COHORT', '"members" expected the own root, byte for byte');
+  const others = dealers.filter(({ id }) => !equalBytes(id, identity.id));
+  if (entries.length !== others.length)
+    throw new CoveyError('CODEC_TRUNCATED', `"shares" expected ${others.length}, got ${entries.length}`);
+  const held = new Map([[ownRank, own]]);
+  others.forEach((dealer, i) => {
+    const rank = rankOf(advertisements, dealer.id);
+    const [leafBytes, ciphertext, ...proof] = decodeParts(entries[i] as Uint8Array);
+    if (leafBytes === undefined || ciphertext === undefined)
+      throw new CoveyError('CODEC_TRUNCATED', '"share" expected leaf and ciphertext');
+    // A share that misses the dealer's signed root accuses the coordinator, not the dealer. The path at the own index
+    // also proves that the dealer meant x = 1 + own rank.
+    if (!verifyInclusion(crypto, leafBytes, ownRank, advertisements.length, proof, dealer.root)) {
+      throw new CoveyError('CRYPTO_COMMITMENT', '"leaf" expected a path to the signed root');
+    }
+    const leaf = decodeLeaf(leafBytes);
+    if (!equalBytes(leaf.ciphertextHash, crypto.sha256(ciphertext)))
+      throw new CoveyError('CRYPTO_COMMITMENT', '"ciphertext" expected its signed hash');
+    held.set(rank, openShares(context, peers.openingKeys.get(rank) as Uint8Array, dealer.id, leaf, ciphertext, h1));
+  });
+  const h2 = hashDealers(
+    crypto,
+    sid,
+    h1,
+    dealers.map(({ id, root }) => [id, root]),
+  );
+  return { dealers: { dealers, h2 }, held };
+}
+
+/** Checks U2: members of U1 that all signed this h1; fit; signatures. @see SPEC section 4, P2 */
+export function checkDealings(context: SessionContext, cohort: Cohort, messages: readonly SignedBody[]): Dealer[] {
+  const { crypto, roster, params, sid } = context;
+  const dealings = messages.map(({ body }) => decodeDealing(body));
+  const entries = requireFit(
+    roster,
+    params,
+    dealings.map(({ id }) => id),
+    cohort.threshold,
+  );
+  return dealings.map(({ id, h1, root }, i) => {
+    if (rankOf(cohort.advertisements, id) < 0) throw new CoveyError('PROTO_COHORT', '"dealers" expected members of U1');
+    requireSignature(crypto, messages[i] as SignedBody, sid, (entries[i] as { publicKey: Uint8Array }).publicKey);
+    if (!equalBytes(h1, cohort.h1))
+      throw new CoveyError('PROTO_EQUIVOCATION', '"h1" expected the same list of members for everybody');
+    return { id: id.slice(), root: root.slice() };
+  });
+}
+
+function openShares(
+  { crypto, identity, sid }: MemberContext,
+  key: Uint8Array,
+  dealer: Uint8Array,
+  leaf: ShareLeaf,
+  ciphertext: Uint8Array,
+  h1: Uint8Array,
+): HeldShares {
+  let plaintext: Uint8Array;
+  try {
+    plaintext = crypto.aes256GcmOpen(key, NONCE, h1, ciphertext);
+  } catch {
+    throw new Complaint('CRYPTO_TAG', '"ciphertext" of a dealer does not open', dealer);
+  }
+  if (ciphertext.length !== SEALED_SHARES_BYTES)
+    throw new Complaint('CRYPTO_SHARE', '"share" of a dealer has a wrong length', dealer);
+  const held: HeldShares = {
+    shareB: plaintext.slice(0, 32),
+    openingB: plaintext.slice(32, 64),
+    shareS: plaintext.slice(64, 96),
+    openingS: plaintext.slice(96, 128),
+  };
+  plaintext.fill(0);
+  const opensB = equalBytes(
+    leaf.commitmentB,
+    commitShare(crypto, LABELS.shareB, sid, dealer, identity.id, held.shareB, held.openingB),
+  );
+  const opensS = equalBytes(
+    leaf.commitmentS,
+    commitShare(crypto, LABELS.shareS, sid, dealer, identity.id, held.shareS, held.openingS),
+  );
+  if (!opensB || !opensS)
+    throw new Complaint('CRYPTO_SHARE', '"share" of a dealer does not open its commitment', dealer);
+  return held;
+}
+
+/** P3: seeds of the self mask and of the pair mask with every other member of U2. */
+export function prepareMask(
+  { crypto, identity, sid }: MemberContext,
+  cohort: Cohort,
+  { dealers, h2 }: Dealers,
+  peers: PeerSecrets,
+): MaskSeed[] {
+  const seeds: MaskSeed[] = [{ seed: selfMaskSeed(crypto, peers.selfSeed, sid, h2, identity.id), sign: 1 }];
+  for (const { id } of dealers) {
+    if (equalBytes(id, identity.id)) continue;
+    const shared = peers.pairSecrets.get(rankOf(cohort.advertisements, id)) as Uint8Array;
+    seeds.push({ seed: pairMaskSeed(crypto, shared, sid, h2, identity.id, id), sign: pairSign(identity.id, id) });
+  }
+  return seeds;
+}

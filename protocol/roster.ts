@@ -1,0 +1,102 @@
+import { compareBytes, encodeParts, equalBytes, hashParts, toHex, u32le, utf8 } from './bytes.ts';
+import type { CryptoProvider } from './crypto-provider.ts';
+import { CoveyError } from './errors.ts';
+import { LABELS } from './labels.ts';
+import { LIMITS } from './limits.ts';
+import type { Roster, RosterEntry, SessionParams } from './session.ts';
+
+type WithId = { readonly id: Uint8Array };
+
+/** Identifier of a node: SHA-256 of its public key. @see SPEC section 3 */
+export function nodeId(crypto: Pick<CryptoProvider, 'sha256'>, publicKey: Uint8Array): Uint8Array {
+  return crypto.sha256(publicKey);
+}
+
+/** Hash that pins a roster: version, members in order of id, revoked ids. */
+export function rosterHash(crypto: Pick<CryptoProvider, 'sha256'>, roster: Roster): Uint8Array {
+  const members = roster.entries.map(({ id, publicKey, organization }) =>
+    encodeParts([id, publicKey, utf8(organization)]),
+  );
+  return hashParts(
+    crypto,
+    utf8(LABELS.roster),
+    u32le(roster.version),
+    encodeParts(members),
+    encodeParts(roster.revoked),
+  );
+}
+
+// Lists of members are immutable, so that an index can live beside each of them.
+const indexes = new WeakMap<readonly WithId[], ReadonlyMap<string, number>>();
+
+function indexOf(list: readonly WithId[]): ReadonlyMap<string, number> {
+  const known = indexes.get(list);
+  if (known !== undefined) return known;
+  const index = new Map(list.map(({ id }, i) => [toHex(id), i]));
+  indexes.set(list, index);
+  return index;
+}
+
+/** Position of an id in a list of members, or -1. Cost: constant after the first look into a list. */
+export function rankOf(list: readonly WithId[], id: Uint8Array): number {
+  return indexOf(list).get(toHex(id)) ?? -1;
+}
+
+/** @throws CoveyError AUTH_UNKNOWN, AUTH_REVOKED */
+export function requireEntry(roster: Roster, id: Uint8Array): RosterEntry {
+  const entry = roster.entries[rankOf(roster.entries, id)];
+  if (entry === undefined) throw new CoveyError('AUTH_UNKNOWN', '"id" expected a member of the roster');
+  if (roster.revoked.some((revoked) => equalBytes(revoked, id)))
+    throw new CoveyError('AUTH_REVOKED', '"id" expected a member that is not revoked');
+  return entry;
+}
+
+/**
+ * Checks a roster before it is trusted: entries in order of id, ids that are the hashes of their keys.
+ * Keys are checked to be of prime order at enrolment. @throws CoveyError USAGE_CONFIG
+ */
+export function checkRoster(crypto: Pick<CryptoProvider, 'sha256'>, roster: Roster): void {
+  roster.entries.forEach(({ id, publicKey }, i) => {
+    const before = roster.entries[i - 1];
+    if (before !== undefined && compareBytes(before.id, id) >= 0)
+      throw new CoveyError('USAGE_CONFIG', '"roster" expected distinct ids in order');
+    if (!equalBytes(nodeId(crypto, publicKey), id))
+      throw new CoveyError('USAGE_CONFIG', '"roster" expected ids that are the hashes of their keys');
+  });
+}
+
+/** Strict threshold, computed by every member from |U1| alone: t = floor(2 |U1| / 3) + 1. @see SPEC section 4 */
+export function strictThreshold(members: number): number {
+  return Math.floor((2 * members) / 3) + 1;
+}
+
+/**
+ * fit(U): ids distinct and in order, on the roster, not revoked; |U| >= max(t, minSurvivors); enough organizations.
+ * @throws CoveyError PROTO_COHORT, AUTH_UNKNOWN, AUTH_REVOKED, PRIVACY_COHORT_TOO_SMALL @see SPEC section 4
+ */
+export function requireFit(
+  roster: Roster,
+  params: SessionParams,
+  ids: readonly Uint8Array[],
+  threshold: number,
+): RosterEntry[] {
+  if (ids.length > LIMITS.cohort)
+    throw new CoveyError('PROTO_COHORT', `"members" expected at most ${LIMITS.cohort}, got ${ids.length}`);
+  const members = ids.map((id, i) => {
+    const before = ids[i - 1];
+    if (before !== undefined && compareBytes(before, id) >= 0)
+      throw new CoveyError('PROTO_COHORT', '"members" expected distinct ids in order');
+    return requireEntry(roster, id);
+  });
+  const fewest = Math.max(threshold, params.minSurvivors);
+  if (members.length < fewest)
+    throw new CoveyError('PRIVACY_COHORT_TOO_SMALL', `"members" expected at least ${fewest}, got ${members.length}`);
+  const organizations = new Set(members.map(({ organization }) => organization)).size;
+  if (organizations < params.minOrgs) {
+    throw new CoveyError(
+      'PRIVACY_COHORT_TOO_SMALL',
+      `"organizations" expected at least ${params.minOrgs}, got ${organizations}`,
+    );
+  }
+  return members;
+}

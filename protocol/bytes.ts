@@ -23,7 +23,16 @@ export function fromUtf8(bytes: Uint8Array): string {
   const parts: string[] = [];
   for (let i = 0; i < bytes.length; ) {
     const first = bytes[i] as number;
-    const length = first < 0x80 ? 1 : first >= 0xc2 && first < 0xe0 ? 2 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xf0 && first < 0xf5 ? 4 : 0;
+    const length =
+      first < 0x80
+        ? 1
+        : first >= 0xc2 && first < 0xe0
+          ? 2
+          : first >= 0xe0 && first < 0xf0
+            ? 3
+            : first >= 0xf0 && first < 0xf5
+              ? 4
+              : 0;
     let code = length === 1 ? first : first & (0xff >> (length + 1));
     for (let k = 1; k < length; k++) {
       const next = bytes[i + k] ?? 0;
@@ -50,7 +59,8 @@ export function toHex(bytes: Uint8Array): string {
 
 /** @throws CoveyError CODEC_TYPE unless the text is lower-case hex of whole bytes. */
 export function fromHex(text: string): Uint8Array {
-  if (!/^([0-9a-f]{2})*$/.test(text)) throw new CoveyError('CODEC_TYPE', '"hex" expected an even number of lower-case hex digits');
+  if (!/^([0-9a-f]{2})*$/.test(text))
+    throw new CoveyError('CODEC_TYPE', '"hex" expected an even number of lower-case hex digits');
   return Uint8Array.from({ length: text.length / 2 }, (_, i) => Number.parseInt(text.slice(2 * i, 2 * i + 2), 16));
 }
 
@@ -114,14 +124,25 @@ export function compareBytes(a: Uint8Array, b: Uint8Array): number {
   return a.length - b.length;
 }
 
+function requireUnsigned(value: number, bits: number): void {
+  if (!(Number.isInteger(value) && value >= 0 && value < 2 ** bits)) {
+    throw new CoveyError('USAGE_RANGE', `"u${bits}" expected an unsigned ${bits}-bit integer, got ${value}`);
+  }
+}
+
+/** One byte. @throws CoveyError USAGE_RANGE: a value that wraps around would share the canonical bytes of another. */
 export function u8(value: number): Uint8Array {
+  requireUnsigned(value, 8);
   return Uint8Array.of(value);
 }
 
+/** Four bytes, little-endian. @throws CoveyError USAGE_RANGE */
 export function u32le(value: number): Uint8Array {
+  requireUnsigned(value, 32);
   return Uint8Array.of(value, value >>> 8, value >>> 16, value >>> 24);
 }
 
+/** IEEE 754 double, little-endian. */
 export function f64le(value: number): Uint8Array {
   const bytes = new Uint8Array(8);
   new DataView(bytes.buffer).setFloat64(0, value, true);
@@ -130,7 +151,13 @@ export function f64le(value: number): Uint8Array {
 
 export function readU32le(bytes: Uint8Array, at: number): number {
   if (at + 4 > bytes.length) throw new CoveyError('CODEC_TRUNCATED', '"u32" expected 4 bytes');
-  return ((bytes[at] as number) | ((bytes[at + 1] as number) << 8) | ((bytes[at + 2] as number) << 16) | ((bytes[at + 3] as number) << 24)) >>> 0;
+  return (
+    ((bytes[at] as number) |
+      ((bytes[at + 1] as number) << 8) |
+      ((bytes[at + 2] as number) << 16) |
+      ((bytes[at + 3] as number) << 24)) >>>
+    0
+  );
 }
 
 /** Length-prefixed list: each part behind its length as u32 LE. The one form of every "||" in SPEC. @see SPEC section 3 */
@@ -154,12 +181,15 @@ export function decodeParts(bytes: Uint8Array, count?: number): Uint8Array[] {
   for (let at = 0; at < bytes.length; ) {
     const length = readU32le(bytes, at);
     at += 4;
-    if (length > bytes.length - at) throw new CoveyError('CODEC_TRUNCATED', `"part" expected ${length} bytes, got ${bytes.length - at}`);
+    if (length > bytes.length - at)
+      throw new CoveyError('CODEC_TRUNCATED', `"part" expected ${length} bytes, got ${bytes.length - at}`);
     parts.push(bytes.subarray(at, at + length));
     at += length;
-    if (count !== undefined && parts.length > count) throw new CoveyError('CODEC_TRAILING', `"parts" expected ${count}, got more`);
+    if (count !== undefined && parts.length > count)
+      throw new CoveyError('CODEC_TRAILING', `"parts" expected ${count}, got more`);
   }
-  if (count !== undefined && parts.length !== count) throw new CoveyError('CODEC_TRUNCATED', `"parts" expected ${count}, got ${parts.length}`);
+  if (count !== undefined && parts.length !== count)
+    throw new CoveyError('CODEC_TRUNCATED', `"parts" expected ${count}, got ${parts.length}`);
   return parts;
 }
 

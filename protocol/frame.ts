@@ -1,5 +1,5 @@
 import { Packr } from 'msgpackr/index-no-eval';
-import { concatBytes, readU32le, u32le } from './bytes.ts';
+import { readU32le, u32le } from './bytes.ts';
 import { CoveyError } from './errors.ts';
 import { LIMITS } from './limits.ts';
 import { scanMsgpack } from './msgpack-scan.ts';
@@ -21,13 +21,28 @@ const packr = new Packr({ useRecords: false, mapsAsObjects: true, moreTypes: fal
 /** Start of the payload: the next multiple of 16, so that words can be read in place. */
 const payloadStart = (headerBytes: number): number => Math.ceil((4 + headerBytes) / 16) * 16;
 
-/** Builds `[u32 LE header length][msgpack header][zeros to a multiple of 16][payload]`; `payloadBytes` is set here. */
-export function encodeFrame(fields: Readonly<Record<string, unknown>>, payload: Uint8Array): Uint8Array {
-  const header = packr.pack({ ...fields, payloadBytes: payload.length });
-  const frame = new Uint8Array(payloadStart(header.length) + payload.length);
+/**
+ * Builds `[u32 LE header length][msgpack header][zeros to a multiple of 16][payload]`; `payloadBytes` is set here.
+ * Shapes: the payload is the parts one behind the other, copied once.
+ * @throws CoveyError CODEC_* for a header that `decodeFrame` would refuse.
+ */
+export function encodeFrame(fields: Readonly<Record<string, unknown>>, ...payload: readonly Uint8Array[]): Uint8Array {
+  const payloadBytes = payload.reduce((length, part) => length + part.length, 0);
+  const header = packr.pack({ ...fields, payloadBytes });
+  // What a receiver would refuse never leaves: undefined, dates and big integers pack as extensions.
+  if (header.length > LIMITS.headerBytes) {
+    throw new CoveyError('CODEC_LIMIT', `"header" expected at most ${LIMITS.headerBytes} bytes, got ${header.length}`);
+  }
+  scanMsgpack(header);
+  const start = payloadStart(header.length);
+  const frame = new Uint8Array(start + payloadBytes);
   frame.set(u32le(header.length));
   frame.set(header, 4);
-  frame.set(payload, frame.length - payload.length);
+  let at = start;
+  for (const part of payload) {
+    frame.set(part, at);
+    at += part.length;
+  }
   return frame;
 }
 
@@ -37,21 +52,29 @@ export function encodeFrame(fields: Readonly<Record<string, unknown>>, payload: 
  */
 export function decodeFrame(bytes: Uint8Array, limits: FrameLimits): Frame {
   const headerBytes = readU32le(bytes, 0);
-  if (headerBytes > limits.maxHeaderBytes) throw new CoveyError('CODEC_LIMIT', `"header" expected at most ${limits.maxHeaderBytes} bytes, got ${headerBytes}`);
+  if (headerBytes > limits.maxHeaderBytes)
+    throw new CoveyError('CODEC_LIMIT', `"header" expected at most ${limits.maxHeaderBytes} bytes, got ${headerBytes}`);
   const start = payloadStart(headerBytes);
-  if (start > bytes.length) throw new CoveyError('CODEC_TRUNCATED', `"frame" expected at least ${start} bytes, got ${bytes.length}`);
+  if (start > bytes.length)
+    throw new CoveyError('CODEC_TRUNCATED', `"frame" expected at least ${start} bytes, got ${bytes.length}`);
   const raw = bytes.subarray(4, 4 + headerBytes);
   scanMsgpack(raw);
-  if (bytes.subarray(4 + headerBytes, start).some((byte) => byte !== 0)) throw new CoveyError('CODEC_TYPE', '"padding" expected zero bytes');
+  if (bytes.subarray(4 + headerBytes, start).some((byte) => byte !== 0))
+    throw new CoveyError('CODEC_TYPE', '"padding" expected zero bytes');
   const payload = bytes.subarray(start);
-  if (payload.length > limits.maxPayloadBytes) throw new CoveyError('CODEC_LIMIT', `"payload" expected at most ${limits.maxPayloadBytes} bytes, got ${payload.length}`);
+  if (payload.length > limits.maxPayloadBytes)
+    throw new CoveyError(
+      'CODEC_LIMIT',
+      `"payload" expected at most ${limits.maxPayloadBytes} bytes, got ${payload.length}`,
+    );
   let header: Record<string, unknown>;
   try {
     header = packr.unpack(raw) as Record<string, unknown>;
   } catch (cause) {
     throw new CoveyError('CODEC_TYPE', '"header" expected valid MessagePack', {}, { cause });
   }
-  if (header['payloadBytes'] !== payload.length) throw new CoveyError('CODEC_TRUNCATED', `"payloadBytes" expected ${payload.length}, got another length`);
+  if (header['payloadBytes'] !== payload.length)
+    throw new CoveyError('CODEC_TRUNCATED', `"payloadBytes" expected ${payload.length}, got another length`);
   return { header, payload };
 }
 
@@ -60,7 +83,9 @@ export function decodeFrame(bytes: Uint8Array, limits: FrameLimits): Frame {
  * @throws CoveyError CODEC_*
  */
 export function frameType(bytes: Uint8Array): string {
-  const type = decodeFrame(bytes, { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes }).header['t'];
+  const type = decodeFrame(bytes, { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes }).header[
+    't'
+  ];
   if (typeof type !== 'string') throw new CoveyError('CODEC_TYPE', '"t" expected a string');
   return type;
 }
@@ -74,14 +99,32 @@ export function requireKeys(header: Readonly<Record<string, unknown>>, keys: rea
 }
 
 const SESSION_TYPES: ReadonlySet<string> = new Set<MessageType>([
-  'p0', 'p1', 'p1-all', 'p2', 'p2-all', 'p3', 'p4-ask', 'p4', 'p5-ask', 'p5', 'result', 'complaint', 'abort',
+  'p0',
+  'p1',
+  'p1-all',
+  'p2',
+  'p2-all',
+  'p3',
+  'p4-ask',
+  'p4',
+  'p5-ask',
+  'p5',
+  'result',
+  'complaint',
+  'abort',
 ]);
 const SIGNATURE_BYTES = 64;
 
 /** Wire form of a session message: header {v, t, sid, bodyBytes, payloadBytes}, payload signature | body | attachment. */
 export function encodeSessionMessage(message: SessionMessage): Uint8Array {
+  if (message.signature.length !== SIGNATURE_BYTES) {
+    throw new CoveyError(
+      'USAGE_RANGE',
+      `"signature" expected ${SIGNATURE_BYTES} bytes, got ${message.signature.length}`,
+    );
+  }
   const header = { v: 1, t: message.type, sid: message.sid, bodyBytes: message.body.length };
-  return encodeFrame(header, concatBytes(message.signature, message.body, message.attachment));
+  return encodeFrame(header, message.signature, message.body, message.attachment);
 }
 
 /** @throws CoveyError CODEC_* */
@@ -89,9 +132,15 @@ export function decodeSessionMessage(bytes: Uint8Array, limits: FrameLimits): Se
   const { header, payload } = decodeFrame(bytes, limits);
   requireKeys(header, ['v', 't', 'sid', 'bodyBytes', 'payloadBytes']);
   const { v, t, sid, bodyBytes } = header as { v: unknown; t: unknown; sid: unknown; bodyBytes: unknown };
-  if (v !== 1 || typeof t !== 'string' || !SESSION_TYPES.has(t)) throw new CoveyError('CODEC_TYPE', '"t" expected a session message of version 1');
+  if (v !== 1 || typeof t !== 'string' || !SESSION_TYPES.has(t))
+    throw new CoveyError('CODEC_TYPE', '"t" expected a session message of version 1');
   if (!(sid instanceof Uint8Array) || sid.length !== 32) throw new CoveyError('CODEC_TYPE', '"sid" expected 32 bytes');
-  if (typeof bodyBytes !== 'number' || !Number.isInteger(bodyBytes) || bodyBytes < 0 || SIGNATURE_BYTES + bodyBytes > payload.length) {
+  if (
+    typeof bodyBytes !== 'number' ||
+    !Number.isInteger(bodyBytes) ||
+    bodyBytes < 0 ||
+    SIGNATURE_BYTES + bodyBytes > payload.length
+  ) {
     throw new CoveyError('CODEC_TRUNCATED', '"bodyBytes" expected a length within the payload');
   }
   return {

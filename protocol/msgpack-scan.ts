@@ -1,3 +1,4 @@
+import { fromUtf8 } from './bytes.ts';
 import { CoveyError } from './errors.ts';
 import { LIMITS } from './limits.ts';
 
@@ -10,7 +11,10 @@ interface Cursor {
 function take(cursor: Cursor, length: number): number {
   const start = cursor.at;
   if (length > cursor.bytes.length - start) {
-    throw new CoveyError('CODEC_TRUNCATED', `"header" expected ${length} more bytes, got ${cursor.bytes.length - start}`);
+    throw new CoveyError(
+      'CODEC_TRUNCATED',
+      `"header" expected ${length} more bytes, got ${cursor.bytes.length - start}`,
+    );
   }
   cursor.at += length;
   return start;
@@ -23,16 +27,22 @@ function readLength(cursor: Cursor, width: number): number {
   return value;
 }
 
-function countItems(cursor: Cursor, items: number): void {
+/** Counts the members of a container at `depth` (the top map is 1) before any of them is read. */
+function enterContainer(cursor: Cursor, items: number, depth: number): void {
+  if (depth > LIMITS.msgpackDepth) {
+    throw new CoveyError('CODEC_LIMIT', `"header" expected a depth of at most ${LIMITS.msgpackDepth}`);
+  }
   cursor.items += items;
-  if (cursor.items > LIMITS.msgpackItems) throw new CoveyError('CODEC_LIMIT', `"header" expected at most ${LIMITS.msgpackItems} items`);
+  if (cursor.items > LIMITS.msgpackItems)
+    throw new CoveyError('CODEC_LIMIT', `"header" expected at most ${LIMITS.msgpackItems} items`);
 }
 
 function scanKey(cursor: Cursor, seen: Set<string>): void {
   const tag = cursor.bytes[take(cursor, 1)] as number;
   const length = tag >= 0xa0 && tag <= 0xbf ? tag - 0xa0 : tag === 0xd9 ? readLength(cursor, 1) : -1;
   if (length < 0) throw new CoveyError('CODEC_TYPE', '"header" expected short strings as keys');
-  if (length > LIMITS.keyBytes) throw new CoveyError('CODEC_LIMIT', `"header" expected keys of at most ${LIMITS.keyBytes} bytes`);
+  if (length > LIMITS.keyBytes)
+    throw new CoveyError('CODEC_LIMIT', `"header" expected keys of at most ${LIMITS.keyBytes} bytes`);
   const start = take(cursor, length);
   let key = '';
   for (let i = 0; i < length; i++) {
@@ -41,12 +51,13 @@ function scanKey(cursor: Cursor, seen: Set<string>): void {
     key += String.fromCharCode(byte);
   }
   // Such a key would change the object's prototype instead of becoming a field.
-  if (seen.has(key) || key === '__proto__') throw new CoveyError('CODEC_EXTRA_KEY', '"header" has a repeated or reserved key');
+  if (seen.has(key) || key === '__proto__')
+    throw new CoveyError('CODEC_EXTRA_KEY', '"header" has a repeated or reserved key');
   seen.add(key);
 }
 
 function scanMap(cursor: Cursor, entries: number, depth: number): void {
-  countItems(cursor, 2 * entries);
+  enterContainer(cursor, 2 * entries, depth);
   const seen = new Set<string>();
   for (let i = 0; i < entries; i++) {
     scanKey(cursor, seen);
@@ -54,48 +65,62 @@ function scanMap(cursor: Cursor, entries: number, depth: number): void {
   }
 }
 
+/** Decoders replace broken UTF-8, each in its own way; it is refused instead. */
+function scanText(cursor: Cursor, length: number): void {
+  const start = take(cursor, length);
+  fromUtf8(cursor.bytes.subarray(start, start + length));
+}
+
 function scanArray(cursor: Cursor, entries: number, depth: number): void {
-  countItems(cursor, entries);
+  enterContainer(cursor, entries, depth);
   for (let i = 0; i < entries; i++) scanValue(cursor, depth + 1);
 }
 
+// First bytes of the MessagePack specification that are allowed, with the bytes of the value or of its length behind them.
+const SCALAR_BYTES: ReadonlyMap<number, number> = new Map([
+  [0xc0, 0], // nil
+  [0xc2, 0], // false
+  [0xc3, 0], // true
+  [0xca, 4], // float 32
+  [0xcb, 8], // float 64
+  [0xcc, 1], // uint 8, 16, 32
+  [0xcd, 2],
+  [0xce, 4],
+  [0xd0, 1], // int 8, 16, 32
+  [0xd1, 2],
+  [0xd2, 4],
+]);
+const BINARY_LENGTH_BYTES: ReadonlyMap<number, number> = new Map([
+  [0xc4, 1],
+  [0xc5, 2],
+  [0xc6, 4],
+]);
+const TEXT_LENGTH_BYTES: ReadonlyMap<number, number> = new Map([
+  [0xd9, 1],
+  [0xda, 2],
+  [0xdb, 4],
+]);
+
 function scanValue(cursor: Cursor, depth: number): void {
-  if (depth > LIMITS.msgpackDepth) throw new CoveyError('CODEC_LIMIT', `"header" expected a depth of at most ${LIMITS.msgpackDepth}`);
   const tag = cursor.bytes[take(cursor, 1)] as number;
-  if (tag <= 0x7f || tag >= 0xe0 || tag === 0xc0 || tag === 0xc2 || tag === 0xc3) return;
-  if (tag <= 0x8f) return scanMap(cursor, tag - 0x80, depth);
-  if (tag <= 0x9f) return scanArray(cursor, tag - 0x90, depth);
-  if (tag <= 0xbf) return void take(cursor, tag - 0xa0);
-  switch (tag) {
-    case 0xc4:
-    case 0xd9:
-      return void take(cursor, readLength(cursor, 1));
-    case 0xc5:
-    case 0xda:
-      return void take(cursor, readLength(cursor, 2));
-    case 0xc6:
-    case 0xdb:
-      return void take(cursor, readLength(cursor, 4));
-    case 0xca:
-    case 0xce:
-    case 0xd2:
-      return void take(cursor, 4);
-    case 0xcb:
-      return void take(cursor, 8);
-    case 0xcc:
-    case 0xd0:
-      return void take(cursor, 1);
-    case 0xcd:
-    case 0xd1:
-      return void take(cursor, 2);
-    case 0xdc:
-      return scanArray(cursor, readLength(cursor, 2), depth);
-    case 0xde:
-      return scanMap(cursor, readLength(cursor, 2), depth);
-    default:
-      // Extensions, 64-bit integers and the unused 0xc1: the decoder would build objects from them.
-      throw new CoveyError('CODEC_TYPE', `"header" expected an allowed type, got 0x${tag.toString(16)}`);
-  }
+  if (tag <= 0x7f || tag >= 0xe0) return; // small integers
+  if (tag <= 0x8f) scanMap(cursor, tag - 0x80, depth);
+  else if (tag <= 0x9f) scanArray(cursor, tag - 0x90, depth);
+  else if (tag <= 0xbf) scanText(cursor, tag - 0xa0);
+  else if (tag === 0xdc) scanArray(cursor, readLength(cursor, 2), depth);
+  else if (tag === 0xde) scanMap(cursor, readLength(cursor, 2), depth);
+  else scanLongValue(cursor, tag);
+}
+
+function scanLongValue(cursor: Cursor, tag: number): void {
+  const scalarBytes = SCALAR_BYTES.get(tag);
+  const binaryLengthBytes = BINARY_LENGTH_BYTES.get(tag);
+  const textLengthBytes = TEXT_LENGTH_BYTES.get(tag);
+  if (scalarBytes !== undefined) take(cursor, scalarBytes);
+  else if (binaryLengthBytes !== undefined) take(cursor, readLength(cursor, binaryLengthBytes));
+  else if (textLengthBytes !== undefined) scanText(cursor, readLength(cursor, textLengthBytes));
+  // Extensions, 64-bit integers and the unused 0xc1: the decoder would build objects from them.
+  else throw new CoveyError('CODEC_TYPE', `"header" expected an allowed type, got 0x${tag.toString(16)}`);
 }
 
 /**
@@ -105,8 +130,13 @@ function scanValue(cursor: Cursor, depth: number): void {
  */
 export function scanMsgpack(bytes: Uint8Array): void {
   const first = bytes[0];
-  if (first === undefined || !((first >= 0x80 && first <= 0x8f) || first === 0xde)) throw new CoveyError('CODEC_TYPE', '"header" expected a map');
+  if (first === undefined || !((first >= 0x80 && first <= 0x8f) || first === 0xde))
+    throw new CoveyError('CODEC_TYPE', '"header" expected a map');
   const cursor: Cursor = { bytes, at: 0, items: 0 };
-  scanValue(cursor, 0);
-  if (cursor.at !== bytes.length) throw new CoveyError('CODEC_TRAILING', `"header" expected no bytes behind its end, got ${bytes.length - cursor.at}`);
+  scanValue(cursor, 1);
+  if (cursor.at !== bytes.length)
+    throw new CoveyError(
+      'CODEC_TRAILING',
+      `"header" expected no bytes behind its end, got ${bytes.length - cursor.at}`,
+    );
 }

@@ -5,6 +5,7 @@ import type { Lanes, MaskSeed } from './session.ts';
 /*
  * Lane rings (SPEC section 3): L fields of w bits in each little-endian 64-bit word, kept as two 32-bit halves (lo, hi).
  * Coordinate i is bits [jw, (j+1)w) of word floor(i/L), j = i mod L. Addition is modulo 2^w in every field at once.
+ * Three lanes of 21 bits: field 0 is lo 0-20, field 1 straddles the halves (lo 21-31, hi 0-9), field 2 is hi 10-30.
  */
 
 /** Bits of one field. */
@@ -23,163 +24,234 @@ export function packLanes(values: Int32Array, lanes: Lanes): Uint32Array {
   if (lanes === 2) {
     words.set(values);
   } else if (lanes === 4) {
-    for (let i = 0; i < values.length; i++) words[i >> 1] = (words[i >> 1] as number) | (((values[i] as number) & 0xffff) << (16 * (i & 1)));
+    for (let i = 0; i < values.length; i++) {
+      words[i >> 1] = (words[i >> 1] as number) | (((values[i] as number) & 0xffff) << (16 * (i & 1)));
+    }
   } else {
     for (let i = 0, w = 0; i < values.length; i += 3, w += 2) {
-      const a = (values[i] as number) & 0x1f_ffff;
-      const b = (values[i + 1] ?? 0) & 0x1f_ffff;
-      const c = (values[i + 2] ?? 0) & 0x1f_ffff;
-      words[w] = a | (b << 21);
-      words[w + 1] = (b >>> 11) | (c << 10);
+      const f0 = (values[i] as number) & 0x1f_ffff;
+      const f1 = (values[i + 1] ?? 0) & 0x1f_ffff;
+      const f2 = (values[i + 2] ?? 0) & 0x1f_ffff;
+      words[w] = f0 | (f1 << 21);
+      words[w + 1] = (f1 >>> 11) | (f2 << 10);
     }
   }
   return words;
 }
 
-/** Unpacks fields to the representative in [-2^(bits-1), 2^(bits-1)). */
-export function unpackLanes(words: Uint32Array, coordinates: number, lanes: Lanes): Int32Array {
-  if (words.length !== ringWordCount(coordinates, lanes)) {
-    throw new CoveyError('USAGE_RANGE', `"words" expected ${ringWordCount(coordinates, lanes)} halves, got ${words.length}`);
+function requireWordCount(words: Uint32Array, coordinates: number, lanes: Lanes): void {
+  const count = ringWordCount(coordinates, lanes);
+  if (words.length !== count) {
+    throw new CoveyError('USAGE_RANGE', `"words" expected ${count} halves, got ${words.length}`);
   }
+}
+
+/**
+ * Unpacks fields to the representative in [-2^(bits-1), 2^(bits-1)).
+ * @throws CoveyError USAGE_RANGE unless `words` holds exactly `coordinates` fields.
+ */
+export function unpackLanes(words: Uint32Array, coordinates: number, lanes: Lanes): Int32Array {
+  requireWordCount(words, coordinates, lanes);
+  if (lanes === 2) return Int32Array.from(words.subarray(0, coordinates));
   const values = new Int32Array(coordinates);
-  for (let i = 0; i < coordinates; i++) {
-    if (lanes === 2) values[i] = words[i] as number;
-    else if (lanes === 4) values[i] = ((words[i >> 1] as number) << (16 - 16 * (i & 1))) >> 16;
-    else {
-      const w = 2 * Math.floor(i / 3);
-      const lo = words[w] as number;
-      const hi = words[w + 1] as number;
-      const field = i % 3 === 0 ? lo & 0x1f_ffff : i % 3 === 1 ? (lo >>> 21) | ((hi & 0x3ff) << 11) : (hi >>> 10) & 0x1f_ffff;
-      values[i] = (field << 11) >> 11;
-    }
+  if (lanes === 4) {
+    for (let i = 0; i < coordinates; i++) values[i] = ((words[i >> 1] as number) << (16 - 16 * (i & 1))) >> 16;
+    return values;
+  }
+  // Shifting a field up to bit 31 and back extends its sign; a write behind the end of the array does nothing.
+  for (let i = 0, w = 0; i < coordinates; i += 3, w += 2) {
+    const lo = words[w] as number;
+    const hi = words[w + 1] as number;
+    values[i] = (lo << 11) >> 11;
+    values[i + 1] = (((lo >>> 21) | (hi << 11)) << 11) >> 11;
+    values[i + 2] = (hi << 1) >> 11;
   }
   return values;
 }
 
-// Bits below the top bit of every field, and the top bits themselves. L = 3: fields at 0, 21 and 42; bit 63 is unused.
-const LOW3_LO = 0xffef_ffff;
-const LOW3_HI = 0x3fff_fdff;
-const TOP3_LO = 0x0010_0000;
-const TOP3_HI = 0x4000_0200;
-const LOW4 = 0x7fff_7fff;
-const TOP4 = 0x8000_8000;
+// The loops below take fields out of the halves with whatever lies above them still attached: sums modulo 2^32 are right
+// in the low w bits, and only the result is cut. Signed views keep the engine on 32-bit integer instructions.
+const signedView = (words: Uint32Array): Int32Array => new Int32Array(words.buffer, words.byteOffset, words.length);
 
-function addAt(a: Uint32Array, at: number, b: Uint32Array, count: number, lanes: Lanes): void {
+/** a += b for `negate` 0, a -= b for `negate` -1: (x ^ -1) - -1 = -x in two's complement. */
+function combine(a: Int32Array, b: Int32Array, lanes: Lanes, negate: 0 | -1): void {
+  const count = a.length;
   if (lanes === 2) {
-    for (let i = 0; i < count; i++) a[at + i] = (a[at + i] as number) + (b[i] as number);
+    for (let i = 0; i < count; i++) a[i] = ((a[i] as number) + ((b[i] as number) ^ negate) - negate) | 0;
   } else if (lanes === 4) {
     for (let i = 0; i < count; i++) {
-      const x = a[at + i] as number;
+      const x = a[i] as number;
       const y = b[i] as number;
-      // Carries stop at the top bit of each field, which is added without carry.
-      a[at + i] = ((x & LOW4) + (y & LOW4)) ^ ((x ^ y) & TOP4);
+      const f0 = x + (y ^ negate) - negate;
+      const f1 = (x >>> 16) + ((y >>> 16) ^ negate) - negate;
+      a[i] = (f0 & 0xffff) | (f1 << 16);
     }
   } else {
     for (let i = 0; i < count; i += 2) {
-      const x0 = a[at + i] as number;
-      const x1 = a[at + i + 1] as number;
+      const x0 = a[i] as number;
+      const x1 = a[i + 1] as number;
       const y0 = b[i] as number;
       const y1 = b[i + 1] as number;
-      const lo = ((x0 & LOW3_LO) >>> 0) + ((y0 & LOW3_LO) >>> 0);
-      const carry = lo > 0xffff_ffff ? 1 : 0;
-      const hi = (x1 & LOW3_HI) + (y1 & LOW3_HI) + carry;
-      a[at + i] = lo ^ ((x0 ^ y0) & TOP3_LO);
-      a[at + i + 1] = (hi ^ ((x1 ^ y1) & TOP3_HI)) & 0x7fff_ffff;
+      const f0 = x0 + (y0 ^ negate) - negate;
+      const f1 = ((x0 >>> 21) | (x1 << 11)) + (((y0 >>> 21) | (y1 << 11)) ^ negate) - negate;
+      const f2 = (x1 >>> 10) + ((y1 >>> 10) ^ negate) - negate;
+      a[i] = (f0 & 0x1f_ffff) | (f1 << 21);
+      a[i + 1] = ((f1 >>> 11) & 0x3ff) | ((f2 << 10) & 0x7fff_ffff);
     }
   }
 }
 
-function subtractAt(a: Uint32Array, at: number, b: Uint32Array, count: number, lanes: Lanes): void {
+type FourStreams = readonly [Int32Array, Int32Array, Int32Array, Int32Array];
+
+/** The same with four operands at once: the accumulator is read, cut and written once for four streams. */
+function combineFour(a: Int32Array, [b, c, d, e]: FourStreams, lanes: Lanes, negate: 0 | -1): void {
+  const count = a.length;
   if (lanes === 2) {
-    for (let i = 0; i < count; i++) a[at + i] = (a[at + i] as number) - (b[i] as number);
+    for (let i = 0; i < count; i++) {
+      const sum = ((b[i] as number) + (c[i] as number) + (d[i] as number) + (e[i] as number)) | 0;
+      a[i] = ((a[i] as number) + (sum ^ negate) - negate) | 0;
+    }
   } else if (lanes === 4) {
     for (let i = 0; i < count; i++) {
-      const x = a[at + i] as number;
+      const x = a[i] as number;
       const y = b[i] as number;
-      // The top bit is set in the minuend so that no borrow leaves a field.
-      a[at + i] = ((x | TOP4) - (y & LOW4)) ^ ((x ^ ~y) & TOP4);
+      const z = c[i] as number;
+      const u = d[i] as number;
+      const v = e[i] as number;
+      const s0 = (y + z + u + v) | 0;
+      const s1 = ((y >>> 16) + (z >>> 16) + (u >>> 16) + (v >>> 16)) | 0;
+      const f0 = x + (s0 ^ negate) - negate;
+      const f1 = (x >>> 16) + (s1 ^ negate) - negate;
+      a[i] = (f0 & 0xffff) | (f1 << 16);
     }
   } else {
     for (let i = 0; i < count; i += 2) {
-      const x0 = a[at + i] as number;
-      const x1 = a[at + i + 1] as number;
+      const x0 = a[i] as number;
+      const x1 = a[i + 1] as number;
       const y0 = b[i] as number;
       const y1 = b[i + 1] as number;
-      const lo = ((x0 | TOP3_LO) >>> 0) - ((y0 & LOW3_LO) >>> 0);
-      const borrow = lo < 0 ? 1 : 0;
-      const hi = ((x1 | TOP3_HI) & 0x7fff_ffff) - (y1 & LOW3_HI) - borrow;
-      a[at + i] = lo ^ ((x0 ^ ~y0) & TOP3_LO);
-      a[at + i + 1] = (hi ^ ((x1 ^ ~y1) & TOP3_HI)) & 0x7fff_ffff;
+      const z0 = c[i] as number;
+      const z1 = c[i + 1] as number;
+      const u0 = d[i] as number;
+      const u1 = d[i + 1] as number;
+      const v0 = e[i] as number;
+      const v1 = e[i + 1] as number;
+      const s0 = (y0 + z0 + u0 + v0) | 0;
+      const s1 =
+        (((y0 >>> 21) | (y1 << 11)) +
+          ((z0 >>> 21) | (z1 << 11)) +
+          ((u0 >>> 21) | (u1 << 11)) +
+          ((v0 >>> 21) | (v1 << 11))) |
+        0;
+      const s2 = ((y1 >>> 10) + (z1 >>> 10) + (u1 >>> 10) + (v1 >>> 10)) | 0;
+      const f0 = x0 + (s0 ^ negate) - negate;
+      const f1 = ((x0 >>> 21) | (x1 << 11)) + (s1 ^ negate) - negate;
+      const f2 = (x1 >>> 10) + (s2 ^ negate) - negate;
+      a[i] = (f0 & 0x1f_ffff) | (f1 << 21);
+      a[i + 1] = ((f1 >>> 11) & 0x3ff) | ((f2 << 10) & 0x7fff_ffff);
     }
   }
 }
 
 function requireSameLength(a: Uint32Array, b: Uint32Array): void {
-  if (a.length !== b.length) throw new CoveyError('USAGE_RANGE', `"words" expected ${a.length} halves, got ${b.length}`);
+  if (a.length !== b.length)
+    throw new CoveyError('USAGE_RANGE', `"words" expected ${a.length} halves, got ${b.length}`);
 }
 
-/** Adds `words` to `accumulator` in the ring, in place. */
+/** Adds `words` to `accumulator` in the ring, in place. @throws CoveyError USAGE_RANGE for lengths that differ. */
 export function addWords(accumulator: Uint32Array, words: Uint32Array, lanes: Lanes): void {
   requireSameLength(accumulator, words);
-  addAt(accumulator, 0, words, words.length, lanes);
+  combine(signedView(accumulator), signedView(words), lanes, 0);
 }
 
-/** Subtracts `words` from `accumulator` in the ring, in place. */
+/** Subtracts `words` from `accumulator` in the ring, in place. @throws CoveyError USAGE_RANGE for lengths that differ. */
 export function subtractWords(accumulator: Uint32Array, words: Uint32Array, lanes: Lanes): void {
   requireSameLength(accumulator, words);
-  subtractAt(accumulator, 0, words, words.length, lanes);
+  combine(signedView(accumulator), signedView(words), lanes, -1);
 }
 
 /**
- * True if a bit is set that no field owns (bit 63 for three lanes), or, with `fieldsOnly`, a field behind the last
+ * True if a bit is set that no field owns (bit 63 for three lanes), or, with `withTail`, a field behind the last
  * coordinate. Masked words may fill the tail fields; x and unmasked sums may not.
+ * @throws CoveyError USAGE_RANGE unless `words` holds exactly `coordinates` fields.
  */
-export function hasStrayBits(words: Uint32Array, coordinates: number, lanes: Lanes, fieldsOnly: boolean = true): boolean {
+export function hasStrayBits(words: Uint32Array, coordinates: number, lanes: Lanes, withTail: boolean = true): boolean {
+  requireWordCount(words, coordinates, lanes);
   if (lanes === 3) for (let i = 1; i < words.length; i += 2) if ((words[i] as number) > 0x7fff_ffff) return true;
-  if (!fieldsOnly) return false;
-  const full = ringWordCount(coordinates, lanes) / 2;
-  const used = coordinates - (full - 1) * lanes;
-  if (used === lanes || full === 0) return false;
-  const mask = packLanes(Int32Array.from({ length: lanes }, (_, j) => (j < used ? 0 : -1)), lanes);
-  const lo = words[2 * full - 2] as number;
-  const hi = words[2 * full - 1] as number;
-  return ((lo & (mask[0] as number)) | (hi & (mask[1] as number))) !== 0;
+  const used = coordinates % lanes;
+  if (!withTail || used === 0) return false;
+  // All ones in the fields behind the last coordinate.
+  const tail = packLanes(
+    Int32Array.from({ length: lanes }, (_, j) => (j < used ? 0 : -1)),
+    lanes,
+  );
+  const lo = words[words.length - 2] as number;
+  const hi = words[words.length - 1] as number;
+  return ((lo & (tail[0] as number)) | (hi & (tail[1] as number))) !== 0;
 }
 
-/** Bytes of keystream handled at a time: stays in the second-level cache with the piece of the vector it is added to. */
-const CHUNK_BYTES = 131_072;
+/** Bytes of each keystream handled at a time: four of them and their piece of the vector stay in the cache. */
+const CHUNK_BYTES = 65_536;
 
 /**
  * Adds the keystreams of `seeds`, each with its sign, to `words` in place. Keystream words are read little-endian and
  * unused top bits are cleared. Cost: one AES-256-CTR pass over the vector for each seed, chunk by chunk.
+ * Secrets: the keystream buffers are wiped; the seeds stay the caller's to wipe.
  */
-export function applyMasks(words: Uint32Array, lanes: Lanes, seeds: readonly MaskSeed[], crypto: Pick<CryptoProvider, 'aes256Ctr'>): void {
-  const streams: readonly { readonly stream: KeyStream; readonly sign: 1 | -1 }[] = seeds.map(({ seed, sign }) => ({ stream: crypto.aes256Ctr(seed), sign }));
-  const chunk = new Uint32Array(Math.min(words.length, CHUNK_BYTES / 4));
-  const bytes = new Uint8Array(chunk.buffer);
-  for (let at = 0; at < words.length; at += chunk.length) {
-    const count = Math.min(chunk.length, words.length - at);
-    for (const { stream, sign } of streams) {
-      stream.read(count === chunk.length ? bytes : bytes.subarray(0, 4 * count));
-      if (sign > 0) addAt(words, at, chunk, count, lanes);
-      else subtractAt(words, at, chunk, count, lanes);
+export function applyMasks(
+  words: Uint32Array,
+  lanes: Lanes,
+  seeds: readonly MaskSeed[],
+  crypto: Pick<CryptoProvider, 'aes256Ctr'>,
+): void {
+  const streamsOf = (sign: 1 | -1): KeyStream[] =>
+    seeds.filter((mask) => mask.sign === sign).map(({ seed }) => crypto.aes256Ctr(seed));
+  const signed = [
+    { negate: 0, streams: streamsOf(1) },
+    { negate: -1, streams: streamsOf(-1) },
+  ] as const;
+  const target = signedView(words);
+  const chunkWords = Math.min(target.length, CHUNK_BYTES / 4);
+  const chunks = Array.from({ length: 4 }, () => new Int32Array(chunkWords));
+  for (let at = 0; at < target.length; at += chunkWords) {
+    const piece = target.subarray(at, at + chunkWords);
+    const operands = chunks.map((chunk) => chunk.subarray(0, piece.length)) as unknown as FourStreams;
+    const bytes = operands.map((operand) => new Uint8Array(operand.buffer, 0, operand.byteLength));
+    for (const { negate, streams } of signed) {
+      for (let first = 0; first < streams.length; first += 4) {
+        // A group of fewer than four is filled up with zeros.
+        bytes.forEach((operand, k) => {
+          const stream = streams[first + k];
+          if (stream === undefined) operand.fill(0);
+          else stream.read(operand);
+        });
+        combineFour(piece, operands, lanes, negate);
+      }
     }
   }
-  chunk.fill(0);
+  for (const chunk of chunks) chunk.fill(0);
 }
 
 // Typed arrays use the byte order of the machine; every platform that runs JavaScript engines today is little-endian.
 const LITTLE_ENDIAN = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
 
+function requireLittleEndian(): void {
+  if (!LITTLE_ENDIAN) throw new CoveyError('INTERNAL_INVARIANT', 'a big-endian machine is not supported');
+}
+
 /** Little-endian bytes of the words, a view of the same memory. */
 export function wordsToBytes(words: Uint32Array): Uint8Array {
-  if (!LITTLE_ENDIAN) throw new CoveyError('INTERNAL_INVARIANT', 'a big-endian machine is not supported');
+  requireLittleEndian();
   return new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
 }
 
 /** Words of little-endian bytes, copied. @throws CoveyError CODEC_TRUNCATED unless the length is a multiple of 8. */
 export function bytesToWords(bytes: Uint8Array): Uint32Array {
-  if (!LITTLE_ENDIAN) throw new CoveyError('INTERNAL_INVARIANT', 'a big-endian machine is not supported');
-  if (bytes.length % 8 !== 0) throw new CoveyError('CODEC_TRUNCATED', `"words" expected a multiple of 8 bytes, got ${bytes.length}`);
-  return new Uint32Array(bytes.slice().buffer);
+  requireLittleEndian();
+  if (bytes.length % 8 !== 0) {
+    throw new CoveyError('CODEC_TRUNCATED', `"words" expected a multiple of 8 bytes, got ${bytes.length}`);
+  }
+  const words = new Uint32Array(bytes.length / 4);
+  new Uint8Array(words.buffer).set(bytes);
+  return words;
 }

@@ -6,9 +6,14 @@ import { ed25519 } from '@noble/curves/ed25519.js';
  */
 
 const FIELD_PRIME = 2n ** 255n - 19n;
-const GROUP_ORDER = 2n ** 252n + 27742317777372353535851937790883648493n;
+/** The bits of y; bit 255 is the sign of x. */
+const Y_MASK = (1n << 255n) - 1n;
 
-function littleEndian(bytes: Uint8Array): bigint {
+/** L, the order of the prime subgroup. @see RFC 8032, section 5.1 */
+export const GROUP_ORDER: bigint = 2n ** 252n + 27742317777372353535851937790883648493n;
+
+/** Little-endian integer of the bytes. */
+export function littleEndian(bytes: Uint8Array): bigint {
   let value = 0n;
   for (let i = bytes.length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i] as number);
   return value;
@@ -17,7 +22,7 @@ function littleEndian(bytes: Uint8Array): bigint {
 /** True if the encoding has y < p and names a point of the curve. */
 function decodesCanonically(encoding: Uint8Array): boolean {
   if (encoding.length !== 32) return false;
-  const y = littleEndian(encoding) & ((1n << 255n) - 1n);
+  const y = littleEndian(encoding) & Y_MASK;
   if (y >= FIELD_PRIME) return false;
   try {
     // Strict decoding also refuses x = 0 with the sign bit set (RFC 8032, 5.1.3).
@@ -28,6 +33,7 @@ function decodesCanonically(encoding: Uint8Array): boolean {
   }
 }
 
+// One session checks hundreds of signatures of the same few keys.
 const checkedKeys = new Map<string, boolean>();
 
 function remember(cache: Map<string, boolean>, key: string, value: boolean): boolean {
@@ -37,14 +43,13 @@ function remember(cache: Map<string, boolean>, key: string, value: boolean): boo
 }
 
 /**
- * True if S < L and A and R are canonical encodings of points. What remains is the equation, which is cofactorless on
- * every provider: encode(S*B - k*A) = R.
+ * True if S < L and A and R are canonical encodings (A of a point). What remains is the equation, which is cofactorless on
+ * every provider: encode(S*B - k*A) = R. Its left side is always a canonical point, so R needs no decoding.
  */
 export function isAcceptedSignature(signature: Uint8Array, publicKey: Uint8Array): boolean {
   if (signature.length !== 64 || publicKey.length !== 32) return false;
   if (littleEndian(signature.subarray(32)) >= GROUP_ORDER) return false;
-  // R needs no decoding here: the equation compares encodings, and the left side is always canonical.
-  if ((littleEndian(signature.subarray(0, 32)) & ((1n << 255n) - 1n)) >= FIELD_PRIME) return false;
+  if ((littleEndian(signature.subarray(0, 32)) & Y_MASK) >= FIELD_PRIME) return false;
   const name = publicKey.join(',');
   return checkedKeys.get(name) ?? remember(checkedKeys, name, decodesCanonically(publicKey));
 }

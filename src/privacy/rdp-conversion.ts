@@ -1,0 +1,46 @@
+import { MIN_ORDER, minimiseOverOrders, type OrderSearch } from './order-search.ts';
+
+/**
+ * epsilon at one order: r + log((a-1)/a) - (log delta + log a)/(a-1).
+ * @see Canonne, Kamath, Steinke 2020, Proposition 12; Asoodeh et al. 2020; privacy F4
+ */
+function epsilonAtOrder(order: number, rdp: number, delta: number): number {
+  // Total variation is at most sqrt(1 - e^{-KL}), and KL is at most the divergence of any order.
+  if (delta * delta + Math.expm1(-rdp) > 0) return 0;
+  if (order <= MIN_ORDER) return Number.POSITIVE_INFINITY;
+  return Math.max(0, rdp + Math.log1p(-1 / order) - (Math.log(delta) + Math.log(order)) / (order - 1));
+}
+
+/** log delta at one order, by the same proposition and by total variation. */
+function logDeltaAtOrder(order: number, rdp: number, epsilon: number): number {
+  const viaVariation = rdp === 0 ? Number.NEGATIVE_INFINITY : Math.log(-Math.expm1(-rdp)) / 2;
+  if (order <= MIN_ORDER) return viaVariation;
+  return Math.min(viaVariation, (order - 1) * (rdp - epsilon + Math.log1p(-1 / order)) - Math.log(order));
+}
+
+type Search = Pick<OrderSearch, 'orders' | 'closedForm'>;
+
+/** Least epsilon that an RDP curve gives at `delta`, over all orders. @see privacy F4 */
+export function rdpToEpsilon(curve: (order: number) => number, delta: number, search: Search = {}): number {
+  return minimiseOverOrders((order) => epsilonAtOrder(order, curve(order), delta), {
+    ...search,
+    // Divergences grow with the order and -log delta > 0, so this bounds epsilon at all larger orders from below.
+    isHopeless: (order, best) =>
+      best === 0 ||
+      (best < Number.POSITIVE_INFINITY &&
+        curve(order) + Math.log1p(-1 / order) - Math.log(order) / (order - 1) >= best),
+  }).value;
+}
+
+/** Least delta that an RDP curve gives at `epsilon`, over all orders; at most 1. @see privacy F4 */
+export function rdpToDelta(curve: (order: number) => number, epsilon: number, search: Search = {}): number {
+  const { value } = minimiseOverOrders((order) => logDeltaAtOrder(order, curve(order), epsilon), {
+    ...search,
+    // With r - epsilon >= gap from here on, log delta >= (a-1) gap - 1 - log a, which grows beyond a = 1 + 1/gap.
+    isHopeless: (order, best) => {
+      const gap = curve(order) - epsilon;
+      return gap > 0 && order > 1 + 1 / gap && (order - 1) * gap - 1 - Math.log(order) >= best;
+    },
+  });
+  return Math.min(1, Math.exp(value));
+}

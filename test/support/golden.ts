@@ -1,0 +1,65 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { DpEvent } from '../../src/privacy/events.ts';
+
+/** Folder of the expected numbers: COVEY_GOLDEN, or `shared/golden` beside the repository. */
+export const GOLDEN_FOLDER: string =
+  process.env['COVEY_GOLDEN'] ?? fileURLToPath(new URL('../../../shared/golden', import.meta.url));
+
+/** Parsed file of expected numbers, or null where the folder is not at hand. */
+export function readGolden(name: string): unknown {
+  const path = `${GOLDEN_FOLDER}/${name}`;
+  return existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : null;
+}
+
+export type Json = Readonly<Record<string, unknown>>;
+
+/** The event of a published case; `"?"` stands for the noise multiplier that is searched. */
+export function goldenEvent(json: Json, noiseMultiplier = Number.NaN): DpEvent {
+  const number = (key: string): number => (json[key] === '?' ? noiseMultiplier : (json[key] as number));
+  const nested = (): DpEvent => goldenEvent(json['event'] as Json, noiseMultiplier);
+  switch (json['type']) {
+    case 'gaussian':
+      return { kind: 'gaussian', noiseMultiplier: number('noiseMultiplier') };
+    case 'laplace':
+      return { kind: 'laplace', noiseMultiplier: number('noiseMultiplier'), symmetric: true };
+    case 'discreteGaussian':
+      return {
+        kind: 'discreteGaussian',
+        shares: 1,
+        shareVariance: number('sigma') ** 2,
+        sensitivity: number('sensitivity'),
+        dimension: 1,
+        symmetric: true,
+      };
+    case 'zcdp':
+      return { kind: 'zCdp', rho: number('rho'), xi: number('xi') };
+    case 'exponentialMechanism':
+      return { kind: 'exponentialMechanism', epsilon: number('epsilon'), monotone: false };
+    case 'permuteAndFlip':
+      return { kind: 'permuteAndFlip', epsilon: number('epsilon') };
+    case 'randomizedResponse':
+      return { kind: 'randomizedResponse', noiseParameter: number('noiseParameter'), buckets: number('numBuckets') };
+    case 'poissonSampled':
+      return { kind: 'poissonSampled', probability: number('samplingProbability'), event: nested() };
+    case 'sampledWithoutReplacement':
+      return {
+        kind: 'fixedSizeSampled',
+        populationSize: number('sourceDatasetSize'),
+        sampleSize: number('sampleSize'),
+        event: nested(),
+      };
+    case 'selfComposed':
+      return { kind: 'selfComposed', count: number('count'), event: nested() };
+    case 'composed':
+      return { kind: 'composed', events: (json['events'] as Json[]).map((e) => goldenEvent(e, noiseMultiplier)) };
+    default:
+      return { kind: 'unsupported', reason: String(json['type']) };
+  }
+}
+
+/** Relation of a published case in this project's words. */
+export function goldenRelation(neighboring: string): 'add-remove' | 'zero-out' | 'replace-one' {
+  if (neighboring === 'replace_one') return 'replace-one';
+  return neighboring === 'replace_special' ? 'zero-out' : 'add-remove';
+}

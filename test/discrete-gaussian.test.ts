@@ -28,6 +28,23 @@ function wordsThen(words: readonly number[], rest: KeyStream): KeyStream {
 }
 
 describe('discrete Gaussian: distribution', () => {
+  it('has cells with the probabilities of the definition, computed independently', () => {
+    const cases = [
+      [0.5, 0.7865707070419479, 0.1064507694231447, 0.0002638650764154288],
+      [1, 0.39894227826686174, 0.24197072322446062, 0.05399096622430529],
+      [2, 0.19947114020071632, 0.17603266338214973, 0.12098536225957167],
+      [10, 0.03989422804014328, 0.03969525474770119, 0.0391042693975456],
+    ] as const;
+    for (const [stddev, ...expected] of cases) {
+      const sums = cumulativeWeights(rationalOf(stddev * stddev), 1, true, 256);
+      expected.forEach((probability, k) => {
+        const cell = (sums[k] as bigint) - (k === 0 ? 0n : (sums[k - 1] as bigint));
+        const exact = Number(cell >> 192n) / 2 ** 64 / (k === 0 ? 1 : 2);
+        expect(Math.abs(exact / probability - 1)).toBeLessThan(1e-14);
+      });
+    }
+  });
+
   for (const stddev of [0.7, 1.5, 2, 10, 100]) {
     it(`fits the exact probabilities and moments at standard deviation ${stddev}`, () => {
       const count = 2_000_000;

@@ -61,16 +61,19 @@ describe('ring width', () => {
 });
 
 describe('choice of the scale', () => {
-  it('reproduces a value computed independently', () => {
-    const problem = {
-      bits: 16,
-      members: 100,
-      dimension: 1_048_576,
-      clippingNorm: 1,
-      localNoiseStddev: 0.1,
-      noiseStddevs: 4,
-    };
-    expect(chooseScale(problem)).toBeCloseTo(8153.213176042804, 6);
+  it('reproduces values computed independently', () => {
+    // Own evaluation of the heuristic of arXiv 2102.06387, section 4: local deviation, clip, bits, members, dimension, k.
+    const cases = [
+      [0.1, 1, 16, 100, 1_048_576, 4, 8153.213176042804],
+      [0.1, 1, 20, 100, 1_048_576, 4, 130451.43502024449],
+      [0.03, 1, 18, 1_000, 1_048_576, 4, 24067.621232148183],
+      [0.05, 0.03, 14, 100, 65_536, 3, 5459.824798263963],
+      [0.5, 1, 12, 10, 1_024, 4, 317.670619598966],
+    ] as const;
+    for (const [localNoiseStddev, clippingNorm, bits, members, dimension, noiseStddevs, expected] of cases) {
+      const scale = chooseScale({ bits, members, dimension, clippingNorm, localNoiseStddev, noiseStddevs });
+      expect(Math.abs(scale / expected - 1)).toBeLessThan(1e-13);
+    }
   });
 
   it('fills the ring: the deviations asked for fit, and not many more', () => {

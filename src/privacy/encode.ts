@@ -112,15 +112,36 @@ function rotateInto(work: Float64Array, values: Float64Array, block: PreparedBlo
   if (rotated) transformWalshHadamard(work);
 }
 
-/** Rounds toward zero; returns the exact sum of squares as long as it is below 2^53, and at least 2^53 otherwise. */
+/**
+ * Rounds toward zero; returns the exact sum of squares as long as it is below 2^53, and at least 2^53 otherwise: sums of
+ * integers in doubles are exact in any order until then, so that four of them may run side by side.
+ */
 function truncateInto(rounded: Int32Array, work: Float64Array, factor: number): number {
-  let squares = 0;
-  for (let i = 0; i < work.length; i++) {
+  let squares0 = 0;
+  let squares1 = 0;
+  let squares2 = 0;
+  let squares3 = 0;
+  const whole = work.length & ~3;
+  for (let i = 0; i < whole; i += 4) {
+    const value0 = ((work[i] as number) * factor) | 0;
+    const value1 = ((work[i + 1] as number) * factor) | 0;
+    const value2 = ((work[i + 2] as number) * factor) | 0;
+    const value3 = ((work[i + 3] as number) * factor) | 0;
+    rounded[i] = value0;
+    rounded[i + 1] = value1;
+    rounded[i + 2] = value2;
+    rounded[i + 3] = value3;
+    squares0 += value0 * value0;
+    squares1 += value1 * value1;
+    squares2 += value2 * value2;
+    squares3 += value3 * value3;
+  }
+  for (let i = whole; i < work.length; i++) {
     const value = ((work[i] as number) * factor) | 0;
     rounded[i] = value;
-    squares += value * value;
+    squares0 += value * value;
   }
-  return squares;
+  return squares0 + squares1 + squares2 + squares3;
 }
 
 function addInto(sum: Int32Array, offset: number, rounded: Int32Array): void {

@@ -1,7 +1,7 @@
 import { CoveyError } from '../../protocol/errors.ts';
 
 /** Least standard deviation of one share: below it sums of discrete Gaussians are no longer nearly one (privacy F11). */
-export const MIN_SHARE_STDDEV = 1.5;
+const MIN_SHARE_STDDEV = 1.5;
 
 /** What the shares of a session are calibrated to. Units: `sensitivity` in integer units (l2). */
 export interface ShareTarget {

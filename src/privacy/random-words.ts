@@ -1,7 +1,7 @@
 import type { KeyStream } from '../../protocol/crypto-provider.ts';
 
 /** Largest refill: whole blocks amortize the call into the cipher. Units: 32-bit words (64 KiB). */
-export const MAX_REFILL_WORDS = 16_384;
+const MAX_REFILL_WORDS = 16_384;
 
 // The stream's bytes are read as little-endian words on every host, so that one seed gives one result everywhere.
 const HOST_IS_LITTLE_ENDIAN = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;

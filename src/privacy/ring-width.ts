@@ -1,7 +1,7 @@
 import { CoveyError } from '../../protocol/errors.ts';
 
 /** Standard deviations of the summed noise that the ring must hold beside the largest sum. */
-export const MIN_NOISE_STDDEVS = 7;
+const MIN_NOISE_STDDEVS = 7;
 
 /**
  * The largest possible sum and its noise. Units: integer units; `largestTerm` bounds one coordinate of one term,

@@ -11,7 +11,7 @@ export interface RoundingBound {
 }
 
 /** Attempts before rounding toward zero; each is refused with probability at most exp(-1/2) (64 of them: 2e-14). */
-export const MAX_ROUNDING_ATTEMPTS = 64;
+const MAX_ROUNDING_ATTEMPTS = 64;
 
 /**
  * Bound on what randomized rounding makes of a vector of norm `scaledNorm`:

@@ -14,18 +14,16 @@ export interface RoundingBound {
 const MAX_ROUNDING_ATTEMPTS = 64;
 
 /**
- * Bound on what randomized rounding makes of a vector of norm `scaledNorm`:
- * min{ (sC + sqrt(d))^2, (sC)^2 + d/4 + sqrt(2 ln(1/beta)) (sC + sqrt(d)/2) } with beta = exp(-1/2).
+ * Bound that randomized rounding of a vector of norm `scaledNorm` keeps with probability at least 1 - beta, beta =
+ * exp(-1/2): (sC)^2 + d/4 + sqrt(2 ln(1/beta)) (sC + sqrt(d)/2). It is below the sure bound (sC + sqrt(d))^2 for every
+ * d >= 1, as 2 sC sqrt(d) >= sC and 3d/4 > sqrt(d)/2.
  * Shapes: `dimension` d counts all coordinates, padding included.
  * @throws CoveyError USAGE_RANGE if the bound does not fit exact arithmetic in doubles.
  * @see privacy F13; Kairouz, Liu, Steinke 2021, section 4
  */
 export function contributionBound(scaledNorm: number, dimension: number): RoundingBound {
-  const root = Math.sqrt(dimension);
-  const always = (scaledNorm + root) ** 2;
   // sqrt(2 ln(1/beta)) = 1
-  const likely = scaledNorm ** 2 + dimension / 4 + (scaledNorm + root / 2);
-  const squaredNorm = Math.floor(Math.min(always, likely));
+  const squaredNorm = Math.floor(scaledNorm ** 2 + dimension / 4 + (scaledNorm + Math.sqrt(dimension) / 2));
   if (!(squaredNorm >= 1 && squaredNorm < 2 ** 53)) {
     throw new CoveyError(
       'USAGE_RANGE',

@@ -1,9 +1,9 @@
 import { LIMITS } from '../../protocol/limits.ts';
+import type { JsonObject } from './canonical-json.ts';
 import {
   anyObject,
   boolean,
   type Check,
-  type Checked,
   decimal,
   hexOf,
   integer,
@@ -14,6 +14,112 @@ import {
   text,
 } from './checks.ts';
 
+type Hex = string;
+/** A number in the shortest decimal form that reads back as the same double. */
+type Decimal = string;
+type Purpose = 'census' | 'train' | 'metrics';
+type EventsJson = readonly JsonObject[];
+
+/** What a run says about its privacy before it starts. Units: `sensitivity` and `shareVariance` in integer units. */
+export interface RunPlanClaim {
+  readonly unit: 'record' | 'participant';
+  readonly relation: 'add-remove' | 'zero-out' | 'replace-one';
+  readonly delta: Decimal;
+  readonly targetEpsilon: Decimal;
+  readonly noiseMultiplier: Decimal;
+  readonly shareVariance: Decimal;
+  readonly sensitivity: Decimal;
+  readonly samplingProbability: Decimal;
+  readonly rounds: number;
+  readonly minSurvivors: number;
+  readonly colluders: number;
+  readonly choices: number;
+  readonly choiceEpsilon: Decimal;
+}
+
+/** Fields of every kind of entry. */
+export interface EntryBodies {
+  readonly genesis: {
+    readonly coordinatorKey: Hex;
+    readonly rosterHash: Hex;
+    readonly rosterVersion: number;
+    readonly members: readonly { readonly id: Hex; readonly publicKey: Hex; readonly organization: string }[];
+  };
+  readonly 'run.open': { readonly config: JsonObject; readonly taskHash: Hex; readonly plan: RunPlanClaim };
+  /** `params`: base64 of the parameters that the coordinator signs in P0. */
+  readonly 'round.open': {
+    readonly sid: Hex;
+    readonly round: number;
+    readonly purpose: Purpose;
+    readonly attempt: number;
+    readonly kind: 'seats' | 'choice' | 'train' | 'metrics';
+    readonly step: number;
+    readonly slots: number;
+    readonly params: string;
+    readonly invited: number;
+  };
+  /** Written before the request to unmask leaves. */
+  readonly 'charge.reserve': {
+    readonly sid: Hex;
+    readonly h3: Hex;
+    readonly round: number;
+    readonly purpose: Purpose;
+    readonly survivors: readonly Hex[];
+    readonly colluders: number;
+    readonly events: { readonly server: EventsJson; readonly release: EventsJson };
+  };
+  readonly 'round.unmask': { readonly sid: Hex; readonly h3: Hex; readonly requests: number };
+  readonly 'round.release': {
+    readonly sid: Hex;
+    readonly h3: Hex;
+    readonly sumHash: Hex;
+    readonly survivors: number;
+    readonly u1: number;
+    readonly u2: number;
+    readonly threshold: number;
+    readonly modelHash: Hex;
+    readonly uploadBytes: number;
+  };
+  readonly 'round.abort': {
+    readonly sid: Hex;
+    readonly round: number;
+    readonly phase: string;
+    readonly code: string;
+    readonly reason: string;
+    readonly uploadBegun: boolean;
+    readonly excluded: readonly Hex[];
+  };
+  readonly 'cluster.census': {
+    readonly sid: Hex;
+    readonly counts: readonly Decimal[];
+    readonly open: readonly number[];
+  };
+  readonly 'cluster.assign': { readonly step: number; readonly kept: readonly number[] };
+  /** A participant's own charge, in its own words: the worst accepted case before the upload, then the realised one. */
+  readonly 'client.charge': {
+    readonly sid: Hex;
+    readonly round: number;
+    readonly purpose: Purpose;
+    readonly kind: 'reserve' | 'settle';
+    readonly survivors: number;
+    readonly events: EventsJson;
+    readonly ledgerHead: Hex;
+  };
+  readonly 'budget.block': {
+    readonly round: number;
+    readonly epsilon: Decimal;
+    readonly target: Decimal;
+    readonly view: 'server' | 'release';
+  };
+  readonly 'model.export': { readonly files: Readonly<Record<string, Hex>> };
+  readonly incident: { readonly kind: string; readonly detail: string };
+}
+
+/** Kinds of log entries. */
+export type EntryType = keyof EntryBodies;
+/** Body of an entry of kind `T`. */
+export type EntryBody<T extends EntryType> = EntryBodies[T];
+
 const id: Check<string> = hexOf(32);
 const sid: Check<string> = hexOf(32);
 const hash: Check<string> = hexOf(32);
@@ -23,12 +129,12 @@ const view: Check<'server' | 'release'> = oneOf('server', 'release');
 const members: Check<readonly string[]> = listOf(id, LIMITS.cohort);
 const cohortSize: Check<number> = integer(0, LIMITS.cohort);
 /** Events in the JSON form of `eventToJson`; the audit compares them with the ones that it derives itself. */
-const events: Check<readonly { readonly [key: string]: unknown }[]> = listOf(anyObject, 64);
+const events: Check<EventsJson> = listOf(anyObject, 64);
 const positive: Check<string> = decimal(Number.MIN_VALUE);
-const filePath: RegExp = /^[A-Za-z0-9_-][A-Za-z0-9._-]*(\/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$/;
+const filePath = /^[A-Za-z0-9_-][A-Za-z0-9._-]*(\/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$/;
 const files: Check<Readonly<Record<string, string>>> = mapOf(filePath, hash);
 
-const plan = record({
+const plan: Check<RunPlanClaim> = record({
   unit: oneOf('record', 'participant'),
   relation: oneOf('add-remove', 'zero-out', 'replace-one'),
   delta: decimal(Number.MIN_VALUE, 1),
@@ -44,8 +150,8 @@ const plan = record({
   choiceEpsilon: decimal(0),
 });
 
-/** Fields of every kind of entry. Bytes are lower-case hex, numbers that matter are decimal strings. */
-const BODIES = {
+/** Bytes are lower-case hex, numbers that matter are decimal strings. */
+const BODIES: { readonly [T in EntryType]: Check<EntryBodies[T]> } = {
   genesis: record({
     coordinatorKey: hexOf(32),
     rosterHash: hash,
@@ -112,13 +218,7 @@ const BODIES = {
   'budget.block': record({ round, epsilon: decimal(0), target: positive, view }),
   'model.export': record({ files }),
   incident: record({ kind: text(64), detail: text(2_000) }),
-} satisfies Readonly<Record<string, Check<unknown>>>;
-
-/** Kinds of log entries. */
-export type EntryType = keyof typeof BODIES;
-/** Body of an entry of kind `T`. */
-export type EntryBody<T extends EntryType> = Checked<(typeof BODIES)[T]>;
-export type RunPlanClaim = EntryBody<'run.open'>['plan'];
+};
 
 export function isEntryType(type: unknown): type is EntryType {
   return typeof type === 'string' && Object.hasOwn(BODIES, type);
@@ -129,7 +229,7 @@ export function isEntryType(type: unknown): type is EntryType {
  * @throws CoveyError CODEC_TYPE, CODEC_EXTRA_KEY naming the field.
  */
 export function parseBody<T extends EntryType>(type: T, body: unknown): EntryBody<T> {
-  return (BODIES[type] as Check<EntryBody<T>>)(body, type);
+  return BODIES[type](body, type);
 }
 
 /** Paths of files in a bundle: relative, ASCII, no hidden names, no way up. */

@@ -39,7 +39,7 @@ export function decimal(min: number = Number.NEGATIVE_INFINITY, max: number = Nu
   };
 }
 
-export function text(maxLength: number, pattern = /^[^\p{Cc}]*$/u): Check<string> {
+export function text(maxLength: number, pattern: RegExp = /^[^\p{Cc}]*$/u): Check<string> {
   return (value, path) =>
     typeof value === 'string' && value.length <= maxLength && pattern.test(value)
       ? value

@@ -1,0 +1,62 @@
+import { coordinateCount } from '../../protocol/params.ts';
+import type { SessionParams } from '../../protocol/session.ts';
+import type { DpEvent } from '../privacy/events.ts';
+import type { View } from '../privacy/views.ts';
+import type { RunPlanClaim } from './bodies.ts';
+
+/*
+ * The charge of a session, derived a second time from its signed parameters: what was released, at which sensitivity,
+ * under how much noise that the viewer does not know. Nothing here is shared with the code that runs use.
+ */
+
+/** l2 sensitivity in integer units that follows from the clip. @see privacy F13 */
+export function deriveSensitivity(params: SessionParams): number {
+  const { clippingNorm, scale, rounding } = params.encoding;
+  const scaled = clippingNorm * scale;
+  // Rounding toward zero never lengthens a vector; integers make the norm at most the floor of what was clipped to.
+  if (rounding === 'toward-zero') return Math.floor(scaled);
+  const dimension = coordinateCount(params);
+  const squared = Math.floor(
+    Math.min((scaled + Math.sqrt(dimension)) ** 2, scaled ** 2 + dimension / 4 + scaled + Math.sqrt(dimension) / 2),
+  );
+  const root = Math.sqrt(squared);
+  return root * root <= squared && !Number.isInteger(root) ? root * (1 + 2 ** -52) : root;
+}
+
+/** Shares that a viewer does not know: the coordinator and its c helpers know c, a member knows at least its own. */
+function unknownShares(view: View, survivors: number, colluders: number): number {
+  return survivors - (view === 'server' ? colluders : Math.max(1, colluders));
+}
+
+/** What a session releases about records. */
+export type SessionKind = 'seats' | 'choice' | 'train';
+
+/** Events that one record of a survivor pays; null where no honest noise is left. @see privacy section 3, F9, F11, F18, F21 */
+export function deriveEvents(
+  kind: SessionKind,
+  params: SessionParams,
+  plan: RunPlanClaim,
+  survivors: number,
+  view: View,
+): readonly DpEvent[] | null {
+  // Seats are drawn at random before any data is read: their sum says nothing about records.
+  if (kind === 'seats') return [];
+  if (kind === 'choice') {
+    return [
+      { kind: 'exponentialMechanism', epsilon: Number(plan.choiceEpsilon), monotone: plan.relation !== 'replace-one' },
+    ];
+  }
+  const shares = unknownShares(view, survivors, params.colluders);
+  if (shares < 1) return null;
+  const sum: DpEvent = {
+    kind: 'discreteGaussian',
+    shares,
+    shareVariance: params.noise.shareVariance,
+    sensitivity: deriveSensitivity(params),
+    dimension: coordinateCount(params),
+    symmetric: true,
+  };
+  const probability = Number(plan.samplingProbability);
+  // Record sampling amplifies inside an organization; cohorts are known to the server and never amplify.
+  return plan.unit === 'record' && probability < 1 ? [{ kind: 'poissonSampled', probability, event: sum }] : [sum];
+}

@@ -44,12 +44,12 @@ export function createMemoryStore(): Store {
   return {
     get: (table, key) => enqueue((operations) => operations.get(table, key)),
     put(table, key, value) {
-      const copy = value.slice();
+      const copy = new Uint8Array(value);
       return enqueue((operations) => operations.put(table, key, copy));
     },
     delete: (table, key) => enqueue((operations) => operations.delete(table, key)),
     append(stream, payload) {
-      const copy = payload.slice();
+      const copy = new Uint8Array(payload);
       return enqueue((operations) => operations.append(stream, copy));
     },
     read: (stream, from) => enqueue((operations) => operations.read(stream, from)),
@@ -59,8 +59,8 @@ export function createMemoryStore(): Store {
         const tx = operationsOn(draft);
         const result = await work({
           ...tx,
-          put: (table, key, value) => tx.put(table, key, value.slice()),
-          append: (stream, payload) => tx.append(stream, payload.slice()),
+          put: (table, key, value) => tx.put(table, key, new Uint8Array(value)),
+          append: (stream, payload) => tx.append(stream, new Uint8Array(payload)),
         });
         contents = draft;
         return result;

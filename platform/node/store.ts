@@ -239,12 +239,12 @@ function serveStore(connection: Connection): Store {
   return {
     get: (table, key) => enqueue((operations) => operations.get(table, key)),
     put(table, key, value) {
-      const copy = value.slice();
+      const copy = new Uint8Array(value);
       return enqueue((operations) => operations.put(table, key, copy));
     },
     delete: (table, key) => enqueue((operations) => operations.delete(table, key)),
     append(stream, payload) {
-      const copy = payload.slice();
+      const copy = new Uint8Array(payload);
       return enqueue((operations) => operations.append(stream, copy));
     },
     read: (stream, from) => enqueue((operations) => operations.read(stream, from)),

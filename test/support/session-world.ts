@@ -43,6 +43,9 @@ export interface WorldOptions {
     world: World,
   ) => SessionMessage | readonly SessionMessage[] | null;
   readonly census?: (member: number) => readonly Uint8Array[] | null;
+  /** Watchers around the real machines. */
+  readonly participantStep?: typeof stepParticipant;
+  readonly aggregatorStep?: typeof stepAggregator;
 }
 
 export interface World {
@@ -179,7 +182,7 @@ export function runSession(options: WorldOptions): World {
     }
   };
   const toAggregator = (event: AggregatorEvent): void => {
-    const step = stepAggregator(crypto, aggregator, event);
+    const step = (options.aggregatorStep ?? stepAggregator)(crypto, aggregator, event);
     aggregator = step.state;
     const answers: AggregatorEvent[] = [];
     for (const effect of step.effects) {
@@ -205,7 +208,7 @@ export function runSession(options: WorldOptions): World {
     for (const answer of answers) toAggregator(answer);
   };
   const member = (m: number, event: ParticipantEvent): void => {
-    const step = stepParticipant(crypto, world.states[m] as ParticipantState, event);
+    const step = (options.participantStep ?? stepParticipant)(crypto, world.states[m] as ParticipantState, event);
     world.states[m] = step.state;
     const answers: ParticipantEvent[] = [];
     for (const effect of step.effects) {

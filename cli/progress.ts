@@ -1,0 +1,26 @@
+import type { RunProgress } from '../server/coordinator/run.ts';
+
+/** One line of text for a step of a run, or null for what only machines read. */
+export function progressLine(progress: RunProgress): string | null {
+  switch (progress.event) {
+    case 'waiting':
+      return `waiting: ${progress.connected} connected, ${progress.needed} needed`;
+    case 'release': {
+      const what = progress.kind === 'train' ? `step ${progress.step + 1}/${progress.steps}` : progress.kind;
+      const counts = progress.counts === null ? '' : `, members per slot about ${progress.counts.map((count) => count.toFixed(1)).join(' ')}`;
+      return `round ${progress.round} ${what}: ${progress.survivors} members, ${progress.dropped} dropped, epsilon ${progress.epsilonServer.toFixed(2)} of ${progress.targetEpsilon}${counts}`;
+    }
+    case 'abort':
+      return `round ${progress.round} given up while ${progress.phase}: ${progress.reason} [${progress.code}]`;
+    case 'budget':
+      return `stopped before a round that would exceed the budget: epsilon ${progress.epsilon.toFixed(2)} of ${progress.targetEpsilon}`;
+    case 'lost':
+      return `${progress.organization} is lost`;
+    case 'joined':
+      return `${progress.organization} joined`;
+    case 'finished':
+      return `finished after ${progress.steps} steps`;
+    case 'phase':
+      return null;
+  }
+}

@@ -1,0 +1,73 @@
+import { fromUtf8, toHex, utf8 } from '../../protocol/bytes.ts';
+import { CoveyError } from '../../protocol/errors.ts';
+import type { ParticipantRecord, Purpose, SessionParams } from '../../protocol/session.ts';
+import { type MemberState, NEW_MEMBER } from '../../src/run/member.ts';
+import type { ScheduledSession } from '../../src/run/plan.ts';
+import type { Store } from '../../src/run/store.ts';
+
+const PURPOSES: readonly Purpose[] = ['census', 'train', 'metrics'];
+
+interface Entered {
+  readonly round: number;
+  readonly purpose: Purpose;
+  readonly attempt: number;
+}
+
+/** A node's durable memory of one run: which sessions it entered, its uploads, its hidden slot. Never a session secret. */
+export interface NodeMemory {
+  member(): MemberState;
+  saveMember(member: MemberState): Promise<void>;
+  /** Refuses a session that is not newer than every one entered, or whose number is spent by an upload. */
+  requireNewer(params: SessionParams): void;
+  persist(record: ParticipantRecord): Promise<void>;
+  rememberSession(sid: Uint8Array, session: ScheduledSession): Promise<void>;
+  recallSession(sid: Uint8Array): Promise<ScheduledSession | null>;
+}
+
+const json = (value: unknown): Uint8Array => utf8(JSON.stringify(value));
+
+export async function openMemory(store: Store, runId: string): Promise<NodeMemory> {
+  const read = async <T>(table: string, key: string): Promise<T | null> => {
+    const bytes = await store.get(table, key);
+    return bytes === undefined ? null : (JSON.parse(fromUtf8(bytes)) as T);
+  };
+  let member = (await read<MemberState>('member', runId)) ?? NEW_MEMBER;
+  let entered = await read<Entered>('entered', runId);
+  let uploaded = await read<{ round: number; purpose: Purpose }>('uploaded', runId);
+
+  return {
+    member: () => member,
+    async saveMember(next) {
+      member = next;
+      await store.put('member', runId, json(next));
+    },
+    requireNewer({ round, purpose, attempt }) {
+      const order = (e: Entered): number[] => [e.round, PURPOSES.indexOf(e.purpose), e.attempt];
+      if (entered !== null) {
+        const now = order({ round, purpose, attempt });
+        const last = order(entered);
+        const at = now.findIndex((value, i) => value !== last[i]);
+        if (at < 0 || (now[at] ?? 0) < (last[at] ?? 0)) {
+          throw new CoveyError('PROTO_ROUND', `"round" expected later than ${last.join('/')}, got ${now.join('/')}`);
+        }
+      }
+      // Once an upload has begun its number is spent: a retry is a new round with fresh noise and a new charge.
+      if (uploaded !== null && uploaded.round === round && uploaded.purpose === purpose) {
+        throw new CoveyError('PROTO_ROUND', `"round" ${round} (${purpose}) is spent by an upload`);
+      }
+    },
+    async persist(record) {
+      if (record.kind === 'entered') {
+        entered = { round: record.round, purpose: record.purpose, attempt: record.attempt };
+        await store.put('entered', runId, json(entered));
+      } else if (record.kind === 'uploaded') {
+        uploaded = { round: record.round, purpose: record.purpose };
+        await store.put('uploaded', runId, json({ ...uploaded, digest: toHex(record.digest) }));
+      } else {
+        await store.put(record.kind, runId, json({ sid: toHex(record.sid), h3: toHex(record.h3) }));
+      }
+    },
+    rememberSession: (sid, session) => store.put('session', `${runId}/${toHex(sid)}`, json(session)),
+    recallSession: (sid) => read<ScheduledSession>('session', `${runId}/${toHex(sid)}`),
+  };
+}

@@ -1,0 +1,233 @@
+import { equalBytes, fromUtf8, hashParts, toHex, utf8 } from '../../protocol/bytes.ts';
+import type { CryptoProvider, RandomSource } from '../../protocol/crypto-provider.ts';
+import { CoveyError } from '../../protocol/errors.ts';
+import { decodeSessionMessage, encodeSessionMessage, frameType } from '../../protocol/frame.ts';
+import { LABELS } from '../../protocol/labels.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import { nodeId, rosterHash, sessionId } from '../../protocol/params.ts';
+import type { SessionMessage, SessionParams } from '../../protocol/session.ts';
+import { verifyTranscript } from '../../protocol/transcript.ts';
+import { parseEntry } from '../../src/audit/entries.ts';
+import type { Dataset } from '../../src/data/dataset.ts';
+import type { GradientOracle } from '../../src/learning/oracle.ts';
+import { parseRunConfig } from '../../src/run/config.ts';
+import { contribute, takeChoice, takeSeat } from '../../src/run/member.ts';
+import { decodeRunMessage, encodeRunMessage } from '../../src/run/messages.ts';
+import { type RunFacts, type SessionOrder, decodeOrder } from '../../src/run/order.ts';
+import { type ScheduledSession, planRun, sessionEvents } from '../../src/run/plan.ts';
+import { seatsAreDistinct, sumCoordinates } from '../../src/run/release.ts';
+import { type ReleasedModels, modelsHash } from '../../src/run/released.ts';
+import type { FederationFile } from '../../src/run/roster.ts';
+import type { Store } from '../../src/run/store.ts';
+import { type ChargeBook, openChargeBook } from './charge-book.ts';
+import { type NodeMemory, openMemory } from './memory.ts';
+import { type SitePolicy, checkRun, checkSession } from './policy.ts';
+import { type ParticipantSessions, startParticipant } from './session.ts';
+
+/** What the site sees of its own node while a run goes on; stays at the site. */
+export type NodeProgress =
+  | { readonly event: 'contributing'; readonly session: ScheduledSession }
+  | { readonly event: 'agreed'; readonly session: ScheduledSession }
+  | { readonly event: 'models'; readonly step: number; readonly oracle: GradientOracle; readonly models: ReleasedModels; readonly slot: number | null }
+  | { readonly event: 'aborted'; readonly code: string; readonly reason: string }
+  | { readonly event: 'charged'; readonly epsilon: number; readonly maxEpsilon: number }
+  | {
+      readonly event: 'finished';
+      readonly config: RunFacts['config'];
+      readonly oracle: GradientOracle;
+      readonly models: ReleasedModels;
+      readonly slot: number | null;
+    };
+
+export interface NodeOptions {
+  readonly identity: { readonly id: Uint8Array; readonly publicKey: Uint8Array; readonly secretSeed: Uint8Array };
+  readonly federation: FederationFile;
+  readonly policy: SitePolicy;
+  readonly data: Dataset;
+  /** Makes the model of a run for the site's data. */
+  createOracle(model: RunFacts['config']['model']): GradientOracle;
+  readonly crypto: CryptoProvider;
+  readonly random: RandomSource;
+  readonly store: Store;
+  send(bytes: Uint8Array): Promise<void>;
+  now(): string;
+  /** Called and awaited in order; a rejection stops the node. */
+  onProgress(progress: NodeProgress): Promise<void>;
+  onError(error: unknown): void;
+}
+
+export interface FederationNode {
+  onOpen(): void;
+  onMessage(bytes: Uint8Array): void;
+  readonly finished: Promise<void>;
+}
+
+interface ActiveRun {
+  readonly facts: RunFacts;
+  readonly oracle: GradientOracle;
+  readonly memory: NodeMemory;
+  readonly charges: ChargeBook;
+}
+
+/** One organization's node: takes part in every session that its policy, its ledger and its checks allow. */
+export function createNode(options: NodeOptions): FederationNode {
+  const { crypto, identity, federation, policy, store, onProgress } = options;
+  const { coordinatorKey, roster } = federation;
+  const coordinatorId = toHex(nodeId(crypto, coordinatorKey));
+  let run: ActiveRun | null = null;
+  let order: { readonly sid: string; readonly order: SessionOrder } | null = null;
+  let pending: { readonly attachment: Uint8Array } | null = null;
+  let lastModelHash = '';
+  let finish: () => void = () => undefined;
+  const finished = new Promise<void>((resolve) => {
+    finish = resolve;
+  });
+
+  const active = (): ActiveRun => {
+    if (run === null) throw new CoveyError('PRIVACY_POLICY', '"run" expected a signed run.open before the first session');
+    return run;
+  };
+  const currentOrder = (sid: Uint8Array): SessionOrder => {
+    if (order === null || order.sid !== toHex(sid)) throw new CoveyError('INTERNAL_INVARIANT', 'a session without its order');
+    return order.order;
+  };
+
+  async function authorize(params: SessionParams, sid: Uint8Array): Promise<void> {
+    const { facts, memory } = active();
+    const attachment = pending?.attachment ?? new Uint8Array(0);
+    if (!equalBytes(hashParts(crypto, utf8(LABELS.order), attachment), params.modelHash)) {
+      throw new CoveyError('PRIVACY_POLICY', '"modelHash" expected the hash of the received models, got another');
+    }
+    const received = decodeOrder(facts, attachment);
+    checkSession(crypto, facts, received, params);
+    memory.requireNewer(params);
+    order = { sid: toHex(sid), order: received };
+    await memory.rememberSession(sid, received.session);
+    if (received.session.kind === 'train') {
+      await onProgress({ event: 'models', step: received.session.step, oracle: active().oracle, models: received.models, slot: memory.member().slot });
+    }
+  }
+
+  const sessions: ParticipantSessions = startParticipant(crypto, options.random, identity, { coordinatorKey, roster }, {
+    authorize,
+    persist: async (record) => {
+      await active().memory.persist(record);
+      if (record.kind === 'agreed') await onProgress({ event: 'agreed', session: currentOrder(record.sid).session });
+    },
+    send: (message) => options.send(encodeSessionMessage(message)),
+    async contribute(params, sid) {
+      const { facts, memory, oracle } = active();
+      const received = currentOrder(sid);
+      await onProgress({ event: 'contributing', session: received.session });
+      const inputs = { data: options.data, oracle, seed: options.random(32) };
+      const { words, member } = contribute(crypto, facts.config, received, params, memory.member(), inputs);
+      inputs.seed.fill(0);
+      if (member !== memory.member()) await memory.saveMember(member);
+      return words;
+    },
+    async charge({ params, sid }) {
+      const { facts, charges } = active();
+      const { session, models } = currentOrder(sid);
+      const events = sessionEvents(facts.config, facts.plan, session, models.heads.length, params.minSurvivors, 'server');
+      for (const line of await charges.reserve(params, sid, events)) await sendLog(line);
+    },
+    async settle({ params, sid, h3, survivors }) {
+      const { facts, charges } = active();
+      const { session, models } = currentOrder(sid);
+      const events = sessionEvents(facts.config, facts.plan, session, models.heads.length, survivors.length, 'server');
+      for (const line of await charges.settle(params, sid, h3, survivors, events)) await sendLog(line);
+      await onProgress({ event: 'charged', epsilon: charges.epsilon(), maxEpsilon: policy.maxEpsilon });
+    },
+    done: async () => undefined,
+    aborted: ({ code, reason }) => onProgress({ event: 'aborted', code, reason }),
+  }, options.onError);
+
+  const sendLog = (line: string): Promise<void> => options.send(encodeRunMessage({ type: 'run/log', payload: utf8(line) }));
+
+  async function takeLog(line: string): Promise<void> {
+    const entry = parseEntry(line, (actor) => (actor === coordinatorId ? coordinatorKey : undefined), crypto);
+    const body = entry.body as { rosterHash?: string; config?: unknown; modelHash?: string };
+    if (entry.type === 'genesis') {
+      if (body.rosterHash !== toHex(rosterHash(crypto, roster))) {
+        throw new CoveyError('PRIVACY_POLICY', '"rosterHash" expected the pinned roster, got another');
+      }
+    } else if (entry.type === 'run.open' && run?.facts.runId !== entry.run) {
+      const config = parseRunConfig(body.config);
+      const facts: RunFacts = { runId: entry.run, config, plan: planRun(config), roster };
+      checkRun(policy, facts);
+      if (options.data.count > config.training.maxRecordsPerStep) {
+        throw new CoveyError('PRIVACY_POLICY', `"data" expected at most ${config.training.maxRecordsPerStep} records, got ${options.data.count}`);
+      }
+      const memory = await openMemory(store, entry.run);
+      const charges = await openChargeBook(store, crypto, identity, { federation: config.federation, runId: entry.run, now: options.now }, { epsilon: policy.maxEpsilon, delta: config.privacy.delta });
+      run = { facts, oracle: options.createOracle(config.model), memory, charges };
+    } else if (entry.type === 'round.release' && body.modelHash !== undefined) {
+      lastModelHash = body.modelHash;
+    }
+  }
+
+  async function takeCensus(transcript: Uint8Array): Promise<void> {
+    const { facts, memory } = active();
+    const census = verifyTranscript(crypto, transcript, roster, coordinatorKey);
+    const sid = sessionId(crypto, census.params);
+    const session = await memory.recallSession(sid);
+    // A census of a session that this node never entered says nothing about its slot.
+    if (session === null || census.params.runId !== facts.runId) return;
+    if (!census.survivors.some((id) => equalBytes(id, identity.id))) return;
+    const sum = sumCoordinates(census.params, census.sum);
+    const member = memory.member();
+    // A lottery with a clash gives nobody a seat; it is drawn again.
+    if (session.kind === 'seats' && member.choices.length === 0 && seatsAreDistinct(sum, census.survivors.length)) {
+      await memory.saveMember(takeSeat(member, sum));
+    }
+    if (session.kind === 'choice') await memory.saveMember(takeChoice(facts.config, member, session.choice, sum));
+  }
+
+  async function takeFinished(payload: Uint8Array): Promise<void> {
+    const { facts, memory, oracle } = active();
+    const { models } = decodeOrder(facts, payload);
+    if (lastModelHash !== '' && toHex(modelsHash(crypto, models)) !== lastModelHash) {
+      throw new CoveyError('PRIVACY_POLICY', '"models" expected the hash of the last signed release, got another');
+    }
+    await onProgress({ event: 'finished', config: facts.config, oracle, models, slot: memory.member().slot });
+    await options.send(encodeRunMessage({ type: 'run/leave', payload: new Uint8Array(0) }));
+    finish();
+  }
+
+  async function take(bytes: Uint8Array): Promise<void> {
+    const message = frameType(bytes)?.startsWith('run/') === true ? decodeRunMessage(bytes) : null;
+    if (message === null) {
+      await takeSession(decodeSessionMessage(bytes, { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes }));
+      return;
+    }
+    // Releases belong between sessions: what came before is handled first.
+    await sessions.idle();
+    if (message.type === 'run/log') await takeLog(fromUtf8(message.payload));
+    else if (message.type === 'run/census') await takeCensus(message.payload);
+    else if (message.type === 'run/finished') await takeFinished(message.payload);
+  }
+
+  async function takeSession(message: SessionMessage): Promise<void> {
+    if (message.type === 'p0') {
+      await sessions.idle();
+      pending = { attachment: message.attachment };
+    }
+    sessions.receive(message);
+  }
+
+  let queue: Promise<void> = Promise.resolve();
+  return {
+    onOpen() {
+      queue = queue
+        .then(async () => {
+          for (const line of run?.charges.recentLines() ?? []) await sendLog(line);
+          sessions.resend();
+        })
+        .catch(options.onError);
+    },
+    onMessage(bytes) {
+      queue = queue.then(() => take(bytes)).catch(options.onError);
+    },
+    finished,
+  };
+}

@@ -1,0 +1,78 @@
+import { equalBytes, toHex } from '../../protocol/bytes.ts';
+import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
+import { CoveyError } from '../../protocol/errors.ts';
+import { coordinateCount, encodeParams } from '../../protocol/params.ts';
+import type { SessionParams } from '../../protocol/session.ts';
+import { checkRingWidth } from '../../src/privacy/ring-width.ts';
+import { type RunFacts, type SessionOrder, orderParams } from '../../src/run/order.ts';
+import { COUNT_SCALE } from '../../src/run/plan.ts';
+
+/** What a site asks of every session; the coordinator can never lower it. */
+export interface SitePolicy {
+  /** Most epsilon (server view) that one record of this site may pay in a run. */
+  readonly maxEpsilon: number;
+  readonly maxDelta: number;
+  /** Fewest survivors, counting colluders. */
+  readonly minCohort: number;
+  /** Fewest organizations. */
+  readonly minOrgs: number;
+  /** Members that this site assumes to collude with the coordinator. */
+  readonly colluders: number;
+  /** Fewest members of a hidden slot; 0 accepts slots of one, which only the unit `record` allows. */
+  readonly minCluster: number;
+  /** Least noise standard deviation over sensitivity, after dropouts and without the colluders' shares. */
+  readonly minNoiseMultiplier: number;
+  readonly maxClippingNorm: number;
+}
+
+function refuse(field: string, expected: string, got: string | number): never {
+  throw new CoveyError('PRIVACY_POLICY', `"${field}" expected ${expected}, got ${got}`, { field });
+}
+
+/**
+ * Checks a run before its first session: everything the site's policy says about a task.
+ * @throws CoveyError PRIVACY_POLICY naming the first field that the policy refuses.
+ */
+export function checkRun(policy: SitePolicy, facts: RunFacts): void {
+  const { config, plan } = facts;
+  const { privacy, cohort, training, clusters } = config;
+  if (privacy.targetEpsilon > policy.maxEpsilon) refuse('privacy.targetEpsilon', `at most ${policy.maxEpsilon}`, privacy.targetEpsilon);
+  if (privacy.delta > policy.maxDelta) refuse('privacy.delta', `at most ${policy.maxDelta}`, privacy.delta);
+  if (cohort.minSurvivors < policy.minCohort) refuse('cohort.minSurvivors', `at least ${policy.minCohort}`, cohort.minSurvivors);
+  if (cohort.minOrgs < policy.minOrgs) refuse('cohort.minOrgs', `at least ${policy.minOrgs}`, cohort.minOrgs);
+  if (cohort.colluders < policy.colluders) refuse('cohort.colluders', `at least ${policy.colluders}`, cohort.colluders);
+  if (clusters !== null && cohort.minCluster < policy.minCluster) refuse('cohort.minCluster', `at least ${policy.minCluster}`, cohort.minCluster);
+  if (training.clippingNorm > policy.maxClippingNorm) refuse('training.clippingNorm', `at most ${policy.maxClippingNorm}`, training.clippingNorm);
+  if (plan.noiseMultiplier < policy.minNoiseMultiplier) refuse('noiseMultiplier', `at least ${policy.minNoiseMultiplier}`, plan.noiseMultiplier);
+}
+
+/** Name of the first field in which two parameter sets differ. */
+function differingField(expected: SessionParams, got: SessionParams): string {
+  const text = (value: unknown): string => (value instanceof Uint8Array ? toHex(value) : JSON.stringify(value, (_, v: unknown) => (v instanceof Uint8Array ? toHex(v) : v)));
+  const keys = Object.keys(expected) as (keyof SessionParams)[];
+  return keys.find((key) => text(expected[key]) !== text(got[key])) ?? 'params';
+}
+
+/**
+ * Checks a session against what the site derives itself from the run: every byte of the parameters must be the same,
+ * the received models must hash to `modelHash`, and the ring must hold the largest possible sum.
+ * @throws CoveyError PRIVACY_POLICY, PRIVACY_RING_WIDTH
+ */
+export function checkSession(crypto: CryptoProvider, facts: RunFacts, order: SessionOrder, params: SessionParams): void {
+  const expected = orderParams(crypto, facts, order, params);
+  if (!equalBytes(encodeParams(expected), encodeParams(params))) {
+    refuse(differingField(expected, params), 'what the run configuration says', 'something else');
+  }
+  const { config } = facts;
+  const members = facts.roster.entries.length;
+  const training = order.session.kind === 'train';
+  const largestTerm = training ? Math.ceil(params.encoding.scale * params.encoding.clippingNorm) : COUNT_SCALE;
+  checkRingWidth({
+    bits: params.ring.bits,
+    coordinates: coordinateCount(params),
+    // At record level one coordinate may collect every record of every member.
+    largestTerm,
+    terms: training ? members * config.training.maxRecordsPerStep : members,
+    noiseVariance: members * params.noise.shareVariance,
+  });
+}

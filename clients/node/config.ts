@@ -1,0 +1,45 @@
+import { z } from 'zod';
+import type { SitePolicy } from '../core/policy.ts';
+
+/** Where a node's records come from. */
+export type NodeData =
+  /** Generated handwriting of one organization of the embedded scenario. */
+  | { readonly kind: 'digits'; readonly seed: number; readonly organization: number }
+  /** One hospital of the UCI heart disease data; `folder` holds the four processed files. */
+  | { readonly kind: 'heart'; readonly folder: string; readonly hospital: number };
+
+/** `node.yaml`: what the site owns. Relative paths are relative to the file. */
+export interface NodeConfig {
+  /** `wss://` or, on loopback only, `ws://`. */
+  readonly coordinator: string;
+  /** Federation file: coordinator key and roster, given out of band and pinned. */
+  readonly federation: string;
+  readonly key: string;
+  /** Folder of ledger, records and personal model. */
+  readonly state: string;
+  readonly data: NodeData;
+  readonly policy: SitePolicy;
+}
+
+export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
+  coordinator: z.string().min(1),
+  federation: z.string().min(1),
+  key: z.string().min(1),
+  state: z.string().min(1),
+  data: z.discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('digits'), seed: z.number().int().min(0), organization: z.number().int().min(0).max(11) }),
+    z.strictObject({ kind: z.literal('heart'), folder: z.string().min(1), hospital: z.number().int().min(0).max(3) }),
+  ]),
+  policy: z
+    .strictObject({
+      maxEpsilon: z.number().positive().default(8),
+      maxDelta: z.number().gt(0).lt(1).default(1e-5),
+      minCohort: z.number().int().min(3).default(3),
+      minOrgs: z.number().int().min(1).default(3),
+      colluders: z.number().int().min(0).default(0),
+      minCluster: z.number().int().min(0).default(0),
+      minNoiseMultiplier: z.number().min(0).default(0.3),
+      maxClippingNorm: z.number().positive().default(1),
+    })
+    .prefault({}),
+});

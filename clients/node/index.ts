@@ -1,0 +1,108 @@
+import { mkdir } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import { CoveyError } from '../../protocol/errors.ts';
+import { nodeId } from '../../protocol/params.ts';
+import { systemClock } from '../../platform/node/clock.ts';
+import { nodeCrypto, nodeRandom } from '../../platform/node/crypto.ts';
+import { readKeyFile } from '../../platform/node/key-file.ts';
+import { openStore } from '../../platform/node/store.ts';
+import { type SocketClient, connectSocketClient } from '../../platform/transport/socket-client.ts';
+import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
+import { type FederationFile, federationFromJson } from '../../src/run/roster.ts';
+import { type NodeProgress, createNode } from '../core/node.ts';
+import type { NodeConfig } from './config.ts';
+import { createEvaluator } from './evaluation.ts';
+import { loadNodeData } from './scenario-data.ts';
+
+/** Reads a federation file. @throws CoveyError USAGE_CONFIG */
+export async function readFederation(path: string): Promise<FederationFile> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    throw new CoveyError('USAGE_CONFIG', `"federation" expected a readable file, got ${path}; hint: covey roster writes it`, {}, { cause });
+  }
+  try {
+    return federationFromJson(nodeCrypto, JSON.parse(text));
+  } catch (cause) {
+    if (cause instanceof CoveyError) throw cause;
+    throw new CoveyError('USAGE_CONFIG', `"federation" expected JSON, got ${path}`, {}, { cause });
+  }
+}
+
+export interface RunNodeOptions {
+  /** Folder of the configuration file; relative paths start here. */
+  readonly base: string;
+  readonly config: NodeConfig;
+  /** Evaluate on the site's own test records and write `evaluation.json` to the state folder. */
+  readonly evaluate: boolean;
+  onProgress(progress: NodeProgress): void;
+  onState(text: string): void;
+  /** Fault injection for drills: runs before the upload and after the signature over the survivors. */
+  readonly drill?: (moment: 'before-upload' | 'after-upload', step: number) => void;
+}
+
+/** Runs one organization's node until the coordinator has finished the run. */
+export async function runNode(options: RunNodeOptions): Promise<void> {
+  const { base, config } = options;
+  const at = (path: string): string => resolve(base, path);
+  const federation = await readFederation(at(config.federation));
+  const secretSeed = await readKeyFile(at(config.key));
+  const publicKey = nodeCrypto.ed25519PublicKey(secretSeed);
+  const identity = { id: nodeId(nodeCrypto, publicKey), publicKey, secretSeed };
+  const data = await loadNodeData(config.data.kind === 'heart' ? { ...config.data, folder: at(config.data.folder) } : config.data);
+  const folder = at(config.state);
+  await mkdir(folder, { recursive: true });
+  const store = await openStore(join(folder, 'node.sqlite'));
+  const evaluator = createEvaluator(data, folder);
+  let client: SocketClient | null = null;
+  let fail: (error: unknown) => void = () => undefined;
+  const failed = new Promise<never>((_, reject) => {
+    fail = reject;
+  });
+  const node = createNode({
+    identity,
+    federation,
+    policy: config.policy,
+    data: data.train,
+    createOracle: createDenseOracle,
+    crypto: nodeCrypto,
+    random: nodeRandom,
+    store,
+    send: async (bytes) => client?.send(bytes),
+    now: systemClock.now,
+    async onProgress(progress) {
+      options.onProgress(progress);
+      if (progress.event === 'contributing' && progress.session.kind === 'train') options.drill?.('before-upload', progress.session.step);
+      if (progress.event === 'agreed' && progress.session.kind === 'train') options.drill?.('after-upload', progress.session.step);
+      if (progress.event === 'models' && options.evaluate) evaluator.onModels(progress.oracle, progress.step, progress.models, progress.slot);
+      if (progress.event === 'finished') await evaluator.onFinished(progress.config, progress.oracle, progress.models, progress.slot);
+    },
+    onError: (error) => fail(error),
+  });
+  client = connectSocketClient({
+    url: config.coordinator,
+    identity,
+    coordinatorKey: federation.coordinatorKey,
+    crypto: nodeCrypto,
+    random: nodeRandom,
+    backoff: { initialMs: 200, maxMs: 5_000 },
+    onMessage: (bytes) => node.onMessage(bytes),
+    onOpen: () => node.onOpen(),
+    onClose({ retryInMs, error }) {
+      if (retryInMs === null && error !== null) fail(error);
+      else options.onState(`connection lost${error === null ? '' : ` (${error.code})`}, trying again`);
+    },
+    onError: (error) => fail(error),
+  });
+  try {
+    await Promise.race([node.finished, failed]);
+  } finally {
+    await client.close();
+    await store.close();
+  }
+}
+
+/** Folder that relative paths of a configuration file start from. */
+export const baseOf = (configPath: string): string => dirname(resolve(configPath));

@@ -1,0 +1,22 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { loadHeart } from '../clients/node/scenario-data.ts';
+import { nodeCrypto } from '../platform/node/crypto.ts';
+import { generateDigits } from '../src/data/digits.ts';
+import { scenarioConfig } from '../src/run/config.ts';
+import { compareFederation, compareLocal, globalConfig } from './comparison.ts';
+import type { DemoPlan } from './demo-setup.ts';
+
+/** The rows beside a run, computed in a thread of their own. */
+export interface ComparisonJob extends DemoPlan {
+  readonly losses: readonly { readonly organization: number; readonly step: number }[];
+}
+
+const job = workerData as ComparisonJob;
+const config = scenarioConfig(job.scenario, job);
+const numbers = Array.from({ length: job.participants }, (_, i) => i);
+const organizations = await Promise.all(numbers.map((i) => (job.scenario === 'digits' ? generateDigits(job.seed, i) : loadHeart(job.dataFolder ?? '', i))));
+const isPresent = (organization: number, step: number): boolean => job.losses.every((loss) => loss.organization !== organization || step < loss.step);
+parentPort?.postMessage([
+  compareLocal(config, organizations),
+  ...compareFederation(nodeCrypto, globalConfig(config), organizations, isPresent, ['Global FedAvg', 'Global + personal']),
+]);

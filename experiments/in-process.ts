@@ -1,0 +1,104 @@
+import { compareBytes, hashParts, toHex, u32le, utf8 } from '../protocol/bytes.ts';
+import type { CryptoProvider, RandomSource } from '../protocol/crypto-provider.ts';
+import { CoveyError } from '../protocol/errors.ts';
+import { type SessionDrops, type SecureSum, idealSum } from '../protocol/ideal.ts';
+import { nodeId } from '../protocol/params.ts';
+import type { Roster, SessionParams } from '../protocol/session.ts';
+import { rdpAccountant } from '../src/privacy/accountant.ts';
+import type { Dataset } from '../src/data/dataset.ts';
+import type { GradientOracle } from '../src/learning/oracle.ts';
+import type { RunConfig } from '../src/run/config.ts';
+import { type MemberState, NEW_MEMBER, contribute, takeChoice, takeSeat } from '../src/run/member.ts';
+import { type RunFacts, orderParams } from '../src/run/order.ts';
+import { planRun, sessionEvents } from '../src/run/plan.ts';
+import { type ReleaseState, applyRelease, initialState, nextOrder, seatsAreDistinct, sumCoordinates } from '../src/run/release.ts';
+import { buildRoster } from '../src/run/roster.ts';
+
+/** A federation in one process: the real contributions, summed through `SecureSum`. Labelled as simulated wherever shown. */
+export interface InProcessOptions {
+  readonly config: RunConfig;
+  readonly runId: string;
+  readonly crypto: CryptoProvider;
+  /** Seeds of contributions; a fixed stream makes a run repeatable and therefore not private. */
+  readonly random: RandomSource;
+  readonly organizations: readonly { readonly data: Dataset; readonly oracle: GradientOracle }[];
+  /** Members that take part in a training step or choice; the rest are lost for good. */
+  isPresent(organization: number, step: number): boolean;
+  readonly secureSum?: SecureSum;
+  onRelease?(params: SessionParams, sum: Uint32Array): void;
+}
+
+export interface InProcessResult {
+  readonly state: ReleaseState;
+  readonly members: readonly MemberState[];
+  readonly epsilon: { readonly server: number; readonly release: number };
+  readonly sessions: number;
+  /** Vector bytes that one member uploads over the run. */
+  readonly uploadBytes: number;
+}
+
+/** Keys of simulated organizations: derived from their number, used for nothing but identifiers. */
+export function simulatedRoster(crypto: CryptoProvider, members: number): { roster: Roster; ids: readonly Uint8Array[]; seeds: readonly Uint8Array[] } {
+  const seeds = Array.from({ length: members }, (_, i) => hashParts(crypto, utf8('simulated organization'), u32le(i)));
+  const keys = seeds.map((seed) => crypto.ed25519PublicKey(seed));
+  const roster = buildRoster(crypto, 1, keys.map((publicKey, i) => ({ organization: `org-${i + 1}`, publicKey })));
+  return { roster, ids: keys.map((key) => nodeId(crypto, key)), seeds };
+}
+
+/** Runs the whole schedule in this process. @throws CoveyError ROUND_BELOW_THRESHOLD if too few members are present. */
+export function runInProcess(options: InProcessOptions): InProcessResult {
+  const { config, crypto, organizations, random, runId } = options;
+  const secureSum = options.secureSum ?? idealSum;
+  const plan = planRun(config);
+  const { roster, ids } = simulatedRoster(crypto, organizations.length);
+  const facts: RunFacts = { runId, config, plan, roster };
+  const members: MemberState[] = organizations.map(() => NEW_MEMBER);
+  let state = initialState(config);
+  let accountants = { server: rdpAccountant(), release: rdpAccountant() };
+  let round = 0;
+  let uploadBytes = 0;
+  for (let order = nextOrder(plan, state); order !== null; order = nextOrder(plan, state)) {
+    round += 1;
+    const current = order;
+    const params = orderParams(crypto, facts, current, { round, attempt: 0 });
+    const contributions = new Map<string, Uint32Array>();
+    let sessionBytes = 0;
+    organizations.forEach(({ data, oracle }, i) => {
+      const id = ids[i];
+      const member = members[i];
+      if (id === undefined || member === undefined || !options.isPresent(i, current.session.step)) return;
+      const { words, member: next } = contribute(crypto, config, current, params, member, { data, oracle, seed: random(32) });
+      members[i] = next;
+      contributions.set(toHex(id), words);
+      sessionBytes = words.byteLength;
+    });
+    uploadBytes += sessionBytes;
+    const drops: SessionDrops = {};
+    const { sum, survivors } = secureSum(params, contributions, drops);
+    if (survivors.length < config.cohort.minSurvivors) {
+      throw new CoveyError('ROUND_BELOW_THRESHOLD', `"survivors" expected at least ${config.cohort.minSurvivors}, got ${survivors.length}`);
+    }
+    options.onRelease?.(params, sum);
+    const coordinates = sumCoordinates(params, sum);
+    if (current.session.kind === 'seats' && !seatsAreDistinct(coordinates, survivors.length)) continue;
+    state = applyRelease(crypto, config, plan, state, params, sum);
+    members.forEach((member, i) => {
+      const id = ids[i];
+      if (id === undefined || !survivors.some((s) => compareBytes(s, id) === 0)) return;
+      if (current.session.kind === 'seats') members[i] = takeSeat(member, coordinates);
+      if (current.session.kind === 'choice') members[i] = takeChoice(config, member, current.session.choice, coordinates);
+    });
+    const slots = current.models.heads.length;
+    const charge = (view: 'server' | 'release'): ReturnType<typeof rdpAccountant> =>
+      sessionEvents(config, plan, current.session, slots, survivors.length, view).reduce((accountant, event) => accountant.compose(event), accountants[view]);
+    accountants = { server: charge('server'), release: charge('release') };
+  }
+  const { delta } = config.privacy;
+  return {
+    state,
+    members,
+    epsilon: { server: accountants.server.epsilon(delta), release: accountants.release.epsilon(delta) },
+    sessions: round,
+    uploadBytes,
+  };
+}

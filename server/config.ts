@@ -1,0 +1,40 @@
+import { z } from 'zod';
+
+/** A run: an embedded scenario with its options, or a whole run configuration. */
+export type RunChoice =
+  | { readonly scenario: 'digits' | 'heart'; readonly seed: number; readonly steps: number; readonly targetEpsilon: number }
+  | { readonly config: unknown };
+
+/** `covey.yaml`: the coordinator. Relative paths are relative to the file. */
+export interface ServerConfig {
+  readonly host: string;
+  readonly port: number;
+  readonly federation: string;
+  readonly key: string;
+  /** Folder of the durable store and the exported run. */
+  readonly state: string;
+  /** How long a member may be away before a session goes on without it. */
+  readonly graceMs: number;
+  /** How long to wait for the rest once enough members are connected. */
+  readonly joinMs: number;
+  readonly run: RunChoice;
+}
+
+export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
+  host: z.string().min(1).default('127.0.0.1'),
+  port: z.number().int().min(0).max(65_535).default(7_400),
+  federation: z.string().min(1),
+  key: z.string().min(1),
+  state: z.string().min(1),
+  graceMs: z.number().int().min(0).max(600_000).default(5_000),
+  joinMs: z.number().int().min(0).max(600_000).default(20_000),
+  run: z.union([
+    z.strictObject({
+      scenario: z.enum(['digits', 'heart']),
+      seed: z.number().int().min(0).max(0xffffffff).default(1),
+      steps: z.number().int().min(1).max(100_000).default(80),
+      targetEpsilon: z.number().positive().default(8),
+    }),
+    z.strictObject({ config: z.unknown() }),
+  ]),
+});

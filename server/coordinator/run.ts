@@ -1,0 +1,447 @@
+import { compareBytes, equalBytes, fromHex, fromUtf8, toBase64, toHex, utf8 } from '../../protocol/bytes.ts';
+import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
+import { decodeSessionMessage, encodeSessionMessage, frameType } from '../../protocol/frame.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import { wordsToBytes } from '../../protocol/ring.ts';
+import { decodeParams, encodeParams, rosterHash, sessionId } from '../../protocol/params.ts';
+import type { Phase, Roster, SessionOutcome, SessionParams } from '../../protocol/session.ts';
+import type { Accountant } from '../../src/privacy/accountant.ts';
+import { rdpAccountant } from '../../src/privacy/accountant.ts';
+import { eventToJson } from '../../src/privacy/event-json.ts';
+import { type RunConfig, configHash } from '../../src/run/config.ts';
+import { type RunMessage, decodeRunMessage, encodeRunMessage } from '../../src/run/messages.ts';
+import { type RunFacts, type SessionOrder, encodeOrder, orderParams } from '../../src/run/order.ts';
+import { planRun, sessionEvents } from '../../src/run/plan.ts';
+import { type ReleaseState, applyRelease, decodeCounts, initialState, nextOrder, seatsAreDistinct, sumCoordinates } from '../../src/run/release.ts';
+import { type ReleasedModels, modelsHash } from '../../src/run/released.ts';
+import type { Store } from '../../src/run/store.ts';
+import { type Journal, openJournal } from './journal.ts';
+import { type RunningSession, requireMember, startSession } from './session.ts';
+
+/** What an operator sees while a run goes on; public facts only. */
+export type RunProgress =
+  | { readonly event: 'waiting'; readonly connected: number; readonly needed: number }
+  | { readonly event: 'phase'; readonly round: number; readonly kind: string; readonly step: number; readonly phase: Phase; readonly members: number }
+  | {
+      readonly event: 'release';
+      readonly round: number;
+      readonly kind: string;
+      readonly step: number;
+      readonly steps: number;
+      readonly survivors: number;
+      readonly dropped: number;
+      readonly epsilonServer: number;
+      readonly epsilonRelease: number;
+      readonly targetEpsilon: number;
+      readonly counts: readonly number[] | null;
+      /** Bytes that one member has uploaded so far. */
+      readonly uploadBytesTotal: number;
+    }
+  | { readonly event: 'abort'; readonly round: number; readonly phase: string; readonly code: string; readonly reason: string }
+  | { readonly event: 'budget'; readonly epsilon: number; readonly targetEpsilon: number }
+  | { readonly event: 'lost' | 'joined'; readonly organization: string }
+  | { readonly event: 'finished'; readonly steps: number; readonly epsilons: Readonly<Record<string, { readonly server: number; readonly release: number }>> };
+
+/** Connections as the coordinator needs them. */
+export interface Peers {
+  send(id: Uint8Array, bytes: Uint8Array): Promise<boolean>;
+  connected(): readonly Uint8Array[];
+}
+
+export interface CoordinatorOptions {
+  readonly config: RunConfig;
+  readonly runId: string;
+  readonly roster: Roster;
+  readonly identity: { readonly id: Uint8Array; readonly publicKey: Uint8Array; readonly secretSeed: Uint8Array };
+  readonly crypto: CryptoProvider;
+  readonly store: Store;
+  readonly peers: Peers;
+  now(): string;
+  onProgress(progress: RunProgress): void;
+  onError(error: unknown): void;
+  /** How long a member may be away before it counts as lost in a session. */
+  readonly graceMs: number;
+  /** How long to wait for members that are not connected once enough are. */
+  readonly joinMs: number;
+}
+
+export interface Coordinator {
+  /** Resolves when the schedule is done or the budget is used up. */
+  run(): Promise<void>;
+  onOpen(id: Uint8Array): void;
+  /** Rejects for bytes that are not what a member may send; the connection is then closed with the code. */
+  onMessage(id: Uint8Array, bytes: Uint8Array): Promise<void>;
+  onClose(id: Uint8Array): void;
+  journal(): Journal;
+  models(): ReleasedModels;
+}
+
+/** The coordinator of one run: replays its journal, then opens session after session until the schedule is done. */
+export async function createCoordinator(options: CoordinatorOptions): Promise<Coordinator> {
+  const { config, runId, roster, identity, crypto, store, peers, onProgress } = options;
+  const plan = planRun(config);
+  const facts: RunFacts = { runId, config, plan, roster };
+  const { delta, targetEpsilon } = config.privacy;
+  const { colluders, minSurvivors, participants } = config.cohort;
+  const journal = await openJournal(store, crypto, { federation: config.federation, runId, identity, now: options.now });
+  let state: ReleaseState = initialState(config);
+  const openedSessions = new Map<string, SessionOrder>();
+  const ledgers = new Map<string, { server: Accountant; release: Accountant }>();
+  let session: RunningSession | null = null;
+  let uploadBytes = 0;
+  let uploadBytesTotal = 0;
+  const absent = new Map<string, NodeJS.Timeout>();
+  const gone = new Set<string>();
+  const left = new Set<string>();
+  let wake: () => void = () => undefined;
+
+  /** Waits until something changes (a member joins, leaves or is lost) or the time is up. */
+  const changed = (ms: number): Promise<void> =>
+    new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+
+  const ledgerOf = (id: string): { server: Accountant; release: Accountant } =>
+    ledgers.get(id) ?? { server: rdpAccountant(), release: rdpAccountant() };
+
+  function chargeMembers(order: SessionOrder, ids: readonly Uint8Array[]): void {
+    const slots = order.models.heads.length;
+    for (const view of ['server', 'release'] as const) {
+      const events = sessionEvents(config, plan, order.session, slots, ids.length, view);
+      for (const id of ids.map(toHex)) {
+        const ledger = ledgerOf(id);
+        ledgers.set(id, { ...ledger, [view]: events.reduce((accountant, event) => accountant.compose(event), ledger[view]) });
+      }
+    }
+  }
+
+  const worstEpsilon = (view: 'server' | 'release'): number =>
+    Math.max(0, ...[...ledgers.values()].map((ledger) => ledger[view].epsilon(delta)));
+
+  /** True if the worst accepted outcome of a session would pass the budget of any member. */
+  function wouldExceed(order: SessionOrder): boolean {
+    const events = sessionEvents(config, plan, order.session, order.models.heads.length, minSurvivors, 'server');
+    return [...ledgers.values()].some(({ server }) => {
+      const before = events.slice(0, -1).reduce((accountant, event) => accountant.compose(event), server);
+      const last = events.at(-1);
+      return last !== undefined && before.wouldExceed({ epsilon: targetEpsilon, delta }, last);
+    });
+  }
+
+  async function broadcast(message: RunMessage): Promise<void> {
+    const bytes = encodeRunMessage(message);
+    await Promise.all(peers.connected().map((id) => peers.send(id, bytes)));
+  }
+
+  async function openLog(): Promise<void> {
+    if (journal.lines().length > 0) return;
+    await journal.append('genesis', {
+      coordinatorKey: toHex(identity.publicKey),
+      rosterHash: toHex(rosterHash(crypto, roster)),
+      rosterVersion: roster.version,
+      members: roster.entries.map((e) => ({ id: toHex(e.id), publicKey: toHex(e.publicKey), organization: e.organization })),
+    });
+    await journal.append('run.open', {
+      config,
+      taskHash: toHex(configHash(crypto, config)),
+      plan: {
+        unit: config.privacy.unit,
+        relation: config.privacy.relation,
+        delta: String(delta),
+        targetEpsilon: String(targetEpsilon),
+        noiseMultiplier: String(plan.noiseMultiplier),
+        shareVariance: String(plan.shareVariance),
+        sensitivity: String(plan.sensitivity),
+        samplingProbability: String(config.training.samplingProbability),
+        rounds: config.training.steps,
+        minSurvivors,
+        colluders,
+        choices: config.clusters?.choiceSteps.length ?? 0,
+        choiceEpsilon: String(config.clusters?.choiceEpsilon ?? 0),
+      },
+    });
+  }
+
+  /** Charges are read back from the log: a charge that is durable counts, released or not. */
+  function replayCharges(): void {
+    for (const line of journal.lines()) {
+      const entry = JSON.parse(line) as { type: string; body: { sid: string; survivors: string[]; kind?: string; step?: number } };
+      if (entry.type !== 'charge.reserve') continue;
+      const opened = openedSessions.get(entry.body.sid);
+      if (opened !== undefined) chargeMembers(opened, entry.body.survivors.map(fromHex));
+    }
+  }
+
+  function replay(): void {
+    for (const record of journal.releases()) {
+      state = applyRelease(crypto, config, plan, state, decodeParams(record.params), record.sum);
+      if (isClashed(state, record)) state = { ...state, position: state.position - 1 };
+    }
+    for (const line of journal.lines()) {
+      const entry = JSON.parse(line) as { type: string; body: { sid: string; kind: string; step: number; slots: number } };
+      if (entry.type !== 'round.open') continue;
+      const scheduled = plan.schedule.find((s) => s.kind === entry.body.kind && s.step === entry.body.step);
+      if (scheduled === undefined) continue;
+      // Charges depend on the number of slots only, not on the models of that time.
+      const heads = Array.from({ length: entry.body.slots }, () => new Float32Array(0));
+      openedSessions.set(entry.body.sid, { session: scheduled, models: { body: new Float32Array(0), heads } });
+    }
+    replayCharges();
+  }
+
+  /** A seat lottery with a clash is drawn again: its session stays in the log, the schedule does not move. */
+  function isClashed(after: ReleaseState, record: { params: Uint8Array; sum: Uint32Array }): boolean {
+    if (plan.schedule[after.position - 1]?.kind !== 'seats') return false;
+    const coordinates = sumCoordinates(decodeParams(record.params), record.sum);
+    const survivors = coordinates.reduce((total, value) => total + value, 0);
+    return !seatsAreDistinct(coordinates, survivors);
+  }
+
+  /** A session that was open when the process ended is given up: its round is spent, its charges stay. */
+  async function closeDangling(): Promise<void> {
+    const open = new Map<string, number>();
+    for (const line of journal.lines()) {
+      const { type, body } = JSON.parse(line) as { type: string; body: { sid: string; round: number } };
+      if (type === 'round.open') open.set(body.sid, body.round);
+      if (type === 'round.release' || type === 'round.abort') open.delete(body.sid);
+    }
+    for (const [sid, round] of open) {
+      await journal.append('round.abort', {
+        sid,
+        round,
+        phase: 'unmask',
+        code: 'ROUND_TIMEOUT',
+        reason: 'the coordinator was restarted',
+        uploadBegun: true,
+        excluded: [],
+      });
+    }
+  }
+
+  async function runSession(order: SessionOrder, round: number, attempt: number, invited: readonly Uint8Array[]): Promise<{ spent: boolean; excluded: readonly Uint8Array[] }> {
+    const params = orderParams(crypto, facts, order, { round, attempt });
+    const attachment = encodeOrder(order);
+    const sid = sessionId(crypto, params);
+    const { kind, step } = order.session;
+    if (attempt === 0) await journal.openRound(round);
+    openedSessions.set(toHex(sid), order);
+    await journal.append('round.open', {
+      sid: toHex(sid),
+      round,
+      purpose: params.purpose,
+      attempt,
+      kind,
+      step,
+      slots: order.models.heads.length,
+      params: toBase64(encodeParams(params)),
+      invited: invited.length,
+    });
+    uploadBytes = 0;
+    let members = invited.length;
+    const current = startSession(crypto, identity, roster, { params, attachment, invited }, {
+      async send(id, message) {
+        await peers.send(id, encodeSessionMessage(message));
+      },
+      async persist(record) {
+        if ('ids' in record) members = record.ids.length;
+        await store.put('sets', `${toHex(sid)}/${record.kind}`, utf8('ids' in record ? record.ids.map(toHex).join(',') : toHex(record.id)));
+      },
+      async charge({ h3, survivors }) {
+        const slots = order.models.heads.length;
+        const events = (view: 'server' | 'release'): unknown[] =>
+          sessionEvents(config, plan, order.session, slots, survivors.length, view).map(eventToJson);
+        await journal.append('charge.reserve', {
+          sid: toHex(sid),
+          h3: toHex(h3),
+          round,
+          purpose: params.purpose,
+          survivors: survivors.map(toHex),
+          colluders,
+          events: { server: events('server'), release: events('release') },
+        });
+        chargeMembers(order, survivors);
+        await journal.append('round.unmask', { sid: toHex(sid), h3: toHex(h3), requests: survivors.length });
+      },
+      onPhase: (phase) => onProgress({ event: 'phase', round, kind, step, phase, members }),
+    });
+    session = current;
+    // Whoever vanished between the invitation and now is reported at once.
+    for (const id of invited) if (!peers.connected().some((c) => equalBytes(c, id))) awaitReturn(id);
+    const end = await current.end.finally(() => {
+      session = null;
+    });
+    if (end.type === 'done') {
+      await releaseSession(order, params, end.outcome, invited.length);
+      return { spent: true, excluded: [] };
+    }
+    const { phase, code, reason, uploadBegun, excluded } = end.outcome;
+    await journal.append('round.abort', { sid: toHex(sid), round, phase, code, reason, uploadBegun, excluded: excluded.map(toHex) });
+    onProgress({ event: 'abort', round, phase, code, reason });
+    return { spent: uploadBegun, excluded };
+  }
+
+  async function releaseSession(order: SessionOrder, params: SessionParams, outcome: SessionOutcome, invited: number): Promise<void> {
+    const { kind, step } = order.session;
+    let next = applyRelease(crypto, config, plan, state, params, outcome.sum);
+    const record = { params: encodeParams(params), sid: outcome.sid, sum: outcome.sum, transcript: kind === 'train' ? new Uint8Array(0) : outcome.transcript };
+    if (isClashed(next, record)) next = { ...next, position: next.position - 1 };
+    const line = await journal.release(record, {
+      sid: toHex(outcome.sid),
+      h3: toHex(outcome.h3),
+      sumHash: toHex(crypto.sha256(wordsToBytes(outcome.sum))),
+      survivors: outcome.survivors.length,
+      u1: outcome.u1.length,
+      u2: outcome.u2.length,
+      threshold: Math.floor((2 * outcome.u1.length) / 3) + 1,
+      modelHash: toHex(modelsHash(crypto, next.models)),
+      uploadBytes,
+    });
+    state = next;
+    uploadBytesTotal += uploadBytes;
+    if (kind === 'choice') {
+      await journal.append('cluster.census', {
+        sid: toHex(outcome.sid),
+        counts: decodeCounts(sumCoordinates(params, outcome.sum)).map(String),
+        open: next.models.heads.map((_, j) => j),
+      });
+      if (order.models.heads.length !== next.models.heads.length) await journal.append('cluster.assign', { step, kept: next.kept ?? [] });
+    }
+    if (record.transcript.length > 0) await broadcast({ type: 'run/census', payload: record.transcript });
+    await broadcast({ type: 'run/log', payload: utf8(line) });
+    onProgress({
+      event: 'release',
+      round: params.round,
+      kind,
+      step,
+      steps: config.training.steps,
+      survivors: outcome.survivors.length,
+      dropped: invited - outcome.survivors.length,
+      epsilonServer: worstEpsilon('server'),
+      epsilonRelease: worstEpsilon('release'),
+      targetEpsilon,
+      counts: kind === 'choice' ? next.counts : null,
+      uploadBytesTotal,
+    });
+  }
+
+  /** Invites everybody who is there; waits for the rest a while once enough are, and for enough as long as it takes. */
+  async function gather(excluded: readonly Uint8Array[]): Promise<Uint8Array[]> {
+    const started = performance.now();
+    // 3c < |U1| and the fewest survivors: fewer cannot finish. SPEC section 4
+    const needed = Math.max(minSurvivors, 3 * colluders + 1);
+    for (;;) {
+      const here = peers.connected().filter((id) => !excluded.some((e) => equalBytes(e, id)));
+      const expected = roster.entries.filter((e) => !gone.has(toHex(e.id)) && !excluded.some((x) => equalBytes(x, e.id))).length;
+      const waited = performance.now() - started;
+      if (here.length >= needed && (here.length >= Math.min(expected, participants) || waited >= options.joinMs)) {
+        return [...here].sort(compareBytes);
+      }
+      onProgress({ event: 'waiting', connected: here.length, needed });
+      await changed(Math.max(50, here.length >= needed ? options.joinMs - waited : 5_000));
+    }
+  }
+
+  function awaitReturn(id: Uint8Array): void {
+    const key = toHex(id);
+    if (absent.has(key)) return;
+    absent.set(
+      key,
+      setTimeout(() => {
+        absent.delete(key);
+        gone.add(key);
+        if (!left.has(key)) onProgress({ event: 'lost', organization: requireMember(roster, id).organization });
+        session?.lost(id);
+        wake();
+      }, options.graceMs),
+    );
+  }
+
+  async function finish(): Promise<void> {
+    const payload = encodeOrder({ session: { kind: 'train', step: 0 }, models: state.models });
+    await broadcast({ type: 'run/finished', payload });
+    const epsilons = Object.fromEntries(
+      roster.entries.map(({ id }) => {
+        const { server, release } = ledgerOf(toHex(id));
+        return [toHex(id), { server: server.epsilon(delta), release: release.epsilon(delta) }];
+      }),
+    );
+    onProgress({ event: 'finished', steps: config.training.steps, epsilons });
+    while (peers.connected().some((id) => !left.has(toHex(id)))) await changed(1_000);
+  }
+
+  await openLog();
+  replay();
+  await closeDangling();
+
+  return {
+    journal: () => journal,
+    models: () => state.models,
+    async run() {
+      let excluded: readonly Uint8Array[] = [];
+      let round = journal.lastRound();
+      let attempt = -1;
+      for (let order = nextOrder(plan, state); order !== null; order = nextOrder(plan, state)) {
+        if (wouldExceed(order)) {
+          const epsilon = worstEpsilon('server');
+          await journal.append('budget.block', { round: round + 1, epsilon: String(epsilon), target: String(targetEpsilon), view: 'server' });
+          onProgress({ event: 'budget', epsilon, targetEpsilon });
+          break;
+        }
+        const invited = await gather(excluded);
+        // A number is retried only if no upload can have left under it; a restarted coordinator never retries.
+        if (attempt < 0 || attempt >= LIMITS.attempts) {
+          round += 1;
+          attempt = 0;
+        }
+        const end = await runSession(order, round, attempt, invited);
+        excluded = end.excluded;
+        attempt = end.spent ? -1 : attempt + 1;
+      }
+      await finish();
+    },
+    onOpen(id) {
+      const key = toHex(id);
+      const timer = absent.get(key);
+      if (timer !== undefined) clearTimeout(timer);
+      absent.delete(key);
+      gone.delete(key);
+      onProgress({ event: 'joined', organization: requireMember(roster, id).organization });
+      greet(id).then(() => session?.reconnected(id), options.onError);
+      wake();
+    },
+    onMessage: receive,
+    onClose(id) {
+      awaitReturn(id);
+      wake();
+    },
+  };
+
+  /** Genesis, run.open and the censuses so far: what a new or restarted node needs before its first session. */
+  async function greet(id: Uint8Array): Promise<void> {
+    for (const line of journal.lines().slice(0, 2)) await peers.send(id, encodeRunMessage({ type: 'run/log', payload: utf8(line) }));
+    for (const { transcript } of journal.releases()) {
+      if (transcript.length > 0) await peers.send(id, encodeRunMessage({ type: 'run/census', payload: transcript }));
+    }
+    if (nextOrder(plan, state) === null) {
+      await peers.send(id, encodeRunMessage({ type: 'run/finished', payload: encodeOrder({ session: { kind: 'train', step: 0 }, models: state.models }) }));
+    }
+  }
+
+  async function receive(id: Uint8Array, bytes: Uint8Array): Promise<void> {
+    const run = frameType(bytes)?.startsWith('run/') === true ? decodeRunMessage(bytes) : null;
+    if (run === null) {
+      const message = decodeSessionMessage(bytes, { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes });
+      if (message.type === 'p3') uploadBytes = Math.max(uploadBytes, bytes.length);
+      session?.receive(id, message);
+    } else if (run.type === 'run/log') {
+      await journal.appendForeign(fromUtf8(run.payload), requireMember(roster, id).publicKey);
+    } else if (run.type === 'run/leave') {
+      left.add(toHex(id));
+      wake();
+    }
+  }
+}

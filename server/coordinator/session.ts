@@ -1,0 +1,149 @@
+import { equalBytes, toHex } from '../../protocol/bytes.ts';
+import { type AggregatorState, createAggregator, stepAggregator } from '../../protocol/aggregator.ts';
+import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
+import { CoveyError } from '../../protocol/errors.ts';
+import { addWords, applyMasks, ringWordCount } from '../../protocol/ring.ts';
+import type {
+  AggregatorEffect,
+  AggregatorEvent,
+  Phase,
+  Roster,
+  SessionAbort,
+  SessionMessage,
+  SessionOutcome,
+  SessionParams,
+} from '../../protocol/session.ts';
+
+/** What a session needs from the run around it; each call is durable or sent before it resolves. */
+export interface SessionHost {
+  send(id: Uint8Array, message: SessionMessage): Promise<void>;
+  /** U1, U2, U3 with the folded sum, replies. */
+  persist(record: Extract<AggregatorEffect, { type: 'persist' }>['record'], sum: Uint32Array): Promise<void>;
+  /** The charge of every survivor, before unmasking is requested. */
+  charge(effect: Extract<AggregatorEffect, { type: 'charge' }>): Promise<void>;
+  onPhase(phase: Phase): void;
+}
+
+export type SessionEnd = { readonly type: 'done'; readonly outcome: SessionOutcome } | { readonly type: 'abort'; readonly outcome: SessionAbort };
+
+/** One session in flight: events go in, in order; `end` resolves when the machine is done. */
+export interface RunningSession {
+  readonly end: Promise<SessionEnd>;
+  receive(from: Uint8Array, message: SessionMessage): void;
+  reconnected(id: Uint8Array): void;
+  lost(id: Uint8Array): void;
+  /** Stops without a result; nothing more is sent. */
+  stop(): void;
+}
+
+/** Drives the aggregator machine: one event at a time, the effects of a step strictly in order. */
+export function startSession(
+  crypto: CryptoProvider,
+  identity: { readonly secretSeed: Uint8Array; readonly publicKey: Uint8Array },
+  roster: Roster,
+  open: { readonly params: SessionParams; readonly attachment: Uint8Array; readonly invited: readonly Uint8Array[] },
+  host: SessionHost,
+): RunningSession {
+  const { params } = open;
+  const lanes = params.ring.lanes;
+  const sum = new Uint32Array(ringWordCount(params.layout.reduce((total, s) => total + s.length, 0), lanes));
+  let state: AggregatorState = createAggregator(identity, roster);
+  let timer: NodeJS.Timeout | null = null;
+  let finished = false;
+  const events: AggregatorEvent[] = [];
+  let pumping = false;
+  let settle: (end: SessionEnd) => void = () => undefined;
+  let fail: (error: unknown) => void = () => undefined;
+  const end = new Promise<SessionEnd>((resolve, reject) => {
+    settle = resolve;
+    fail = reject;
+  });
+
+  const finish = (): void => {
+    finished = true;
+    if (timer !== null) clearTimeout(timer);
+    events.length = 0;
+  };
+
+  async function run(effect: AggregatorEffect): Promise<AggregatorEvent | null> {
+    switch (effect.type) {
+      case 'persist':
+        await host.persist(effect.record, sum);
+        return null;
+      case 'send':
+        await host.send(effect.to, effect.message);
+        return null;
+      case 'deadline': {
+        if (timer !== null) clearTimeout(timer);
+        const { phase } = effect;
+        host.onPhase(phase);
+        timer = setTimeout(() => push({ type: 'deadline', phase }), effect.ms);
+        return null;
+      }
+      case 'fold':
+        addWords(sum, effect.words, lanes);
+        return { type: 'folded', id: effect.id };
+      case 'charge':
+        await host.charge(effect);
+        return { type: 'charged' };
+      case 'unmask':
+        applyMasks(sum, lanes, effect.seeds, crypto);
+        return { type: 'unmasked', sum };
+      case 'done':
+        finish();
+        settle({ type: 'done', outcome: effect.outcome });
+        return null;
+      case 'abort':
+        finish();
+        settle({ type: 'abort', outcome: effect.outcome });
+        return null;
+    }
+  }
+
+  async function pump(): Promise<void> {
+    if (pumping) return;
+    pumping = true;
+    try {
+      for (let event = events.shift(); event !== undefined && !finished; event = events.shift()) {
+        const step = stepAggregator(crypto, state, event);
+        state = step.state;
+        const answers: AggregatorEvent[] = [];
+        for (const effect of step.effects) {
+          const answer = await run(effect);
+          if (answer !== null) answers.push(answer);
+        }
+        for (const secret of step.consumed) secret.fill(0);
+        // Answers go first: the machine waits for them.
+        events.unshift(...answers);
+      }
+    } catch (error) {
+      finish();
+      fail(error);
+    } finally {
+      pumping = false;
+    }
+  }
+
+  function push(event: AggregatorEvent): void {
+    if (finished) return;
+    events.push(event);
+    void pump();
+  }
+
+  push({ type: 'open', ...open });
+  return {
+    end,
+    receive: (from, message) => push({ type: 'message', from, message }),
+    reconnected: (id) => push({ type: 'reconnected', id }),
+    lost: (id) => push({ type: 'lost', id }),
+    stop: finish,
+  };
+}
+
+/** Roster entry of a node. @throws CoveyError AUTH_UNKNOWN, AUTH_REVOKED */
+export function requireMember(roster: Roster, id: Uint8Array): Roster['entries'][number] {
+  const entry = roster.entries.find((e) => equalBytes(e.id, id));
+  if (entry === undefined) throw new CoveyError('AUTH_UNKNOWN', `"id" expected a member of the roster, got ${toHex(id).slice(0, 12)}`);
+  if (roster.revoked.some((r) => equalBytes(r, id))) throw new CoveyError('AUTH_REVOKED', `"id" ${toHex(id).slice(0, 12)} was revoked`);
+  return entry;
+}

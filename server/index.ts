@@ -1,0 +1,94 @@
+import { mkdir } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import { fromUtf8, toHex, utf8 } from '../protocol/bytes.ts';
+import { CoveyError } from '../protocol/errors.ts';
+import { nodeId } from '../protocol/params.ts';
+import { systemClock } from '../platform/node/clock.ts';
+import { nodeCrypto, nodeRandom } from '../platform/node/crypto.ts';
+import { readKeyFile } from '../platform/node/key-file.ts';
+import { openStore } from '../platform/node/store.ts';
+import { type SocketServer, startSocketServer } from '../platform/transport/socket-server.ts';
+import { type RunConfig, parseRunConfig, scenarioConfig } from '../src/run/config.ts';
+import { federationFromJson } from '../src/run/roster.ts';
+import { type Coordinator, type RunProgress, createCoordinator } from './coordinator/run.ts';
+import { requireMember } from './coordinator/session.ts';
+import type { ServerConfig } from './config.ts';
+import { exportRun } from './export.ts';
+
+export interface RunServerOptions {
+  /** Folder of the configuration file; relative paths start here. */
+  readonly base: string;
+  readonly config: ServerConfig;
+  onProgress(progress: RunProgress): void;
+  onListening(port: number): void;
+  onError(error: unknown): void;
+}
+
+function runConfigOf(config: ServerConfig, participants: number): RunConfig {
+  const { run } = config;
+  if ('config' in run) return parseRunConfig(run.config);
+  return scenarioConfig(run.scenario, { seed: run.seed, steps: run.steps, targetEpsilon: run.targetEpsilon, participants });
+}
+
+/** Runs the coordinator of one run until its schedule is done, then exports what an auditor needs. */
+export async function runServer(options: RunServerOptions): Promise<void> {
+  const { base, config } = options;
+  const at = (path: string): string => resolve(base, path);
+  const federation = federationFromJson(nodeCrypto, JSON.parse(await readFile(at(config.federation), 'utf8')));
+  const secretSeed = await readKeyFile(at(config.key));
+  const publicKey = nodeCrypto.ed25519PublicKey(secretSeed);
+  if (toHex(publicKey) !== toHex(federation.coordinatorKey)) {
+    throw new CoveyError('USAGE_CONFIG', '"key" expected the coordinator key of the federation file, got another key');
+  }
+  const identity = { id: nodeId(nodeCrypto, publicKey), publicKey, secretSeed };
+  const folder = at(config.state);
+  await mkdir(folder, { recursive: true });
+  const store = await openStore(join(folder, 'coordinator.sqlite'));
+  const runConfig = runConfigOf(config, federation.roster.entries.length);
+  // The run outlives the process: its identifier is drawn once and kept.
+  let runId = (await store.get('run', 'id')) ?? null;
+  if (runId === null) {
+    runId = utf8(toHex(nodeRandom(16)));
+    await store.put('run', 'id', runId);
+  }
+  let server: SocketServer | null = null;
+  const connected = (): readonly Uint8Array[] => server?.connected() ?? [];
+  const coordinator: Coordinator = await createCoordinator({
+    config: runConfig,
+    runId: fromUtf8(runId),
+    roster: federation.roster,
+    identity,
+    crypto: nodeCrypto,
+    store,
+    peers: { send: async (id, bytes) => (await server?.send(toHex(id), bytes)) ?? false, connected },
+    now: systemClock.now,
+    onProgress: options.onProgress,
+    onError: options.onError,
+    graceMs: config.graceMs,
+    joinMs: config.joinMs,
+  });
+  server = await startSocketServer({
+    host: config.host,
+    port: config.port,
+    identity,
+    authenticate: (id) => requireMember(federation.roster, id).publicKey,
+    crypto: nodeCrypto,
+    random: nodeRandom,
+    onOpen: ({ id }) => coordinator.onOpen(id),
+    onMessage: ({ id }, bytes) => coordinator.onMessage(id, bytes),
+    onClose: ({ id }) => coordinator.onClose(id),
+    onError: options.onError,
+  });
+  options.onListening(server.port);
+  try {
+    await coordinator.run();
+    await exportRun(join(folder, 'run'), nodeCrypto, identity, runConfig, coordinator.journal(), coordinator.models());
+  } finally {
+    await server.close();
+    await store.close();
+  }
+}
+
+/** Folder that relative paths of a configuration file start from. */
+export const baseOf = (configPath: string): string => dirname(resolve(configPath));

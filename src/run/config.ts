@@ -1,0 +1,192 @@
+import { z } from 'zod';
+import { hashParts, utf8 } from '../../protocol/bytes.ts';
+import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
+import { CoveyError } from '../../protocol/errors.ts';
+import { LABELS } from '../../protocol/labels.ts';
+import type { Lanes } from '../../protocol/session.ts';
+import { canonicalJson } from '../audit/canonical-json.ts';
+import { digitsNominalRecords } from '../data/digits.ts';
+
+/** Hidden slots with founding seats, private choice and a public schedule. @see learning design, embedded scenario */
+export interface ClusterConfig {
+  /** Slots while clusters are founded: one for each participant. */
+  readonly foundingSlots: number;
+  /** Positions of the masked seat lottery; many more than participants, so that clashes are rare. */
+  readonly seatPositions: number;
+  /** Slots that stay after the first choice. */
+  readonly kept: number;
+  /** Training steps before which everybody chooses a slot; the first one ends the founding. */
+  readonly choiceSteps: readonly number[];
+  /** Epsilon of one choice (exponential mechanism). */
+  readonly choiceEpsilon: number;
+  /** Bound of a record's loss in the score of a slot. */
+  readonly lossBound: number;
+  /** Standard deviation of the summed noise on the slot counts, in members. */
+  readonly countNoiseStddev: number;
+}
+
+/** Everything that determines a run; its hash is in every session and in the first entries of the log. */
+export interface RunConfig {
+  readonly federation: string;
+  readonly data: { readonly scenario: 'digits' | 'heart'; readonly seed: number };
+  readonly model: { readonly inputs: number; readonly hidden: readonly number[]; readonly classes: number };
+  readonly training: {
+    readonly steps: number;
+    readonly samplingProbability: number;
+    readonly clippingNorm: number;
+    readonly momentum: number;
+    /** Step size of the first step; it falls linearly to a tenth. */
+    readonly stepSize: number;
+    /** Public constant in every denominator, close to the number of records; never the private sum. */
+    readonly nominalRecords: number;
+    /** Most records one organization may add to a step; bounds the ring. */
+    readonly maxRecordsPerStep: number;
+    readonly initialSeed: number;
+  };
+  readonly clusters: ClusterConfig | null;
+  readonly personal: { readonly method: 'fine-tuning' | 'ditto'; readonly epochs: number; readonly batchSize: number; readonly stepSize: number };
+  readonly privacy: { readonly unit: 'record'; readonly relation: 'add-remove'; readonly delta: number; readonly targetEpsilon: number };
+  readonly cohort: {
+    readonly participants: number;
+    /** Fewest survivors a session accepts. */
+    readonly minSurvivors: number;
+    readonly minOrgs: number;
+    /** Members that may pool what they know with the coordinator. */
+    readonly colluders: number;
+    /** Members of a census that may be missing later before its slots are no longer trusted. */
+    readonly maxLoss: number;
+    /** Fewest members of a slot; 0 switches the floor off, which only the unit `record` allows. */
+    readonly minCluster: number;
+  };
+  readonly encoding: { readonly scale: number; readonly lanes: Lanes };
+  readonly deadlineMs: number;
+}
+
+const positive: z.ZodNumber = z.number().positive();
+const count: z.ZodNumber = z.number().int().min(1);
+const seed: z.ZodNumber = z.number().int().min(0).max(0xffffffff);
+
+const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
+  federation: z.string().min(1).max(64),
+  data: z.strictObject({ scenario: z.enum(['digits', 'heart']), seed }),
+  model: z.strictObject({ inputs: count, hidden: z.array(count).max(4), classes: z.number().int().min(2) }),
+  training: z.strictObject({
+    steps: z.number().int().min(1).max(100_000),
+    samplingProbability: z.number().gt(0).max(1),
+    clippingNorm: positive,
+    momentum: z.number().min(0).lt(1),
+    stepSize: positive,
+    nominalRecords: positive,
+    maxRecordsPerStep: count,
+    initialSeed: seed,
+  }),
+  clusters: z
+    .strictObject({
+      foundingSlots: z.number().int().min(2).max(64),
+      seatPositions: z.number().int().min(16).max(65_536),
+      kept: count,
+      choiceSteps: z.array(count).min(1),
+      choiceEpsilon: positive,
+      lossBound: positive,
+      countNoiseStddev: positive,
+    })
+    .nullable(),
+  personal: z.strictObject({ method: z.enum(['fine-tuning', 'ditto']), epochs: count, batchSize: count, stepSize: positive }),
+  privacy: z.strictObject({ unit: z.literal('record'), relation: z.literal('add-remove'), delta: z.number().gt(0).lt(1), targetEpsilon: positive }),
+  cohort: z.strictObject({
+    participants: z.number().int().min(4).max(256),
+    minSurvivors: z.number().int().min(3),
+    minOrgs: count,
+    colluders: z.number().int().min(0),
+    maxLoss: z.number().int().min(0),
+    minCluster: z.number().int().min(0),
+  }),
+  encoding: z.strictObject({ scale: positive, lanes: z.union([z.literal(2), z.literal(3), z.literal(4)]) }),
+  deadlineMs: z.number().int().min(1_000).max(3_600_000),
+});
+
+function describeIssue(issue: z.core.$ZodIssue): string {
+  return `"${issue.path.join('.') || 'config'}" ${issue.message}`;
+}
+
+/**
+ * Checks a configuration and the rules that tie its fields together.
+ * @throws CoveyError USAGE_CONFIG with one line that names the field.
+ */
+export function parseRunConfig(value: unknown): RunConfig {
+  const parsed = runConfigSchema.safeParse(value);
+  if (!parsed.success) throw new CoveyError('USAGE_CONFIG', parsed.error.issues.map(describeIssue).slice(0, 3).join('; '));
+  const config = parsed.data;
+  const { participants, minSurvivors, colluders } = config.cohort;
+  const require = (holds: boolean, line: string): void => {
+    if (!holds) throw new CoveyError('USAGE_CONFIG', line);
+  };
+  require(minSurvivors <= participants, `"cohort.minSurvivors" expected at most ${participants} participants, got ${minSurvivors}`);
+  require(minSurvivors > colluders, `"cohort.minSurvivors" expected more than ${colluders} colluders, got ${minSurvivors}`);
+  // Strict profile: 3c < |U1| for the smallest cohort that could be accepted. SPEC section 4, P1
+  require(3 * colluders < participants, `"cohort.colluders" expected less than a third of ${participants} participants, got ${colluders}`);
+  if (config.clusters !== null) {
+    const { choiceSteps, foundingSlots, kept } = config.clusters;
+    require(foundingSlots >= participants, `"clusters.foundingSlots" expected at least ${participants} (one for each participant), got ${foundingSlots}`);
+    require(kept < foundingSlots, `"clusters.kept" expected fewer than ${foundingSlots} founding slots, got ${kept}`);
+    require(choiceSteps.every((step, i) => i === 0 || step > (choiceSteps[i - 1] ?? 0)), '"clusters.choiceSteps" expected increasing steps');
+  }
+  return config;
+}
+
+/** Hash of the canonical form of a configuration, 32 bytes. */
+export function configHash(crypto: CryptoProvider, config: RunConfig): Uint8Array {
+  return hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(config)));
+}
+
+/** Options of a run that a user may set; the rest of an embedded scenario is fixed by what was measured for it. */
+export interface ScenarioOptions {
+  readonly seed: number;
+  readonly steps: number;
+  readonly targetEpsilon: number;
+  readonly participants: number;
+}
+
+/** Fewest survivors and colluders that a cohort of this size can bear. */
+function cohortOf(participants: number): RunConfig['cohort'] {
+  const minSurvivors = Math.max(3, Math.ceil(participants * 0.75));
+  // The strict profile asks for 3c < |U1|; two members may be lost for good and the rest must still satisfy it.
+  const colluders = Math.max(0, Math.ceil((participants - 2) / 3) - 1);
+  return { participants, minSurvivors, minOrgs: minSurvivors, colluders, maxLoss: 3, minCluster: 0 };
+}
+
+/** The founding takes 14 of 80 steps; choices before 14, 15 and 30 scale with shorter and longer runs. */
+function clustersOf(participants: number, steps: number, kept: number): ClusterConfig | null {
+  const at = (step: number): number => Math.max(1, Math.round((step * steps) / 80));
+  const first = at(14);
+  const choiceSteps = [first, first + 1, Math.max(first + 2, at(30))].filter((step) => step < steps);
+  if (choiceSteps.length === 0) return null;
+  return { foundingSlots: participants, seatPositions: 1_024, kept, choiceSteps, choiceEpsilon: 0.5, lossBound: 2, countNoiseStddev: 0.7 };
+}
+
+/** An embedded scenario with the settings that were measured for it. @throws CoveyError USAGE_CONFIG */
+export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOptions): RunConfig {
+  const { participants, steps, seed, targetEpsilon } = options;
+  const digits = scenario === 'digits';
+  return parseRunConfig({
+    federation: 'covey-demo',
+    data: { scenario, seed },
+    model: digits ? { inputs: 64, hidden: [48], classes: 10 } : { inputs: 13, hidden: [16], classes: 2 },
+    training: {
+      steps,
+      samplingProbability: 0.5,
+      clippingNorm: 1,
+      momentum: 0.9,
+      stepSize: digits ? 1.2 : 0.6,
+      nominalRecords: digits ? digitsNominalRecords(participants) : 480,
+      maxRecordsPerStep: 1_400,
+      initialSeed: seed,
+    },
+    clusters: clustersOf(participants, steps, digits ? 3 : 2),
+    personal: { method: 'fine-tuning', epochs: 30, batchSize: 32, stepSize: digits ? 0.1 : 0.05 },
+    privacy: { unit: 'record', relation: 'add-remove', delta: 1e-5, targetEpsilon },
+    cohort: cohortOf(participants),
+    encoding: { scale: 65_536, lanes: 2 },
+    deadlineMs: 30_000,
+  });
+}

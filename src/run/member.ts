@@ -1,0 +1,163 @@
+import { hashParts, utf8 } from '../../protocol/bytes.ts';
+import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.ts';
+import { LABELS } from '../../protocol/labels.ts';
+import { packLanes } from '../../protocol/ring.ts';
+import type { SessionParams } from '../../protocol/session.ts';
+import { keptSlots } from '../cluster/census.ts';
+import { chooseByExponentialMechanism } from '../cluster/choice.ts';
+import { drawSeat, seatRank } from '../cluster/founding.ts';
+import type { Dataset } from '../data/dataset.ts';
+import type { GradientOracle } from '../learning/oracle.ts';
+import { poissonSample } from '../learning/sampling.ts';
+import { createDiscreteGaussian } from '../privacy/discrete-gaussian.ts';
+import { createEncoder } from '../privacy/encode.ts';
+import type { RunConfig } from './config.ts';
+import type { SessionOrder } from './order.ts';
+import { COUNT_SCALE, sessionBlocks } from './plan.ts';
+import { decodeCounts } from './release.ts';
+
+/** What an organization remembers of its hidden slot; it never leaves the site. */
+export interface MemberState {
+  /** Position drawn in the seat lottery. */
+  readonly seat: number | null;
+  /** Slot the organization trains; null: it sends zeros and its noise share. */
+  readonly slot: number | null;
+  /** Slots chosen so far, by number of the choice. A retried session repeats the choice: it was charged once. */
+  readonly choices: readonly number[];
+}
+
+export const NEW_MEMBER: MemberState = { seat: null, slot: null, choices: [] };
+
+/** Private inputs of a contribution. `seed`: 32 fresh random bytes that serve this contribution only. */
+export interface MemberInputs {
+  readonly data: Dataset;
+  readonly oracle: GradientOracle;
+  readonly seed: Uint8Array;
+}
+
+export interface Contribution {
+  readonly words: Uint32Array;
+  readonly member: MemberState;
+}
+
+function streamOf(crypto: CryptoProvider, seed: Uint8Array, purpose: string): KeyStream {
+  return crypto.aes256Ctr(hashParts(crypto, utf8(LABELS.contribution), utf8(purpose), seed));
+}
+
+const toDoubles = (values: Float32Array): Float64Array => Float64Array.from(values);
+
+function seatContribution(crypto: CryptoProvider, config: RunConfig, member: MemberState, inputs: MemberInputs): { values: Int32Array; member: MemberState } {
+  const positions = config.clusters?.seatPositions ?? 0;
+  const seat = drawSeat(positions, streamOf(crypto, inputs.seed, 'seat'));
+  const values = new Int32Array(positions);
+  values[seat] = 1;
+  return { values, member: { ...member, seat } };
+}
+
+function choiceContribution(
+  crypto: CryptoProvider,
+  config: RunConfig,
+  order: SessionOrder,
+  member: MemberState,
+  inputs: MemberInputs,
+): { values: Int32Array; member: MemberState } {
+  const choice = order.session.kind === 'choice' ? order.session.choice : 0;
+  const { choiceEpsilon, lossBound } = config.clusters ?? { choiceEpsilon: 0, lossBound: 0 };
+  const body = toDoubles(order.models.body);
+  const chosen =
+    member.choices[choice] ??
+    chooseByExponentialMechanism(
+      // Sum, not mean: a mean would bring the private number of records in. privacy 3.4
+      Float64Array.from(order.models.heads, (head) => {
+        let score = 0;
+        for (const loss of inputs.oracle.losses(body, toDoubles(head), inputs.data)) {
+          // A loss that is not a number counts as the bound: one record moves a score by at most the bound.
+          score -= loss < lossBound ? loss : lossBound;
+        }
+        return score;
+      }),
+      choiceEpsilon,
+      lossBound,
+      true,
+      streamOf(crypto, inputs.seed, 'choice'),
+    );
+  const values = new Int32Array(order.models.heads.length);
+  values[chosen] = COUNT_SCALE;
+  const choices = [...member.choices];
+  choices[choice] = chosen;
+  return { values, member: { ...member, choices } };
+}
+
+function trainingContribution(
+  crypto: CryptoProvider,
+  config: RunConfig,
+  order: SessionOrder,
+  params: SessionParams,
+  member: MemberState,
+  inputs: MemberInputs,
+): Int32Array {
+  const { models } = order;
+  const slots = models.heads.length;
+  const blocks = sessionBlocks(config, order.session, slots);
+  const values = new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0));
+  const slot = config.clusters === null ? 0 : member.slot;
+  const head = slot === null ? undefined : models.heads[slot];
+  // A closed or unknown slot: zeros plus the noise share.
+  if (slot === null || head === undefined) return values;
+  const { clippingNorm, scale, rotationSeed } = params.encoding;
+  const encoder = createEncoder(crypto, { blocks, clippingNorm, scale, rotationSeed });
+  const { data, oracle } = inputs;
+  const released = { body: toDoubles(models.body), head: toDoubles(head) };
+  const term = { body: new Float64Array(released.body.length), head: new Float64Array(released.head.length) };
+  const drawn = poissonSample(data.count, config.training.samplingProbability, streamOf(crypto, inputs.seed, 'sample'));
+  for (const record of drawn) {
+    // Record rule: the term reads this record and released values only.
+    oracle.perRecordGradient(released.body, released.head, data, record, term.body, term.head);
+    encoder.addRecord(values, [
+      { block: 0, values: term.body },
+      { block: 1 + slot, values: term.head },
+    ]);
+  }
+  return values;
+}
+
+/**
+ * Computes what an organization adds to a session: encoded terms of its records and its share of the noise.
+ * Random: a keystream for each use, all from `inputs.seed`. Secrets: the words are the unmasked contribution.
+ */
+export function contribute(
+  crypto: CryptoProvider,
+  config: RunConfig,
+  order: SessionOrder,
+  params: SessionParams,
+  member: MemberState,
+  inputs: MemberInputs,
+): Contribution {
+  const { kind } = order.session;
+  const { values, member: next } =
+    kind === 'seats'
+      ? seatContribution(crypto, config, member, inputs)
+      : kind === 'choice'
+        ? choiceContribution(crypto, config, order, member, inputs)
+        : { values: trainingContribution(crypto, config, order, params, member, inputs), member };
+  if (params.noise.mechanism === 'discrete-gaussian') {
+    createDiscreteGaussian(params.noise.shareVariance).add(values, streamOf(crypto, inputs.seed, 'noise'));
+  }
+  return { words: packLanes(values, params.ring.lanes), member: next };
+}
+
+/** Reads the released seats: the rank of the own position among the occupied ones is the founding slot. */
+export function takeSeat(member: MemberState, sum: Int32Array): MemberState {
+  return { ...member, slot: member.seat === null ? null : seatRank(sum, member.seat) };
+}
+
+/** Reads the released counts of a choice and finds the own slot among those that stay. */
+export function takeChoice(config: RunConfig, member: MemberState, choice: number, sum: Int32Array): MemberState {
+  const chosen = member.choices[choice];
+  if (chosen === undefined || config.clusters === null) return member;
+  if (choice > 0) return { ...member, slot: chosen };
+  const kept = keptSlots(decodeCounts(sum), config.clusters.kept);
+  const slot = kept.indexOf(chosen);
+  return { ...member, slot: slot < 0 ? null : slot };
+}
+

@@ -1,0 +1,37 @@
+import { CoveyError } from '../../protocol/errors.ts';
+import { decodeFrame, encodeFrame } from '../../protocol/frame.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+
+/**
+ * Messages between sessions. None is trusted for its transport: log lines carry their actor's signature, a census its
+ * transcript, final models the hash in a signed `round.release`.
+ */
+export type RunMessage =
+  /** Signed log line: genesis, run.open and round.release downwards, client.charge upwards. */
+  | { readonly type: 'run/log'; readonly payload: Uint8Array }
+  /** Transcript of a census session; every member recomputes its sum. */
+  | { readonly type: 'run/census'; readonly payload: Uint8Array }
+  /** Order bytes (kind, step, models) of the state after the last release; the run is over. */
+  | { readonly type: 'run/finished'; readonly payload: Uint8Array }
+  /** Upwards: the node has taken the last release and leaves. */
+  | { readonly type: 'run/leave'; readonly payload: Uint8Array };
+
+const TYPES: readonly string[] = ['run/log', 'run/census', 'run/finished', 'run/leave'] satisfies RunMessage['type'][];
+
+export function encodeRunMessage(message: RunMessage): Uint8Array {
+  return encodeFrame({ v: 1, t: message.type, payloadBytes: message.payload.length }, message.payload);
+}
+
+/**
+ * Reads a run message; null if the frame is of another kind (a session message).
+ * @throws CoveyError CODEC_* for malformed frames.
+ */
+export function decodeRunMessage(bytes: Uint8Array): RunMessage | null {
+  const { header, payload } = decodeFrame(bytes, { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes });
+  const type = header['t'];
+  if (typeof type !== 'string' || !type.startsWith('run/')) return null;
+  const extra = Object.keys(header).find((key) => !['v', 't', 'payloadBytes'].includes(key));
+  if (extra !== undefined) throw new CoveyError('CODEC_EXTRA_KEY', '"header" has an unknown key');
+  if (header['v'] !== 1 || !TYPES.includes(type)) throw new CoveyError('CODEC_TYPE', '"t" expected a known run message');
+  return { type: type as RunMessage['type'], payload };
+}

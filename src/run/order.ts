@@ -1,0 +1,100 @@
+import { concatBytes, decodeParts, encodeParts, fromHex, hashParts, u32le, u8, utf8 } from '../../protocol/bytes.ts';
+import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
+import { CoveyError } from '../../protocol/errors.ts';
+import { LABELS } from '../../protocol/labels.ts';
+import { rosterHash } from '../../protocol/params.ts';
+import type { Roster, SessionParams } from '../../protocol/session.ts';
+import { type RunConfig, configHash } from './config.ts';
+import { COUNT_SCALE, type RunPlan, type ScheduledSession, countShareVariance, purposeOf, sessionBlocks } from './plan.ts';
+import { type ReleasedModels, decodeModels, encodeModels } from './released.ts';
+
+/** What both ends know about a run before its first session. */
+export interface RunFacts {
+  readonly runId: string;
+  readonly config: RunConfig;
+  readonly plan: RunPlan;
+  readonly roster: Roster;
+}
+
+/** A session of the schedule with the models it works on; its bytes travel beside P0 and are bound by `modelHash`. */
+export interface SessionOrder {
+  readonly session: ScheduledSession;
+  readonly models: ReleasedModels;
+}
+
+const KINDS = ['seats', 'choice', 'train'] as const;
+
+export function encodeOrder(order: SessionOrder): Uint8Array {
+  return encodeParts([u8(KINDS.indexOf(order.session.kind)), u32le(order.session.step), encodeModels(order.models)]);
+}
+
+/**
+ * Reads an order and finds its session in the public schedule.
+ * @throws CoveyError CODEC_* for malformed bytes, PRIVACY_POLICY for a session that the schedule does not contain.
+ */
+export function decodeOrder(facts: Pick<RunFacts, 'config' | 'plan'>, bytes: Uint8Array): SessionOrder {
+  const [kindByte, stepBytes, models] = decodeParts(bytes, 3);
+  const kind = KINDS[kindByte?.[0] ?? 255];
+  if (kindByte?.length !== 1 || kind === undefined || stepBytes?.length !== 4 || models === undefined) {
+    throw new CoveyError('CODEC_TYPE', '"order" expected a kind, a step and models');
+  }
+  const step = new DataView(stepBytes.buffer, stepBytes.byteOffset, 4).getUint32(0, true);
+  const session = facts.plan.schedule.find((s) => s.kind === kind && s.step === step);
+  if (session === undefined) throw new CoveyError('PRIVACY_POLICY', `"order" expected a session of the schedule, got ${kind} ${step}`);
+  return { session, models: decodeModels(facts.config, models) };
+}
+
+/**
+ * Parameters of a session, a function of public facts: the coordinator signs them and every participant derives them
+ * again and compares all bytes, so no field can be lowered, raised or swapped (A6, A8).
+ */
+export function orderParams(
+  crypto: CryptoProvider,
+  facts: RunFacts,
+  order: SessionOrder,
+  number: { readonly round: number; readonly attempt: number },
+): SessionParams {
+  const { config, plan, roster, runId } = facts;
+  const { session } = order;
+  const slots = order.models.heads.length;
+  const lanes = config.encoding.lanes;
+  const training = session.kind === 'train';
+  return {
+    protocol: 'covey/1',
+    runId,
+    round: number.round,
+    purpose: purposeOf(session),
+    attempt: number.attempt,
+    groupId: 'all',
+    mode: 'hybrid',
+    slots,
+    layout: sessionBlocks(config, session, slots).map(({ segment, length }) => ({ segment, length })),
+    modelHash: hashParts(crypto, utf8(LABELS.order), encodeOrder(order)),
+    taskHash: hashParts(
+      crypto,
+      utf8(LABELS.task),
+      configHash(crypto, config),
+      concatBytes(u8(KINDS.indexOf(session.kind)), u32le(session.step)),
+    ),
+    rosterHash: rosterHash(crypto, roster),
+    rosterVersion: roster.version,
+    ring: { lanes, bits: lanes === 2 ? 32 : lanes === 3 ? 21 : 16 },
+    encoding: {
+      clippingNorm: training ? config.training.clippingNorm : 1,
+      scale: training ? config.encoding.scale : session.kind === 'choice' ? COUNT_SCALE : 1,
+      rotationSeed: hashParts(crypto, utf8(LABELS.rotation), fromHex(runId), u32le(number.round)),
+      rounding: training ? 'toward-zero' : 'none',
+    },
+    noise: {
+      mechanism: session.kind === 'seats' ? 'none' : 'discrete-gaussian',
+      shareVariance: training ? plan.shareVariance : session.kind === 'choice' ? countShareVariance(config) : 0,
+    },
+    minSurvivors: config.cohort.minSurvivors,
+    minOrgs: config.cohort.minOrgs,
+    colluders: config.cohort.colluders,
+    dropoutFraction: 1 - config.cohort.minSurvivors / config.cohort.participants,
+    maxLoss: config.cohort.maxLoss,
+    profile: 'strict',
+    deadlineMs: config.deadlineMs,
+  };
+}

@@ -1,0 +1,134 @@
+import type { SessionParams } from '../../protocol/session.ts';
+import { calibrateNoiseMultiplier } from '../privacy/calibrate.ts';
+import type { DpEvent } from '../privacy/events.ts';
+import { honestShares, type View } from '../privacy/views.ts';
+import type { Block } from '../privacy/encode.ts';
+import { hiddenLayout } from '../cluster/layout.ts';
+import type { RunConfig } from './config.ts';
+import { modelManifest } from './released.ts';
+
+/** One session of the public schedule. `step` counts training steps; `choice` counts choices from 0. */
+export type ScheduledSession =
+  | { readonly kind: 'seats'; readonly step: 0 }
+  | { readonly kind: 'choice'; readonly step: number; readonly choice: number }
+  | { readonly kind: 'train'; readonly step: number };
+
+/** What follows from a configuration alone; every participant derives it anew and compares. */
+export interface RunPlan {
+  readonly schedule: readonly ScheduledSession[];
+  /** Noise standard deviation over sensitivity that meets the target with the fewest accepted honest shares. */
+  readonly noiseMultiplier: number;
+  /** l2 norm of one record's encoded term. Units: integer units. */
+  readonly sensitivity: number;
+  /** Variance that one participant adds to each coordinate. Units: squared integer units. */
+  readonly shareVariance: number;
+}
+
+/** Scale of the unrotated slot counts: keeps the share of each participant above 1.5 integer units. */
+export const COUNT_SCALE = 16;
+
+/** The schedule: seats, then training steps, with a choice before each step that the configuration names. */
+export function buildSchedule(config: RunConfig): ScheduledSession[] {
+  const schedule: ScheduledSession[] = config.clusters === null ? [] : [{ kind: 'seats', step: 0 }];
+  for (let step = 0; step < config.training.steps; step++) {
+    const choice = config.clusters?.choiceSteps.indexOf(step) ?? -1;
+    if (choice >= 0) schedule.push({ kind: 'choice', step, choice });
+    schedule.push({ kind: 'train', step });
+  }
+  return schedule;
+}
+
+/** Padded ring coordinates of the vector of a training step with `slots` heads. */
+export function trainingBlocks(config: RunConfig, slots: number): readonly Block[] {
+  const { bodyLength, headLength } = modelManifest(config);
+  return hiddenLayout({ bodyLength, headLength, slots });
+}
+
+/** Blocks of a session's vector: the rotated model segments, or one unrotated block of counts. */
+export function sessionBlocks(config: RunConfig, session: ScheduledSession, slots: number): readonly Block[] {
+  if (session.kind === 'train') return trainingBlocks(config, slots);
+  const length = session.kind === 'seats' ? (config.clusters?.seatPositions ?? 0) : slots;
+  return [{ segment: session.kind === 'seats' ? 'seats' : 'counts', realLength: length, length, rotated: false }];
+}
+
+function dimension(config: RunConfig, slots: number): number {
+  return trainingBlocks(config, slots).reduce((sum, block) => sum + block.length, 0);
+}
+
+/** The event of one training step for a viewer against whom `shares` noise shares count. @see privacy F9, F11 */
+function trainingEvent(config: RunConfig, plan: Pick<RunPlan, 'sensitivity' | 'shareVariance'>, slots: number, shares: number): DpEvent {
+  const base: DpEvent = {
+    kind: 'discreteGaussian',
+    shares,
+    shareVariance: plan.shareVariance,
+    sensitivity: plan.sensitivity,
+    dimension: dimension(config, slots),
+    symmetric: true,
+  };
+  const probability = config.training.samplingProbability;
+  return probability === 1 ? base : { kind: 'poissonSampled', probability, event: base };
+}
+
+/** What one record of a participant pays for a session with `survivors` members. Seats depend on no data: no event. */
+export function sessionEvents(
+  config: RunConfig,
+  plan: Pick<RunPlan, 'sensitivity' | 'shareVariance'>,
+  session: ScheduledSession,
+  slots: number,
+  survivors: number,
+  view: View,
+): DpEvent[] {
+  if (session.kind === 'seats') return [];
+  if (session.kind === 'choice') {
+    // The noisy counts post-process the charged choices; a record moves every score one way. privacy 3.4, F21
+    return [{ kind: 'exponentialMechanism', epsilon: config.clusters?.choiceEpsilon ?? 0, monotone: true }];
+  }
+  return [trainingEvent(config, plan, slots, honestShares(view, survivors, config.cohort.colluders))];
+}
+
+/** Slots of the vector before and after the founding ends. */
+export function slotsAt(config: RunConfig, step: number): number {
+  if (config.clusters === null) return 1;
+  const founding = config.clusters.choiceSteps[0];
+  return founding === undefined || step < founding ? config.clusters.foundingSlots : config.clusters.kept;
+}
+
+/**
+ * Derives schedule, sensitivity and noise from the configuration: epsilon is met if every step has only the fewest
+ * accepted survivors, of whom the assumed colluders add no noise that counts (privacy F18).
+ */
+export function planRun(config: RunConfig): RunPlan {
+  const schedule = buildSchedule(config);
+  const shares = config.cohort.minSurvivors - config.cohort.colluders;
+  const sensitivity = Math.floor(config.encoding.scale * config.training.clippingNorm);
+  const shareVarianceOf = (noiseMultiplier: number): number => (noiseMultiplier * sensitivity) ** 2 / shares;
+  const build = (noiseMultiplier: number): { event: DpEvent; count: number }[] => {
+    const noise = { sensitivity, shareVariance: shareVarianceOf(noiseMultiplier) };
+    // Founding and later steps differ in the dimension of the vector only.
+    const groups = new Map<string, { event: DpEvent; count: number }>();
+    for (const session of schedule) {
+      const slots = slotsAt(config, session.step);
+      for (const event of sessionEvents(config, noise, session, slots, config.cohort.minSurvivors, 'server')) {
+        const key = `${session.kind}/${slots}`;
+        const group = groups.get(key);
+        groups.set(key, { event, count: (group?.count ?? 0) + 1 });
+      }
+    }
+    return [...groups.values()];
+  };
+  const { targetEpsilon, delta } = config.privacy;
+  const noiseMultiplier = calibrateNoiseMultiplier({ epsilon: targetEpsilon, delta }, build);
+  return { schedule, noiseMultiplier, sensitivity, shareVariance: shareVarianceOf(noiseMultiplier) };
+}
+
+/** Variance that one participant adds to each slot count. Units: squared count units (COUNT_SCALE per member). */
+export function countShareVariance(config: RunConfig): number {
+  const stddev = (config.clusters?.countNoiseStddev ?? 0) * COUNT_SCALE;
+  // Local deviations under 1.5 integer units are refused by the mechanism (privacy F11).
+  return Math.max(2, stddev ** 2 / (config.cohort.minSurvivors - config.cohort.colluders));
+}
+
+/** Purpose of a scheduled session on the wire. */
+export function purposeOf(session: ScheduledSession): SessionParams['purpose'] {
+  return session.kind === 'train' ? 'train' : 'census';
+}

@@ -1,0 +1,66 @@
+import { decodeParts, encodeParts, hashParts, u32le, utf8 } from '../../protocol/bytes.ts';
+import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
+import { CoveyError } from '../../protocol/errors.ts';
+import { LABELS } from '../../protocol/labels.ts';
+import { createRandom } from '../data/random.ts';
+import { initialModel } from '../learning/initial-model.ts';
+import { type ModelManifest, denseManifest } from '../learning/manifest.ts';
+import type { RunConfig } from './config.ts';
+
+/** All models in play: one shared body and one head for each slot. Shapes: `bodyLength`, slots x `headLength`. */
+export interface ReleasedModels {
+  readonly body: Float32Array;
+  readonly heads: readonly Float32Array[];
+}
+
+/** Stream of the public generator that draws starting points. */
+const INITIAL_STREAM = 0x6d6f_6465;
+
+/** Tensors of the configured model. */
+export function modelManifest(config: RunConfig): ModelManifest {
+  return denseManifest(config.model);
+}
+
+/**
+ * Public starting point: normal-like draws from a public seed, so that everybody computes the same models.
+ * Random: none that protects anyone.
+ */
+export function initialModels(config: RunConfig, slots: number): ReleasedModels {
+  const random = createRandom(config.training.initialSeed, INITIAL_STREAM);
+  const manifest = modelManifest(config);
+  const body = Float32Array.from(initialModel(manifest, random).body);
+  return { body, heads: Array.from({ length: slots }, () => Float32Array.from(initialModel(manifest, random).head)) };
+}
+
+function floatBytes(values: Float32Array): Uint8Array {
+  const bytes = new Uint8Array(values.length * 4);
+  const view = new DataView(bytes.buffer);
+  values.forEach((value, i) => {
+    view.setFloat32(4 * i, value, true);
+  });
+  return bytes;
+}
+
+function bytesToFloats(bytes: Uint8Array): Float32Array {
+  if (bytes.length % 4 !== 0) throw new CoveyError('CODEC_TRUNCATED', `"model" expected a multiple of 4 bytes, got ${bytes.length}`);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true));
+}
+
+/** Canonical bytes of the models: what `modelHash` covers and what travels beside P0. */
+export function encodeModels(models: ReleasedModels): Uint8Array {
+  return encodeParts([u32le(models.heads.length), floatBytes(models.body), ...models.heads.map(floatBytes)]);
+}
+
+/** @throws CoveyError CODEC_* unless the bytes are models of the configured shape. */
+export function decodeModels(config: RunConfig, bytes: Uint8Array): ReleasedModels {
+  const manifest = modelManifest(config);
+  const [, body, ...heads] = decodeParts(bytes).map((part, i) => (i === 0 ? new Float32Array(0) : bytesToFloats(part)));
+  const fits = body?.length === manifest.bodyLength && heads.length > 0 && heads.every((head) => head.length === manifest.headLength);
+  if (!fits || body === undefined) throw new CoveyError('CODEC_TYPE', '"model" expected the shape of the task');
+  return { body, heads };
+}
+
+export function modelsHash(crypto: CryptoProvider, models: ReleasedModels): Uint8Array {
+  return hashParts(crypto, utf8(LABELS.models), encodeModels(models));
+}

@@ -73,8 +73,12 @@ export function decodeFrame(bytes: Uint8Array, limits: FrameLimits): Frame {
   } catch (cause) {
     throw new CoveyError('CODEC_TYPE', '"header" expected valid MessagePack', {}, { cause });
   }
-  if (header['payloadBytes'] !== payload.length)
-    throw new CoveyError('CODEC_TRUNCATED', `"payloadBytes" expected ${payload.length}, got another length`);
+  const declared = header['payloadBytes'];
+  if (typeof declared !== 'number') throw new CoveyError('CODEC_TYPE', '"payloadBytes" expected a number');
+  if (declared !== payload.length) {
+    const code = declared < payload.length ? 'CODEC_TRAILING' : 'CODEC_TRUNCATED';
+    throw new CoveyError(code, `"payload" expected ${declared} bytes, got ${payload.length}`);
+  }
   return { header, payload };
 }
 
@@ -90,11 +94,11 @@ export function frameType(bytes: Uint8Array): string {
   return type;
 }
 
-/** Refuses every key that the schema does not name. @throws CoveyError CODEC_EXTRA_KEY */
+/** Demands exactly the keys of a schema. @throws CoveyError CODEC_EXTRA_KEY for an unknown one, CODEC_TYPE for a missing one. */
 export function requireKeys(header: Readonly<Record<string, unknown>>, keys: readonly string[]): void {
   const extra = Object.keys(header).find((key) => !keys.includes(key));
   if (extra !== undefined) throw new CoveyError('CODEC_EXTRA_KEY', '"header" has an unknown key');
-  const missing = keys.find((key) => !(key in header));
+  const missing = keys.find((key) => !Object.hasOwn(header, key));
   if (missing !== undefined) throw new CoveyError('CODEC_TYPE', `"${missing}" expected in the header`);
 }
 

@@ -10,7 +10,7 @@ export interface NoteKey {
 
 /** Signature type byte of Ed25519 over the note text. */
 const ED25519 = 0x01;
-const MAX_NOTE_BYTES = 65_536;
+const MAX_NOTE_BYTES = 16_777_216;
 /** Verifiers must accept at least 16 signatures. */
 const MAX_SIGNATURES = 64;
 

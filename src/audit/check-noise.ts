@@ -1,0 +1,88 @@
+import type { SessionParams } from '../../protocol/session.ts';
+import { eventToJson } from '../privacy/event-json.ts';
+import { VIEWS, type View } from '../privacy/views.ts';
+import type { RunPlanClaim } from './bodies.ts';
+import { canonicalJson } from './canonical-json.ts';
+import { deriveEvents, deriveSensitivity } from './derive-events.ts';
+import { type AuditLocation, failAudit } from './failures.ts';
+import type { RunHistory, SessionHistory } from './replay.ts';
+
+/** Noise and clip of a session must be what the run announced. */
+function checkParams(session: SessionHistory, plan: RunPlanClaim, at: AuditLocation): void {
+  const { params, kind } = session;
+  const expect = (holds: boolean, message: string): void => {
+    if (!holds) failAudit('noise', at, message);
+  };
+  if (kind === 'seats') {
+    // The one release without noise: positions drawn before any data is read, in a vector of nothing else.
+    const seatsOnly = params.layout.length === 1 && params.layout[0]?.segment === 'seats';
+    expect(seatsOnly && params.noise.mechanism === 'none', 'a session without noise may only draw seats');
+    return;
+  }
+  expect(params.noise.mechanism === 'discrete-gaussian', 'a session that depends on data must carry noise');
+  if (kind === 'choice') {
+    expect(params.layout.length === 1 && params.layout[0]?.segment === 'counts', 'a choice may release counts only');
+    expect(Number(plan.choiceEpsilon) > 0, 'a choice must be charged');
+    return;
+  }
+  expect(
+    params.noise.shareVariance >= Number(plan.shareVariance),
+    `"shareVariance" expected at least ${plan.shareVariance}, got ${params.noise.shareVariance}`,
+  );
+  expect(
+    deriveSensitivity(params) <= Number(plan.sensitivity),
+    `"sensitivity" expected at most ${plan.sensitivity}, derived ${deriveSensitivity(params)}`,
+  );
+}
+
+/** Events of a charge must be the derived ones, character by character. */
+function checkEvents(
+  kind: SessionHistory['kind'],
+  params: SessionParams,
+  plan: RunPlanClaim,
+  survivors: number,
+  view: View,
+  events: readonly unknown[],
+  at: AuditLocation,
+): void {
+  const derived = deriveEvents(kind, params, plan, survivors, view);
+  if (derived === null)
+    failAudit('noise', at, `no honest share of noise is left among ${survivors} survivors (${view} view)`);
+  const expected = canonicalJson(derived.map(eventToJson));
+  if (canonicalJson(events) !== expected) failAudit('noise', at, `"events" (${view} view) expected ${expected}`);
+}
+
+/** Noise of the plan itself: shares calibrated to the fewest survivors without the colluders. @see privacy F18 */
+function checkPlan(plan: RunPlanClaim, at: AuditLocation): void {
+  const honest = plan.minSurvivors - plan.colluders;
+  const planned = (Number(plan.noiseMultiplier) * Number(plan.sensitivity)) ** 2;
+  if (honest * Number(plan.shareVariance) < planned * (1 - 1e-9)) {
+    failAudit(
+      'noise',
+      at,
+      `${honest} honest shares carry less than the planned noise multiplier ${plan.noiseMultiplier}`,
+    );
+  }
+}
+
+/**
+ * Derives the charge of every session from its signed parameters and survivors, and compares it with what the
+ * coordinator and each participant wrote. @throws CoveyError AUDIT_FAILED (noise). Returns the number of charges.
+ */
+export function checkNoise(history: RunHistory): number {
+  const { plan } = history.open;
+  checkPlan(plan, history.openedAt);
+  let checked = 0;
+  for (const session of history.sessions) {
+    const { charge, kind, params } = session;
+    checkParams(session, plan, session.opened.at);
+    for (const view of VIEWS) {
+      if (charge !== undefined)
+        checkEvents(kind, params, plan, charge.body.survivors.length, view, charge.body.events[view], charge.at);
+    }
+    const own = [...session.reserved.values(), ...session.settled.values()];
+    for (const { at, body } of own) checkEvents(kind, params, plan, body.survivors, 'server', body.events, at);
+    checked += own.length + (charge === undefined ? 0 : 1);
+  }
+  return checked;
+}

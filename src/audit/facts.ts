@@ -1,0 +1,82 @@
+import { toHex, utf8 } from '../../protocol/bytes.ts';
+import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
+import { checkpointOf, logOrigin } from './checkpoint.ts';
+import { lossOverRounds } from './privacy-loss.ts';
+import { LOG_FILE, readLog, splitLines } from './read-log.ts';
+import { createRecomposer } from './recompose.ts';
+import { type RunHistory, replayLog, type SessionHistory } from './replay.ts';
+import type { RunResults } from './results.ts';
+
+/** How one session ended. `phase` and `reason` only where it was aborted. */
+export interface SessionFacts {
+  readonly round: number;
+  readonly attempt: number;
+  readonly kind: string;
+  readonly step: number;
+  readonly invited: number;
+  readonly survivors: number | null;
+  readonly threshold: number | null;
+  readonly ended: 'released' | 'aborted' | 'unfinished';
+  readonly phase: string | null;
+  readonly reason: string | null;
+  readonly charged: boolean;
+}
+
+/** Everything that the report says; a function of `log.jsonl` and `results.json`, nothing else. */
+export interface ReportFacts {
+  readonly history: RunHistory;
+  readonly results: RunResults;
+  readonly sessions: readonly SessionFacts[];
+  readonly epsilonServer: readonly { readonly round: number; readonly epsilon: number }[];
+  readonly epsilonRelease: readonly { readonly round: number; readonly epsilon: number }[];
+  readonly logEntries: number;
+  /** Hex RFC 6962 root over the log. */
+  readonly logRoot: string;
+}
+
+function sessionFacts(session: SessionHistory): SessionFacts {
+  const { params, opened, release, abort, charge } = session;
+  return {
+    round: params.round,
+    attempt: params.attempt,
+    kind: session.kind,
+    step: opened.body.step,
+    invited: opened.body.invited,
+    survivors: release?.body.survivors ?? null,
+    threshold: release?.body.threshold ?? null,
+    ended: release !== undefined ? 'released' : abort !== undefined ? 'aborted' : 'unfinished',
+    phase: abort?.body.phase ?? null,
+    reason: abort?.body.reason ?? null,
+    charged: charge !== undefined,
+  };
+}
+
+/** Facts of a run whose log was replayed already. */
+export function factsOf(
+  history: RunHistory,
+  results: RunResults,
+  log: Uint8Array,
+  crypto: CryptoProvider,
+): ReportFacts {
+  const recomposer = createRecomposer(history.open.plan.relation);
+  const leaves = splitLines(LOG_FILE, log).map(({ bytes }) => bytes);
+  const { root, size } = checkpointOf(logOrigin(history.federation, history.run), leaves, crypto);
+  return {
+    history,
+    results,
+    sessions: history.sessions.map(sessionFacts),
+    epsilonServer: lossOverRounds(history, recomposer, 'server'),
+    epsilonRelease: lossOverRounds(history, recomposer, 'release'),
+    logEntries: size,
+    logRoot: toHex(root),
+  };
+}
+
+/**
+ * Facts of a run from the text of its `log.jsonl` and its results.
+ * @throws CoveyError AUDIT_FAILED where the log breaks a rule; no report is written over a broken log.
+ */
+export function reportFacts(log: string, results: RunResults, crypto: CryptoProvider): ReportFacts {
+  const bytes = utf8(log);
+  return factsOf(replayLog(readLog(bytes, crypto), crypto), results, bytes, crypto);
+}

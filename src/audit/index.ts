@@ -1,0 +1,11 @@
+export { type EntryBody, type EntryType, parseBody } from './bodies.ts';
+export { canonicalJson, parseCanonicalJson } from './canonical-json.ts';
+export { type Checkpoint, checkpointOf, logOrigin, openCheckpoint, signCheckpoint } from './checkpoint.ts';
+export { entryHash, parseEntry, type SignedEntry, signEntry, type UnsignedEntry } from './entries.ts';
+export { type ReportFacts, reportFacts } from './facts.ts';
+export { AUDIT_EXIT_CODES, type AuditFailure, type AuditFailureClass, describeLocation } from './failures.ts';
+export { createRecomposer, type Recomposer } from './recompose.ts';
+export { renderReport } from './report.ts';
+export type { ResultRow, RunResults } from './results.ts';
+export { type NoteKey, openNote, signNote } from './signed-note.ts';
+export { type AuditReport, type BundleReader, formatAudit, type VerifyOptions, verifyBundle } from './verifier.ts';

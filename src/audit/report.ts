@@ -1,0 +1,289 @@
+import { escapeMarkup, lineChart } from '../charts/line-chart.ts';
+import type { ReportFacts, SessionFacts } from './facts.ts';
+import { REPORT_STYLE } from './report-style.ts';
+import type { ResultRow } from './results.ts';
+
+export const REPORT_FILE = 'report.html';
+
+const BLUE = '#0b63a8';
+const ORANGE = '#c2570c';
+
+const esc = escapeMarkup;
+const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+const epsilon = (value: number | null): string => (value === null ? '–' : value.toFixed(2));
+
+function bytes(value: number | null): string {
+  if (value === null) return '–';
+  if (value < 1e3) return `${value} B`;
+  return value < 1e6 ? `${(value / 1e3).toFixed(1)} kB` : `${(value / 1e6).toFixed(1)} MB`;
+}
+
+/** Rows of cells; cells of columns named in `numeric` are set to the right. */
+function table(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  numeric: readonly number[] = [],
+  real: readonly number[] = [],
+): string {
+  const cell = (tag: string, content: string, i: number): string =>
+    `<${tag}${numeric.includes(i) ? ' class="n"' : ''}>${content}</${tag}>`;
+  const line = (cells: readonly string[], row: number): string =>
+    `<tr${real.includes(row) ? ' class="real"' : ''}>${cells.map((c, i) => cell('td', c, i)).join('')}</tr>`;
+  return `<table><thead><tr>${head.map((c, i) => cell('th', c, i)).join('')}</tr></thead><tbody>${rows.map(line).join('')}</tbody></table>`;
+}
+
+function statement({ history, results }: ReportFacts): string {
+  const { plan } = history.open;
+  const members = history.genesis.members.length;
+  const unit = plan.unit === 'record' ? 'one record of one organization' : 'everything one organization holds';
+  const { server, release } = results.claims;
+  const helpers = plan.colluders === 1 ? 'one organization' : `${plan.colluders} organizations`;
+  return `<p class="lead">${members} organizations trained a model together. The coordinator received only sums over at least ${plan.minSurvivors} of them, to which the organizations themselves had added calibrated noise; no single contribution was ever readable to it. Adding or removing ${unit} changes what the coordinator could observe by at most <b>ε = ${epsilon(server.epsilon)}</b> (δ = ${esc(plan.delta)}), even if ${helpers} pool what they know with it. For whoever sees the released models, a fellow organization included, it is <b>ε = ${epsilon(release.epsilon)}</b>. The budget was ε = ${esc(plan.targetEpsilon)}.</p>`;
+}
+
+function tiles({ history, results, sessions }: ReportFacts): string {
+  const released = sessions.filter((session) => session.ended === 'released');
+  const fewest = Math.min(...released.map((session) => session.survivors ?? 0));
+  const real = results.table.filter((row) => !row.simulated);
+  const best = real.length === 0 ? null : Math.max(...real.map((row) => row.mean));
+  const items = [
+    [epsilon(results.claims.server.epsilon), `ε, coordinator's view<br>budget ${esc(history.open.plan.targetEpsilon)}`],
+    [epsilon(results.claims.release.epsilon), 'ε, view of the released models'],
+    [`${released.length}`, `sums released, never fewer than ${released.length === 0 ? 0 : fewest} contributors`],
+    [best === null ? '–' : percent(best), 'mean accuracy of the best row<br>on the organizations’ own tests'],
+  ];
+  return `<div class="tiles">${items.map(([value, label]) => `<div class="tile"><b>${value}</b><span>${label}</span></div>`).join('')}</div>`;
+}
+
+function charts({ history, results, epsilonServer, epsilonRelease }: ReportFacts): string {
+  const loss = lineChart({
+    title: 'Epsilon over rounds, worst organization',
+    xLabel: 'Round',
+    yLabel: 'ε spent so far',
+    limit: { value: Number(history.open.plan.targetEpsilon), label: `budget ${history.open.plan.targetEpsilon}` },
+    formatY: (value) => String(value),
+    series: [
+      { name: 'coordinator', color: BLUE, points: epsilonServer.map(({ round, epsilon: e }) => [round, e] as const) },
+      {
+        name: 'released',
+        color: ORANGE,
+        dashed: true,
+        points: epsilonRelease.map(({ round, epsilon: e }) => [round, e] as const),
+      },
+    ],
+  });
+  const accuracy = lineChart({
+    title: 'Accuracy over rounds',
+    xLabel: 'Round',
+    yLabel: 'Accuracy',
+    formatY: (value) => `${Math.round(100 * value)} %`,
+    series: [
+      {
+        name: 'mean',
+        color: BLUE,
+        points: results.accuracyOverRounds.map(({ round, mean }) => [round, mean] as const),
+      },
+      {
+        name: 'worst',
+        color: ORANGE,
+        points: results.accuracyOverRounds.map(({ round, worst }) => [round, worst] as const),
+      },
+    ],
+  });
+  const second =
+    results.accuracyOverRounds.length === 0
+      ? ''
+      : `<figure>${accuracy}<figcaption>Accuracy of the released models on the organizations’ own test records: mean and worst organization.</figcaption></figure>`;
+  return `<h2>Privacy and accuracy over the rounds</h2><figure>${loss}<figcaption>Recomputed from the charges in the signed log, for the organization with the largest loss. The run stops before the round that would cross the dashed line.</figcaption></figure>${second}`;
+}
+
+function comparison({ results }: ReportFacts): string {
+  const row = ({ name, mean, worst, epsilonServer, epsilonRelease, bytesUp, simulated }: ResultRow): string[] => [
+    `${esc(name)}${simulated ? '<span class="tag">simulated for comparison</span>' : ''}`,
+    percent(mean),
+    percent(worst),
+    epsilon(epsilonServer),
+    epsilon(epsilonRelease),
+    bytes(bytesUp),
+  ];
+  const real = results.table.flatMap(({ simulated }, i) => (simulated ? [] : [i]));
+  const head = ['', 'Mean', 'Worst', 'ε coordinator', 'ε released', 'Sent per member'];
+  const note = results.note === '' ? '' : `<p class="soft">${esc(results.note)}</p>`;
+  return `<h2>What training together brought</h2>${table(head, results.table.map(row), [1, 2, 3, 4, 5], real)}${note}`;
+}
+
+function seen({ results }: ReportFacts): string {
+  const rows = results.clusters.map(({ slot, noisyCount, line }) => [String(slot), noisyCount.toFixed(1), esc(line)]);
+  const clusters =
+    rows.length === 0
+      ? '<p>There was one model and no clusters.</p>'
+      : table(['Slot', 'Noisy members', 'What the coordinator could see of it'], rows, [1]);
+  return `<h2>What the coordinator saw, and what it could not</h2>${clusters}
+<p><b>Seen:</b> who took part in which round, when and with how many bytes (the same for everybody); per round one noisy sum for each slot; the models and counts that follow from it.</p>
+<p><b>Not seen:</b> any organization’s own contribution, which slot an organization trained, its records, how many it has, how many were drawn in a round, its losses, its personal model.</p>`;
+}
+
+function parameters({ history }: ReportFacts): string {
+  const { plan } = history.open;
+  const lossOf =
+    plan.unit === 'record'
+      ? 'one record (one row); who owns several rows is protected less'
+      : 'one organization with all its records';
+  const rows = [
+    ['Unit of privacy', lossOf],
+    ['Neighbouring relation', esc(plan.relation)],
+    ['Target', `ε = ${esc(plan.targetEpsilon)} at δ = ${esc(plan.delta)}, coordinator’s view`],
+    ['Mechanism', 'discrete Gaussian noise, a share from every organization, summed under secure aggregation'],
+    [
+      'Noise',
+      `noise multiplier ${Number(plan.noiseMultiplier).toFixed(3)} with the fewest accepted survivors; each share has variance ${Number(plan.shareVariance).toExponential(3)} at sensitivity ${Number(plan.sensitivity)} (integer units)`,
+    ],
+    [
+      'Record sampling',
+      `each record joins a step with probability ${esc(plan.samplingProbability)}, drawn in secret inside its organization`,
+    ],
+    [
+      'Steps and choices',
+      `${plan.rounds} training steps; ${plan.choices} private choices of a slot at ε = ${esc(plan.choiceEpsilon)} each`,
+    ],
+    [
+      'Survivors',
+      `at least ${plan.minSurvivors} of ${history.genesis.members.length}; noise of ${plan.colluders} assumed colluders does not count`,
+    ],
+  ];
+  return `<h2>Parameters</h2>${table(
+    ['', ''],
+    rows.map(([name, value]) => [`<b>${name}</b>`, value as string]),
+  )}`;
+}
+
+/** Runs of rounds that went the same way, as one row. */
+function cohortRows(sessions: readonly SessionFacts[]): string[][] {
+  const groups: { first: SessionFacts; last: SessionFacts; sessions: number }[] = [];
+  const same = (a: SessionFacts, b: SessionFacts): boolean =>
+    a.ended === 'released' &&
+    b.ended === 'released' &&
+    a.kind === b.kind &&
+    a.invited === b.invited &&
+    a.survivors === b.survivors;
+  for (const session of sessions) {
+    const group = groups.at(-1);
+    if (group !== undefined && same(group.last, session)) {
+      group.last = session;
+      group.sessions += 1;
+    } else groups.push({ first: session, last: session, sessions: 1 });
+  }
+  const kinds: Readonly<Record<string, string>> = {
+    seats: 'seat lottery',
+    choice: 'choice of a slot',
+    train: 'training step',
+  };
+  return groups.map(({ first, last, sessions: count }) => {
+    const rounds =
+      count === 1
+        ? `${first.round}${first.attempt > 0 ? ` (attempt ${first.attempt + 1})` : ''}`
+        : `${first.round}–${last.round}`;
+    const end =
+      first.ended === 'released'
+        ? 'released'
+        : `${first.ended}${first.phase === null ? '' : ` in ${esc(first.phase)}: ${esc(first.reason ?? '')}`}${first.charged ? ' (charged)' : ''}`;
+    return [
+      rounds,
+      kinds[first.kind] ?? esc(first.kind),
+      String(first.invited),
+      first.survivors === null ? '–' : String(first.survivors),
+      first.threshold === null ? '–' : String(first.threshold),
+      end,
+    ];
+  });
+}
+
+function cohorts({ results, sessions }: ReportFacts): string {
+  const lost = results.lost.map(
+    ({ organization, round, phase }) =>
+      `<li>${esc(organization)} was lost in round ${round} (${esc(phase)}); its noise share was never counted on after that.</li>`,
+  );
+  const list = lost.length === 0 ? '' : `<ul>${lost.join('')}</ul>`;
+  return `<h2>Cohorts, dropouts and aborted rounds</h2>${table(['Rounds', 'Purpose', 'Invited', 'In the sum', 'Threshold', 'Outcome'], cohortRows(sessions), [2, 3, 4])}${list}`;
+}
+
+function participants({ history, results }: ReportFacts): string {
+  const rows = history.genesis.members.map(({ id, organization }) => {
+    const claim = results.claims.perParticipant[id];
+    const rounds = history.sessions.filter((session) => session.charge?.body.survivors.includes(id)).length;
+    return [
+      esc(organization),
+      `<code>${id.slice(0, 16)}</code>`,
+      String(rounds),
+      epsilon(claim?.server ?? null),
+      epsilon(claim?.release ?? null),
+    ];
+  });
+  return `<h2>Each organization</h2>${table(['Organization', 'Node', 'Sums joined', 'ε coordinator', 'ε released'], rows, [2, 3, 4])}`;
+}
+
+function trust({ history }: ReportFacts): string {
+  const { colluders } = history.open.plan;
+  const rows = [
+    [
+      'The coordinator, curious or malicious',
+      `aggregates and who took part; with up to ${colluders} organizations also their inputs and noise`,
+      'ε coordinator',
+    ],
+    ['Fellow organizations, users of the models', 'the released models and their own share of the noise', 'ε released'],
+    ['Staff of the own organization', 'its own records: nothing here protects against them', 'none'],
+    ['Who gets an organization’s personal model', 'a model that was tuned on its records without noise', 'none'],
+  ];
+  return `<h2>Whom one has to trust, and for what</h2>${table(['Who', 'Sees', 'Protected by'], rows)}
+<ul>
+<li>At most ${colluders} organizations collude with the coordinator, leave out their noise, or do both.</li>
+<li>Every organization runs the published program: clips each record, draws its sample and its noise from a secure generator. Nobody else can check this from outside.</li>
+<li>No person appears in more than one record and in more than one organization; otherwise the loss adds up.</li>
+<li>The keys in the roster belong to the named organizations; elliptic-curve cryptography holds (it does not against a large quantum computer).</li>
+<li>Poisoned data is not detected. Times, message sizes and participation are visible.</li>
+</ul>`;
+}
+
+function verification({ history, logEntries, logRoot }: ReportFacts): string {
+  return `<h2>How to check this report</h2>
+<p>Every statement above follows from the signed log and the results beside it. With the folder that holds this file:</p>
+<pre><code>covey audit verify &lt;folder&gt; --coordinator-key ${esc(history.genesis.coordinatorKey)}</code></pre>
+<p>It recomputes all hashes and signatures, replays the order of charges and releases, recomposes every epsilon with two accountants and renders this page again, byte for byte. Compare the key with the one you were given by another way.</p>
+${table(
+  ['', ''],
+  [
+    ['<b>Log</b>', `${logEntries} entries, RFC 6962 root<br><code>${logRoot}</code>`],
+    ['<b>Configuration</b>', `<code>${esc(history.open.taskHash)}</code>`],
+    ['<b>Roster</b>', `version ${history.genesis.rosterVersion}, <code>${esc(history.genesis.rosterHash)}</code>`],
+  ],
+)}`;
+}
+
+/**
+ * Renders the report: one self-contained HTML page without scripts and network, the same bytes for the same facts.
+ */
+export function renderReport(facts: ReportFacts): string {
+  const { history } = facts;
+  const sections = [statement, tiles, charts, comparison, seen, parameters, cohorts, participants, trust, verification];
+  const incidents = history.incidents.map(({ body }) => `<li><b>${esc(body.kind)}</b>: ${esc(body.detail)}</li>`);
+  const incidentList = incidents.length === 0 ? '' : `<h2>Incidents</h2><ul>${incidents.join('')}</ul>`;
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>Privacy report: ${esc(history.federation)}</title>
+<style>${REPORT_STYLE}</style>
+</head>
+<body>
+<main>
+<header><h1>Privacy report</h1><div class="meta">Federation <b>${esc(history.federation)}</b> · run <code>${esc(history.run)}</code> · ${esc(history.firstTime)} to ${esc(history.lastTime)}</div></header>
+${sections.map((section) => section(facts)).join('\n')}
+${incidentList}
+<footer class="soft">Generated from the signed log of the run. Differential privacy bounds what can be learned about a unit; it does not promise that nothing is learned.</footer>
+</main>
+</body>
+</html>
+`;
+}

@@ -36,7 +36,11 @@ function measureSession(members: number, coordinates: number, lanes: Lanes, drop
     const publicKey = crypto.ed25519PublicKey(secretSeed);
     return { id: nodeId(crypto, publicKey), publicKey, secretSeed };
   }).sort((a, b) => compareBytes(a.id, b.id));
-  const roster: Roster = { version: 1, entries: nodes.map(({ id, publicKey }, i) => ({ id, publicKey, organization: `org-${i}` })), revoked: [] };
+  const roster: Roster = {
+    version: 1,
+    entries: nodes.map(({ id, publicKey }, i) => ({ id, publicKey, organization: `org-${i}` })),
+    revoked: [],
+  };
   const secretSeed = seed('coordinator', 0);
   const coordinator = { secretSeed, publicKey: crypto.ed25519PublicKey(secretSeed) };
   const params: SessionParams = {
@@ -74,10 +78,15 @@ function measureSession(members: number, coordinates: number, lanes: Lanes, drop
     else clientMs[member] = (clientMs[member] ?? 0) + cpuMs() - before;
     return result;
   };
-  const states = nodes.map((identity) => createParticipant(identity, { coordinatorKey: coordinator.publicKey, roster }, crypto));
+  const states = nodes.map((identity) =>
+    createParticipant(identity, { coordinatorKey: coordinator.publicKey, roster }, crypto),
+  );
   let aggregator = createAggregator(coordinator, roster);
   const sum = new Uint32Array(ringWordCount(coordinates, lanes));
-  const values = packLanes(Int32Array.from({ length: coordinates }, (_, i) => (i % 17) - 8), lanes);
+  const values = packLanes(
+    Int32Array.from({ length: coordinates }, (_, i) => (i % 17) - 8),
+    lanes,
+  );
   const queue: (() => void)[] = [];
   let phase: Phase = 'advertise';
   let isDone = false;
@@ -89,7 +98,14 @@ function measureSession(members: number, coordinates: number, lanes: Lanes, drop
       if (effect.type === 'send') {
         const to = nodes.findIndex(({ id }) => equalBytes(id, effect.to));
         const { message } = effect;
-        queue.push(() => toClient(to, message.type === 'p0' ? { type: 'open', message, entropy: seed('entropy', to) } : { type: 'message', message }));
+        queue.push(() =>
+          toClient(
+            to,
+            message.type === 'p0'
+              ? { type: 'open', message, entropy: seed('entropy', to) }
+              : { type: 'message', message },
+          ),
+        );
       } else if (effect.type === 'deadline') phase = effect.phase;
       else if (effect.type === 'fold') {
         book(null, () => addWords(sum, effect.words, lanes));
@@ -141,15 +157,21 @@ function measureSession(members: number, coordinates: number, lanes: Lanes, drop
   return { clientMs: median([...clientMs]), serverMs, uploadBytes };
 }
 
-const { values: flags } = parseArgs({ options: { members: { type: 'string', default: '100' }, coordinates: { type: 'string', default: '100000,1000000' } } });
+const { values: flags } = parseArgs({
+  options: { members: { type: 'string', default: '100' }, coordinates: { type: 'string', default: '100000,1000000' } },
+});
 const members = Number(flags.members);
-console.log(`One strict session, complete graph, n = ${members}, 21-bit lanes, AES-256 masks. CPU time, one thread, median member; Node ${process.version}.\n`);
+console.log(
+  `One strict session, complete graph, n = ${members}, 21-bit lanes, AES-256 masks. CPU time, one thread, median member; Node ${process.version}.\n`,
+);
 console.log('| d | dropped | client CPU | upload | server CPU |');
 console.log('|---|---|---|---|---|');
 for (const coordinates of flags.coordinates.split(',').map(Number)) {
   for (const share of [0, 0.1]) {
     const { clientMs, serverMs, uploadBytes } = measureSession(members, coordinates, 3, Math.floor(members * share));
-    console.log(`| ${coordinates} | ${100 * share} % | ${Math.round(clientMs)} ms | ${(uploadBytes / 1e6).toFixed(2)} MB | ${Math.round(serverMs)} ms |`);
+    console.log(
+      `| ${coordinates} | ${100 * share} % | ${Math.round(clientMs)} ms | ${(uploadBytes / 1e6).toFixed(2)} MB | ${Math.round(serverMs)} ms |`,
+    );
   }
 }
 console.log(`

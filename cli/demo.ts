@@ -1,7 +1,7 @@
 import { relative, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { CoveyError } from '../protocol/errors.ts';
 import { type DemoResult, runDemo } from '../experiments/demo.ts';
+import { CoveyError } from '../protocol/errors.ts';
 import { integerIn, numberIn } from './options.ts';
 import { progressLine } from './progress.ts';
 
@@ -21,7 +21,8 @@ const epsilonText = (epsilon: number | null): string => (epsilon === null ? '-' 
 
 function table(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
-  const line = (row: readonly string[]): string => row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  ');
+  const line = (row: readonly string[]): string =>
+    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  ');
   const [head = [], ...body] = rows;
   return [line(head), widths.map((width) => '-'.repeat(width)).join('  '), ...body.map(line)].join('\n');
 }
@@ -35,7 +36,9 @@ function printResult({ folder, results, elapsedMs }: DemoResult): void {
     epsilonText(row.epsilonRelease),
     row.bytesUp === null ? '-' : `${(row.bytesUp / 1e6).toFixed(1)} MB`,
   ]);
-  console.log(`\n${table([['', 'mean', 'worst', 'epsilon (server view)', '(release view)', 'up per member'], ...rows])}`);
+  console.log(
+    `\n${table([['', 'mean', 'worst', 'epsilon (server view)', '(release view)', 'up per member'], ...rows])}`,
+  );
   console.log(`\n* simulated for comparison. delta = ${results.claims.server.delta}, unit: one record.`);
   for (const sentence of results.note.split('. ')) console.log(`  ${sentence.replace(/\.?$/, '.')}`);
   console.log('\nWhat the coordinator could see:');
@@ -47,7 +50,10 @@ function printResult({ folder, results, elapsedMs }: DemoResult): void {
 }
 
 /** Live progress: one line that is rewritten on a terminal, a line every ten steps elsewhere. */
-function createReporter(isJson: boolean): { progress(event: Parameters<typeof progressLine>[0]): void; note(text: string): void } {
+function createReporter(isJson: boolean): {
+  progress(event: Parameters<typeof progressLine>[0]): void;
+  note(text: string): void;
+} {
   const live = process.stdout.isTTY && !isJson;
   const note = (text: string): void => {
     if (isJson) return;
@@ -58,7 +64,10 @@ function createReporter(isJson: boolean): { progress(event: Parameters<typeof pr
     progress(event) {
       if (isJson) return;
       if (event.event === 'phase') {
-        if (live) process.stdout.write(`\r\x1b[2Kround ${event.round} ${event.kind} ${event.step + 1}: ${event.phase}, ${event.members} members`);
+        if (live)
+          process.stdout.write(
+            `\r\x1b[2Kround ${event.round} ${event.kind} ${event.step + 1}: ${event.phase}, ${event.members} members`,
+          );
         return;
       }
       if (event.event === 'joined' || event.event === 'waiting' || event.event === 'finished') return;
@@ -91,11 +100,16 @@ export function addDemoCommand(program: Command): void {
         throw new CoveyError('USAGE_CONFIG', `"--data" expected digits or heart, got "${flags.data}"`);
       }
       if (flags.data === 'heart' && (flags.participants ?? 4) !== 4) {
-        throw new CoveyError('USAGE_CONFIG', `"--participants" expected 4 with --data heart, got ${flags.participants}`);
+        throw new CoveyError(
+          'USAGE_CONFIG',
+          `"--participants" expected 4 with --data heart, got ${flags.participants}`,
+        );
       }
       const participants = flags.participants ?? (flags.data === 'heart' ? 4 : 12);
       const reporter = createReporter(flags.json);
-      reporter.note(`1 coordinator, ${participants} organizations, ${flags.rounds} steps, budget epsilon ${flags.epsilon} at delta 1e-5`);
+      reporter.note(
+        `1 coordinator, ${participants} organizations, ${flags.rounds} steps, budget epsilon ${flags.epsilon} at delta 1e-5`,
+      );
       const result = await runDemo({
         scenario: flags.data,
         dataFolder: flags.data === 'heart' ? resolve(flags.dataDir ?? '../shared/data/uci-heart') : null,
@@ -105,9 +119,15 @@ export function addDemoCommand(program: Command): void {
         participants,
         baseFolder: resolve(flags.out),
         onProgress: (event) => reporter.progress(event),
-        onLoss: ({ when, step }, name) => reporter.note(`${name} was killed in step ${step + 1}, ${when === 'before-upload' ? 'before' : 'after'} its upload`),
+        onLoss: ({ when, step }, name) =>
+          reporter.note(
+            `${name} was killed in step ${step + 1}, ${when === 'before-upload' ? 'before' : 'after'} its upload`,
+          ),
       });
-      if (flags.json) console.log(JSON.stringify({ folder: result.folder, elapsedMs: Math.round(result.elapsedMs), ...result.results }));
+      if (flags.json)
+        console.log(
+          JSON.stringify({ folder: result.folder, elapsedMs: Math.round(result.elapsedMs), ...result.results }),
+        );
       else printResult(result);
     });
 }

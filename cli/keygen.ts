@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import { toHex } from '../protocol/bytes.ts';
 import { nodeCrypto, nodeRandom } from '../platform/node/crypto.ts';
 import { createKeyFile } from '../platform/node/key-file.ts';
+import { toHex } from '../protocol/bytes.ts';
 
 export function addKeygenCommand(program: Command): void {
   program

@@ -31,7 +31,7 @@ Examples:
   covey audit verify runs/demo-1      recompute every claim of a run
 
 Exit codes: 0 success, 1 unexpected fault, 2 wrong usage or configuration, 3 privacy policy or budget refused,
-  4 the run could not go on, 5 a dependency is missing, 10-19 an audit check failed (covey audit verify --help).`,
+  4 the run could not go on, 5 a dependency is missing, 10-21 an audit check failed (covey audit verify --help).`,
 );
 
 try {

@@ -1,14 +1,17 @@
 import type { Command } from 'commander';
 import { nodeConfigSchema } from '../clients/node/config.ts';
 import { baseOf, runNode } from '../clients/node/index.ts';
-import { CoveyError } from '../protocol/errors.ts';
 import { loadConfig } from '../platform/node/config.ts';
+import { CoveyError } from '../protocol/errors.ts';
 
 /** A drill: this process kills itself, as a power cut would, at a training step before or after its upload. */
 function parseDrill(text: string): (moment: string, step: number) => void {
   const [step, moment] = text.split(':');
   if (!/^\d+$/.test(step ?? '') || (moment !== 'before-upload' && moment !== 'after-upload')) {
-    throw new CoveyError('USAGE_CONFIG', `"--kill-at" expected <step>:before-upload or <step>:after-upload, got "${text}"`);
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"--kill-at" expected <step>:before-upload or <step>:after-upload, got "${text}"`,
+    );
   }
   return (now, at) => {
     if (now === moment && at === Number(step)) process.kill(process.pid, 'SIGKILL');
@@ -26,7 +29,8 @@ export function addNodeCommand(program: Command): void {
     .addHelpText('after', '\nExample:\n  covey node --config node.yaml')
     .action(async (options: { config: string; evaluate: boolean; json: boolean; killAt?: string }) => {
       const config = await loadConfig(options.config, nodeConfigSchema);
-      const say = (line: Record<string, unknown>, text: string): void => console.log(options.json ? JSON.stringify(line) : text);
+      const say = (line: Record<string, unknown>, text: string): void =>
+        console.log(options.json ? JSON.stringify(line) : text);
       await runNode({
         base: baseOf(options.config),
         config,
@@ -34,7 +38,10 @@ export function addNodeCommand(program: Command): void {
         ...(options.killAt === undefined ? {} : { drill: parseDrill(options.killAt) }),
         onProgress(progress) {
           if (progress.event === 'charged') {
-            say({ event: 'charged', epsilon: progress.epsilon }, `epsilon so far ${progress.epsilon.toFixed(3)} of ${progress.maxEpsilon}`);
+            say(
+              { event: 'charged', epsilon: progress.epsilon },
+              `epsilon so far ${progress.epsilon.toFixed(3)} of ${progress.maxEpsilon}`,
+            );
           } else if (progress.event === 'aborted') {
             say({ event: 'aborted', code: progress.code }, `session given up: ${progress.reason} [${progress.code}]`);
           } else if (progress.event === 'finished') {

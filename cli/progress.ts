@@ -7,7 +7,10 @@ export function progressLine(progress: RunProgress): string | null {
       return `waiting: ${progress.connected} connected, ${progress.needed} needed`;
     case 'release': {
       const what = progress.kind === 'train' ? `step ${progress.step + 1}/${progress.steps}` : progress.kind;
-      const counts = progress.counts === null ? '' : `, members per slot about ${progress.counts.map((count) => count.toFixed(1)).join(' ')}`;
+      const counts =
+        progress.counts === null
+          ? ''
+          : `, members per slot about ${progress.counts.map((count) => count.toFixed(1)).join(' ')}`;
       return `round ${progress.round} ${what}: ${progress.survivors} members, ${progress.dropped} dropped, epsilon ${progress.epsilonServer.toFixed(2)} of ${progress.targetEpsilon}${counts}`;
     }
     case 'abort':

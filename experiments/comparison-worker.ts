@@ -14,9 +14,15 @@ export interface ComparisonJob extends DemoPlan {
 const job = workerData as ComparisonJob;
 const config = scenarioConfig(job.scenario, job);
 const numbers = Array.from({ length: job.participants }, (_, i) => i);
-const organizations = await Promise.all(numbers.map((i) => (job.scenario === 'digits' ? generateDigits(job.seed, i) : loadHeart(job.dataFolder ?? '', i))));
-const isPresent = (organization: number, step: number): boolean => job.losses.every((loss) => loss.organization !== organization || step < loss.step);
+const organizations = await Promise.all(
+  numbers.map((i) => (job.scenario === 'digits' ? generateDigits(job.seed, i) : loadHeart(job.dataFolder ?? '', i))),
+);
+const isPresent = (organization: number, step: number): boolean =>
+  job.losses.every((loss) => loss.organization !== organization || step < loss.step);
 parentPort?.postMessage([
   compareLocal(config, organizations),
-  ...compareFederation(nodeCrypto, globalConfig(config), organizations, isPresent, ['Global FedAvg', 'Global + personal']),
+  ...compareFederation(nodeCrypto, globalConfig(config), organizations, isPresent, [
+    'Global FedAvg',
+    'Global + personal',
+  ]),
 ]);

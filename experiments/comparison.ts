@@ -74,12 +74,18 @@ export function compareFederation(
   });
   const before = organizations.map(({ test }, i) => {
     const model = released[i];
-    return model === undefined ? 0 : accuracy(oracle, { body: Float64Array.from(model.body), head: Float64Array.from(model.head) }, test);
+    return model === undefined
+      ? 0
+      : accuracy(oracle, { body: Float64Array.from(model.body), head: Float64Array.from(model.head) }, test);
   });
   const after = organizations.map(({ train, test }, i) => {
     const model = released[i];
     if (model === undefined) return 0;
-    const tuned = fineTune(oracle, model, train, createRandom(config.data.seed, TUNE_STREAM + i), { epochs, batchSize, stepSize });
+    const tuned = fineTune(oracle, model, train, createRandom(config.data.seed, TUNE_STREAM + i), {
+      epochs,
+      batchSize,
+      stepSize,
+    });
     return accuracy(oracle, tuned, test);
   });
   return [

@@ -1,11 +1,11 @@
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { toHex } from '../protocol/bytes.ts';
+import type { NodeConfig } from '../clients/node/config.ts';
 import { nodeCrypto, nodeRandom } from '../platform/node/crypto.ts';
 import { createKeyFile } from '../platform/node/key-file.ts';
+import { toHex } from '../protocol/bytes.ts';
 import { buildRoster, federationToJson } from '../src/run/roster.ts';
-import type { NodeConfig } from '../clients/node/config.ts';
 
 /** Files of a demo federation: what an operator and each organization would write by hand. */
 export interface DemoFiles {
@@ -13,7 +13,12 @@ export interface DemoFiles {
   readonly serverConfig: string;
   readonly coordinatorKey: Uint8Array;
   readonly coordinatorSeed: Uint8Array;
-  readonly organizations: readonly { readonly name: string; readonly config: string; readonly state: string; readonly id: string }[];
+  readonly organizations: readonly {
+    readonly name: string;
+    readonly config: string;
+    readonly state: string;
+    readonly id: string;
+  }[];
 }
 
 export interface DemoPlan {
@@ -64,8 +69,15 @@ export async function writeDemoFiles(folder: string, plan: DemoPlan, port: numbe
     );
     organizations.push({ name, config, state, publicKey: nodeCrypto.ed25519PublicKey(seed) });
   }
-  const roster = buildRoster(nodeCrypto, 1, organizations.map(({ name, publicKey }) => ({ organization: name, publicKey })));
-  await writeFile(join(folder, 'federation.json'), `${JSON.stringify(federationToJson({ coordinatorKey, roster }), null, 2)}\n`);
+  const roster = buildRoster(
+    nodeCrypto,
+    1,
+    organizations.map(({ name, publicKey }) => ({ organization: name, publicKey })),
+  );
+  await writeFile(
+    join(folder, 'federation.json'),
+    `${JSON.stringify(federationToJson({ coordinatorKey, roster }), null, 2)}\n`,
+  );
   const serverConfig = join(folder, 'coordinator', 'covey.yaml');
   await writeFile(
     serverConfig,

@@ -3,15 +3,15 @@ import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { CoveyError } from '../protocol/errors.ts';
 import type { NodeEvaluation } from '../clients/node/evaluation.ts';
+import { CoveyError } from '../protocol/errors.ts';
 import type { RunProgress } from '../server/coordinator/run.ts';
+import type { RunResults } from '../src/audit/results.ts';
 import { summarizeAccuracies } from '../src/learning/evaluation.ts';
 import type { ComparisonRow } from './comparison.ts';
 import type { ComparisonJob } from './comparison-worker.ts';
 import { type DemoFiles, type DemoPlan, nextRunFolder, writeDemoFiles } from './demo-setup.ts';
 import { type CoveyProcess, startCovey, stopCovey } from './processes.ts';
-import { type RunResults } from '../src/audit/results.ts';
 import { writeRunFolder } from './run-folder.ts';
 
 /** Someone who vanishes for good, by index of the organization. */
@@ -42,7 +42,11 @@ export function planLosses(plan: DemoPlan, foundingEnds: number): PlannedLoss[] 
   const first = Math.max(foundingEnds + 2, Math.round(plan.steps * 0.32));
   const losses: PlannedLoss[] = [
     { organization: 0, step: first, when: 'before-upload' },
-    { organization: plan.scenario === 'heart' ? 2 : 3, step: first + Math.max(2, Math.round(plan.steps / 16)), when: 'after-upload' },
+    {
+      organization: plan.scenario === 'heart' ? 2 : 3,
+      step: first + Math.max(2, Math.round(plan.steps / 16)),
+      when: 'after-upload',
+    },
   ];
   return losses.slice(0, Math.max(0, Math.min(2, bearable))).filter(({ step }) => step < plan.steps);
 }
@@ -57,7 +61,8 @@ async function freePort(): Promise<number> {
   const address = server.address();
   server.close();
   await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new CoveyError('INTERNAL_INVARIANT', 'no free port on the loopback interface');
+  if (address === null || typeof address === 'string')
+    throw new CoveyError('INTERNAL_INVARIANT', 'no free port on the loopback interface');
   return address.port;
 }
 
@@ -79,7 +84,10 @@ async function waitForAll(processes: readonly CoveyProcess[], doomed: ReadonlySe
     processes.map(async (process) => {
       const code = await process.exited;
       if (code !== 0 && !doomed.has(process.name)) {
-        throw new CoveyError('ROUND_TIMEOUT', `${process.name} ended with ${code ?? 'a signal'}: ${process.errorTail()}`);
+        throw new CoveyError(
+          'ROUND_TIMEOUT',
+          `${process.name} ended with ${code ?? 'a signal'}: ${process.errorTail()}`,
+        );
       }
     }),
   );
@@ -140,17 +148,37 @@ function summarizeRun(
     const { mean, worst } = summarizeAccuracies(accuracies);
     return { name, mean, worst };
   };
-  const federated = { epsilonServer: last.epsilonServer, epsilonRelease: last.epsilonRelease, bytesUp: last.uploadBytesTotal, simulated: false };
+  const federated = {
+    epsilonServer: last.epsilonServer,
+    epsilonRelease: last.epsilonRelease,
+    bytesUp: last.uploadBytesTotal,
+    simulated: false,
+  };
   const table = [
     ...simulated.map(({ name, accuracies, epsilon, uploadBytes }) => ({
-      ...row(name, accuracies.filter((_, i) => !lost.has(i))),
+      ...row(
+        name,
+        accuracies.filter((_, i) => !lost.has(i)),
+      ),
       epsilonServer: epsilon?.server ?? null,
       epsilonRelease: epsilon?.release ?? null,
       bytesUp: uploadBytes,
       simulated: true,
     })),
-    { ...row('Clustered', evaluations.map(({ released }) => released)), ...federated },
-    { ...row('Clustered + personal', evaluations.map(({ personal }) => personal)), ...federated },
+    {
+      ...row(
+        'Clustered',
+        evaluations.map(({ released }) => released),
+      ),
+      ...federated,
+    },
+    {
+      ...row(
+        'Clustered + personal',
+        evaluations.map(({ personal }) => personal),
+      ),
+      ...federated,
+    },
   ];
   const steps = evaluations[0]?.overSteps.map(({ step }) => step) ?? [];
   const counts = releases.findLast((event) => event.counts !== null)?.counts ?? [];
@@ -166,7 +194,11 @@ function summarizeRun(
       const { mean, worst } = summarizeAccuracies(evaluations.map(({ overSteps }) => overSteps[i]?.accuracy ?? 0));
       return { round: step, mean, worst };
     }),
-    lost: losses.map(({ organization, step, when }) => ({ organization: files.organizations[organization]?.name ?? '', round: step, phase: when })),
+    lost: losses.map(({ organization, step, when }) => ({
+      organization: files.organizations[organization]?.name ?? '',
+      round: step,
+      phase: when,
+    })),
     clusters: counts.map((noisyCount, slot) => ({
       slot,
       noisyCount,

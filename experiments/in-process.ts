@@ -1,17 +1,24 @@
 import { compareBytes, hashParts, toHex, u32le, utf8 } from '../protocol/bytes.ts';
 import type { CryptoProvider, RandomSource } from '../protocol/crypto-provider.ts';
 import { CoveyError } from '../protocol/errors.ts';
-import { type SessionDrops, type SecureSum, idealSum } from '../protocol/ideal.ts';
+import { idealSum, type SecureSum, type SessionDrops } from '../protocol/ideal.ts';
 import { nodeId } from '../protocol/params.ts';
 import type { Roster, SessionParams } from '../protocol/session.ts';
-import { rdpAccountant } from '../src/privacy/accountant.ts';
 import type { Dataset } from '../src/data/dataset.ts';
 import type { GradientOracle } from '../src/learning/oracle.ts';
+import { rdpAccountant } from '../src/privacy/accountant.ts';
 import type { RunConfig } from '../src/run/config.ts';
-import { type MemberState, NEW_MEMBER, contribute, takeChoice, takeSeat } from '../src/run/member.ts';
-import { type RunFacts, orderParams } from '../src/run/order.ts';
+import { contribute, type MemberState, NEW_MEMBER, takeChoice, takeSeat } from '../src/run/member.ts';
+import { orderParams, type RunFacts } from '../src/run/order.ts';
 import { planRun, sessionEvents } from '../src/run/plan.ts';
-import { type ReleaseState, applyRelease, initialState, nextOrder, seatsAreDistinct, sumCoordinates } from '../src/run/release.ts';
+import {
+  applyRelease,
+  initialState,
+  nextOrder,
+  type ReleaseState,
+  seatsAreDistinct,
+  sumCoordinates,
+} from '../src/run/release.ts';
 import { buildRoster } from '../src/run/roster.ts';
 
 /** A federation in one process: the real contributions, summed through `SecureSum`. Labelled as simulated wherever shown. */
@@ -38,10 +45,17 @@ export interface InProcessResult {
 }
 
 /** Keys of simulated organizations: derived from their number, used for nothing but identifiers. */
-export function simulatedRoster(crypto: CryptoProvider, members: number): { roster: Roster; ids: readonly Uint8Array[]; seeds: readonly Uint8Array[] } {
+export function simulatedRoster(
+  crypto: CryptoProvider,
+  members: number,
+): { roster: Roster; ids: readonly Uint8Array[]; seeds: readonly Uint8Array[] } {
   const seeds = Array.from({ length: members }, (_, i) => hashParts(crypto, utf8('simulated organization'), u32le(i)));
   const keys = seeds.map((seed) => crypto.ed25519PublicKey(seed));
-  const roster = buildRoster(crypto, 1, keys.map((publicKey, i) => ({ organization: `org-${i + 1}`, publicKey })));
+  const roster = buildRoster(
+    crypto,
+    1,
+    keys.map((publicKey, i) => ({ organization: `org-${i + 1}`, publicKey })),
+  );
   return { roster, ids: keys.map((key) => nodeId(crypto, key)), seeds };
 }
 
@@ -67,7 +81,11 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
       const id = ids[i];
       const member = members[i];
       if (id === undefined || member === undefined || !options.isPresent(i, current.session.step)) return;
-      const { words, member: next } = contribute(crypto, config, current, params, member, { data, oracle, seed: random(32) });
+      const { words, member: next } = contribute(crypto, config, current, params, member, {
+        data,
+        oracle,
+        seed: random(32),
+      });
       members[i] = next;
       contributions.set(toHex(id), words);
       sessionBytes = words.byteLength;
@@ -76,7 +94,10 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
     const drops: SessionDrops = {};
     const { sum, survivors } = secureSum(params, contributions, drops);
     if (survivors.length < config.cohort.minSurvivors) {
-      throw new CoveyError('ROUND_BELOW_THRESHOLD', `"survivors" expected at least ${config.cohort.minSurvivors}, got ${survivors.length}`);
+      throw new CoveyError(
+        'ROUND_BELOW_THRESHOLD',
+        `"survivors" expected at least ${config.cohort.minSurvivors}, got ${survivors.length}`,
+      );
     }
     options.onRelease?.(params, sum);
     const coordinates = sumCoordinates(params, sum);
@@ -86,11 +107,15 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
       const id = ids[i];
       if (id === undefined || !survivors.some((s) => compareBytes(s, id) === 0)) return;
       if (current.session.kind === 'seats') members[i] = takeSeat(member, coordinates);
-      if (current.session.kind === 'choice') members[i] = takeChoice(config, member, current.session.choice, coordinates);
+      if (current.session.kind === 'choice')
+        members[i] = takeChoice(config, member, current.session.choice, coordinates);
     });
     const slots = current.models.heads.length;
     const charge = (view: 'server' | 'release'): ReturnType<typeof rdpAccountant> =>
-      sessionEvents(config, plan, current.session, slots, survivors.length, view).reduce((accountant, event) => accountant.compose(event), accountants[view]);
+      sessionEvents(config, plan, current.session, slots, survivors.length, view).reduce(
+        (accountant, event) => accountant.compose(event),
+        accountants[view],
+      );
     accountants = { server: charge('server'), release: charge('release') };
   }
   const { delta } = config.privacy;

@@ -16,7 +16,11 @@ export interface CoveyProcess {
 const COMMAND = fileURLToPath(new URL('../cli/main.js', import.meta.url));
 
 /** Starts `covey <args>` and hands every JSON line of its output to `onLine`. */
-export function startCovey(name: string, args: readonly string[], onLine: (value: Record<string, unknown>) => void): CoveyProcess {
+export function startCovey(
+  name: string,
+  args: readonly string[],
+  onLine: (value: Record<string, unknown>) => void,
+): CoveyProcess {
   const child = spawn(process.execPath, [COMMAND, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let rest = '';
   let errors = '';

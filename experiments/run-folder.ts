@@ -1,8 +1,10 @@
-import { copyFile, cp, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
+import { copyFile, cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fromUtf8, toHex } from '../protocol/bytes.ts';
+import { chargeStream } from '../clients/core/charge-book.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
+import { listFiles } from '../platform/node/list-files.ts';
 import { openStore } from '../platform/node/store.ts';
+import { fromUtf8, toHex } from '../protocol/bytes.ts';
 import { canonicalJson } from '../src/audit/canonical-json.ts';
 import { logOrigin } from '../src/audit/checkpoint.ts';
 import { reportFacts } from '../src/audit/facts.ts';
@@ -11,20 +13,11 @@ import type { RunResults } from '../src/audit/results.ts';
 import { signNote } from '../src/audit/signed-note.ts';
 import type { DemoFiles } from './demo-setup.ts';
 
-/** Every file below a folder, as relative paths with slashes, in order. */
-export async function listFiles(folder: string): Promise<string[]> {
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  return entries
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1).replaceAll('\\', '/'))
-    .sort();
-}
-
 /** Own ledger of a node, as it stands in its store: also of a node that vanished. */
 async function readLedger(state: string, runId: string): Promise<string> {
   const store = await openStore(join(state, 'node.sqlite'));
   try {
-    return (await store.read(`ledger/${runId}`)).map(({ payload }) => `${fromUtf8(payload)}\n`).join('');
+    return (await store.read(chargeStream(runId))).map(({ payload }) => `${fromUtf8(payload)}\n`).join('');
   } finally {
     await store.close();
   }
@@ -40,12 +33,14 @@ export async function writeRunFolder(files: DemoFiles, results: RunResults): Pro
   await mkdir(join(folder, 'ledgers'), { recursive: true });
   const log = await readFile(join(folder, 'log.jsonl'), 'utf8');
   const { run: runId, federation } = JSON.parse(log.slice(0, log.indexOf('\n'))) as { run: string; federation: string };
-  for (const { id, state } of files.organizations) await writeFile(join(folder, 'ledgers', `${id}.jsonl`), await readLedger(state, runId));
+  for (const { id, state } of files.organizations)
+    await writeFile(join(folder, 'ledgers', `${id}.jsonl`), await readLedger(state, runId));
   await copyFile(join(files.folder, 'federation.json'), join(folder, 'federation.json'));
   await writeFile(join(folder, 'results.json'), `${canonicalJson(results)}\n`);
-  await writeFile(join(folder, 'report.html'), renderReport(reportFacts(log, results)));
+  await writeFile(join(folder, 'report.html'), renderReport(reportFacts(log, results, nodeCrypto)));
   const hashes: Record<string, string> = {};
-  for (const path of await listFiles(folder)) hashes[path] = toHex(nodeCrypto.sha256(new Uint8Array(await readFile(join(folder, path)))));
+  for (const path of await listFiles(folder))
+    hashes[path] = toHex(nodeCrypto.sha256(new Uint8Array(await readFile(join(folder, path)))));
   const manifest = `${canonicalJson({ files: hashes })}\n`;
   await writeFile(join(folder, 'manifest.json'), manifest);
   const key = { name: logOrigin(federation, runId), publicKey: files.coordinatorKey };

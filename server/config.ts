@@ -2,7 +2,12 @@ import { z } from 'zod';
 
 /** A run: an embedded scenario with its options, or a whole run configuration. */
 export type RunChoice =
-  | { readonly scenario: 'digits' | 'heart'; readonly seed: number; readonly steps: number; readonly targetEpsilon: number }
+  | {
+      readonly scenario: 'digits' | 'heart';
+      readonly seed: number;
+      readonly steps: number;
+      readonly targetEpsilon: number;
+    }
   | { readonly config: unknown };
 
 /** `covey.yaml`: the coordinator. Relative paths are relative to the file. */

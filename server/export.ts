@@ -1,12 +1,12 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { writeFileAtomic } from '../platform/node/atomic-file.ts';
 import { toHex, utf8 } from '../protocol/bytes.ts';
 import type { CryptoProvider } from '../protocol/crypto-provider.ts';
 import { wordsToBytes } from '../protocol/ring.ts';
-import { writeFileAtomic } from '../platform/node/atomic-file.ts';
 import { canonicalJson } from '../src/audit/canonical-json.ts';
 import { checkpointOf, logOrigin, signCheckpoint } from '../src/audit/checkpoint.ts';
-import { WEIGHTS_FILE, encodeLayersModel } from '../src/learning/layers-model.ts';
+import { encodeLayersModel, WEIGHTS_FILE } from '../src/learning/layers-model.ts';
 import { encodeModel } from '../src/learning/model-files.ts';
 import type { RunConfig } from '../src/run/config.ts';
 import { modelManifest, type ReleasedModels } from '../src/run/released.ts';
@@ -29,7 +29,15 @@ export async function exportRun(
   await write('config.json', `${canonicalJson(config)}\n`);
   await write('log.jsonl', lines.map((line) => `${line}\n`).join(''));
   const origin = logOrigin(config.federation, journal.runId);
-  await write('checkpoint', signCheckpoint(checkpointOf(origin, lines.map(utf8), crypto), { name: origin, publicKey: identity.publicKey }, identity.secretSeed, crypto));
+  await write(
+    'checkpoint',
+    signCheckpoint(
+      checkpointOf(origin, lines.map(utf8), crypto),
+      { name: origin, publicKey: identity.publicKey },
+      identity.secretSeed,
+      crypto,
+    ),
+  );
   for (const { sid, sum } of journal.releases()) await write(`sums/${toHex(sid)}.bin`, wordsToBytes(sum));
   for (const [slot, head] of models.heads.entries()) {
     const model = { body: Float64Array.from(models.body), head: Float64Array.from(head) };

@@ -1,19 +1,18 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { readFile } from 'node:fs/promises';
-import { fromUtf8, toHex, utf8 } from '../protocol/bytes.ts';
-import { CoveyError } from '../protocol/errors.ts';
-import { nodeId } from '../protocol/params.ts';
 import { systemClock } from '../platform/node/clock.ts';
 import { nodeCrypto, nodeRandom } from '../platform/node/crypto.ts';
 import { readKeyFile } from '../platform/node/key-file.ts';
 import { openStore } from '../platform/node/store.ts';
 import { type SocketServer, startSocketServer } from '../platform/transport/socket-server.ts';
-import { type RunConfig, parseRunConfig, scenarioConfig } from '../src/run/config.ts';
+import { fromUtf8, toHex, utf8 } from '../protocol/bytes.ts';
+import { CoveyError } from '../protocol/errors.ts';
+import { nodeId } from '../protocol/params.ts';
+import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
 import { federationFromJson } from '../src/run/roster.ts';
-import { type Coordinator, type RunProgress, createCoordinator } from './coordinator/run.ts';
-import { requireMember } from './coordinator/session.ts';
 import type { ServerConfig } from './config.ts';
+import { type Coordinator, createCoordinator, type RunProgress } from './coordinator/run.ts';
+import { requireMember } from './coordinator/session.ts';
 import { exportRun } from './export.ts';
 
 export interface RunServerOptions {
@@ -28,7 +27,12 @@ export interface RunServerOptions {
 function runConfigOf(config: ServerConfig, participants: number): RunConfig {
   const { run } = config;
   if ('config' in run) return parseRunConfig(run.config);
-  return scenarioConfig(run.scenario, { seed: run.seed, steps: run.steps, targetEpsilon: run.targetEpsilon, participants });
+  return scenarioConfig(run.scenario, {
+    seed: run.seed,
+    steps: run.steps,
+    targetEpsilon: run.targetEpsilon,
+    participants,
+  });
 }
 
 /** Runs the coordinator of one run until its schedule is done, then exports what an auditor needs. */

@@ -2,113 +2,164 @@ import { fromUtf8, hashParts, toHex, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { LABELS } from '../../protocol/labels.ts';
+import { strictThreshold } from '../../protocol/roster.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { canonicalJson } from '../../src/audit/canonical-json.ts';
 import { entryHash, signEntry } from '../../src/audit/entries.ts';
-import { type Accountant, type Budget, rdpAccountant } from '../../src/privacy/accountant.ts';
-import { eventFromJson, eventToJson } from '../../src/privacy/event-json.ts';
-import type { DpEvent } from '../../src/privacy/events.ts';
+import type { ViewEvents } from '../../src/privacy/charges.ts';
+import { eventToJson, type JsonObject } from '../../src/privacy/event-json.ts';
+import { createLedger, type LedgerStep, openLedger, reportLedger, reserve, settle } from '../../src/privacy/ledger.ts';
+import { VIEWS } from '../../src/privacy/views.ts';
+import type { RunFacts } from '../../src/run/order.ts';
+import type { ScheduledSession } from '../../src/run/plan.ts';
+import { sessionEvents } from '../../src/run/plan.ts';
 import type { Store } from '../../src/run/store.ts';
 
 /**
- * A node's own ledger of one run: write-ahead, hash-chained, each line signed. A reserve is durable before the first
- * byte of an upload leaves; a settlement may only replace it by the realised, smaller charge. Nothing is given back by a
- * crash, an abort or a missing proof.
+ * A node's own ledger of one run on disk, and the signed log entries that tell the federation about it. A reserve is
+ * durable before the first byte of an upload leaves; a settlement may only replace it by the realised, smaller charge.
+ * Nothing is given back by a crash, an abort or a missing proof.
  */
 export interface ChargeBook {
-  /** @throws CoveyError PRIVACY_BUDGET before anything is written if the budget would be exceeded. */
-  reserve(params: SessionParams, sid: Uint8Array, events: readonly DpEvent[]): Promise<readonly string[]>;
-  settle(params: SessionParams, sid: Uint8Array, h3: Uint8Array, survivors: readonly Uint8Array[], events: readonly DpEvent[]): Promise<readonly string[]>;
-  /** Epsilon of everything reserved or settled so far. */
+  /** Reserves the worst accepted case. @throws CoveyError PRIVACY_BUDGET before anything is written. */
+  reserve(params: SessionParams, sid: Uint8Array, session: ScheduledSession, slots: number): Promise<string>;
+  settle(
+    params: SessionParams,
+    sid: Uint8Array,
+    session: ScheduledSession,
+    slots: number,
+    h3: Uint8Array,
+    survivors: number,
+  ): Promise<string>;
+  /** Epsilon of everything reserved or settled so far, in the view that the budget limits. */
   epsilon(): number;
-  /** Last lines, for a coordinator that may have missed them. */
+  /** Last signed entries, for a coordinator that may have missed them. */
   recentLines(): readonly string[];
 }
 
-/** Lines a returning node repeats: more than one session writes. */
+/** Entries a returning node repeats: more than one session writes. */
 const REPEATED_LINES = 8;
 
-interface Charge {
-  readonly sid: string;
-  readonly events: readonly DpEvent[];
-}
+/** Streams of a node's store: the ledger with its budget, and the signed charges that an audit reads. */
+const ledgerStream = (runId: string): string => `ledger/${runId}`;
+export const chargeStream = (runId: string): string => `charges/${runId}`;
 
 /** Opens the ledger of a run and checks its chain. @throws CoveyError PRIVACY_LEDGER naming the broken line. */
 export async function openChargeBook(
   store: Store,
   crypto: CryptoProvider,
   identity: { readonly id: Uint8Array; readonly secretSeed: Uint8Array },
-  origin: { readonly federation: string; readonly runId: string; now(): string },
-  budget: Budget,
+  facts: RunFacts,
+  maxEpsilon: number,
+  now: () => string,
 ): Promise<ChargeBook> {
-  const stream = `ledger/${origin.runId}`;
-  const lines = (await store.read(stream)).map(({ payload }) => fromUtf8(payload));
-  const charges = new Map<string, Charge>();
-  let head = hashParts(crypto, utf8(LABELS.ledgerEntry), utf8(origin.runId), identity.id);
-  let previous = '';
-
-  const chain = (sid: string, kind: string, events: readonly DpEvent[]): Uint8Array =>
-    hashParts(crypto, utf8(LABELS.ledgerEntry), head, utf8(sid), utf8(kind), utf8(canonicalJson(events.map(eventToJson))));
-  const take = (line: string, sid: string, kind: string, events: readonly DpEvent[]): void => {
-    head = chain(sid, kind, events);
-    previous = entryHash(crypto, line);
-    charges.set(sid, { sid, events });
-  };
-  lines.forEach((line, i) => {
-    const { seq, prevByActor, body } = JSON.parse(line) as { seq: number; prevByActor: string; body: { sid: string; kind: string; events: unknown[]; ledgerHead: string } };
-    const events = body.events.map(eventFromJson);
-    if (seq !== i || prevByActor !== previous || body.ledgerHead !== toHex(chain(body.sid, body.kind, events))) {
-      throw new CoveyError('PRIVACY_LEDGER', `"ledger" line ${i + 1} does not continue the chain`);
+  const { config, plan, roster, runId } = facts;
+  const read = async (stream: string): Promise<string[]> =>
+    (await store.read(stream)).map(({ payload }) => fromUtf8(payload));
+  const stored = await read(ledgerStream(runId));
+  const entries = await read(chargeStream(runId));
+  let ledger = openOrCreate(stored);
+  let head = hashParts(crypto, utf8(LABELS.ledgerEntry), utf8(runId), identity.id);
+  for (const line of entries) {
+    const { body } = JSON.parse(line) as {
+      body: { sid: string; kind: string; events: JsonObject[]; ledgerHead: string };
+    };
+    head = nextHead(body.sid, body.kind, body.events);
+    if (toHex(head) !== body.ledgerHead) {
+      throw new CoveyError('PRIVACY_LEDGER', '"ledgerHead" of a stored charge does not continue the chain');
     }
-    take(line, body.sid, body.kind, events);
+  }
+  if (stored.length === 0) {
+    await store.append(ledgerStream(runId), utf8(ledger.line));
+  }
+
+  /** Head of the chain over the charges: what a participant has charged itself cannot be cut or reordered. */
+  function nextHead(sid: string, kind: string, events: readonly JsonObject[]): Uint8Array {
+    return hashParts(crypto, utf8(LABELS.ledgerEntry), head, utf8(sid), utf8(kind), utf8(canonicalJson(events)));
+  }
+
+  function openOrCreate(lines: readonly string[]): LedgerStep {
+    if (lines.length > 0) return { ledger: openLedger(crypto, lines), line: '' };
+    return createLedger(crypto, {
+      participant: toHex(identity.id),
+      budget: { epsilon: maxEpsilon, delta: config.privacy.delta },
+      budgetView: 'server',
+      views: VIEWS,
+      unit: config.privacy.unit,
+      relation: config.privacy.relation,
+      colluders: config.cohort.colluders,
+      accountant: 'rdp',
+    });
+  }
+
+  const eventsOf = (session: ScheduledSession, slots: number, survivors: number): ViewEvents => ({
+    server: sessionEvents(config, plan, session, slots, survivors, 'server'),
+    release: sessionEvents(config, plan, session, slots, survivors, 'release'),
   });
 
-  const total = (extra: readonly DpEvent[], without: string): Accountant => {
-    // One order, so that the same charges give the same epsilon everywhere.
-    const kept = [...charges.values()].filter(({ sid }) => sid !== without).flatMap(({ events }) => events);
-    return [...kept, ...extra].reduce((accountant, event) => accountant.compose(event), rdpAccountant());
-  };
-
-  async function write(params: SessionParams, sidHex: string, kind: 'reserve' | 'settle', survivors: number, events: readonly DpEvent[]): Promise<readonly string[]> {
-    const line = signEntry(
+  async function write(
+    step: LedgerStep,
+    params: SessionParams,
+    sid: Uint8Array,
+    kind: 'reserve' | 'settle',
+    survivors: number,
+    events: ViewEvents,
+  ): Promise<string> {
+    const last = entries.at(-1);
+    const charged = (events.server ?? []).map(eventToJson);
+    const next = nextHead(toHex(sid), kind, charged);
+    const entry = signEntry(
       {
         type: 'client.charge',
-        federation: origin.federation,
-        run: origin.runId,
-        seq: lines.length,
-        time: origin.now(),
+        federation: config.federation,
+        run: runId,
+        seq: entries.length,
+        time: now(),
         actor: toHex(identity.id),
-        body: { sid: sidHex, round: params.round, purpose: params.purpose, kind, survivors, events: events.map(eventToJson), ledgerHead: toHex(chain(sidHex, kind, events)) },
-        prevByActor: previous,
+        body: {
+          sid: toHex(sid),
+          round: params.round,
+          purpose: params.purpose,
+          kind,
+          survivors,
+          events: charged,
+          ledgerHead: toHex(next),
+        },
+        prevByActor: last === undefined ? '' : entryHash(crypto, last),
       },
       identity.secretSeed,
       crypto,
     );
-    await store.append(stream, utf8(line));
-    lines.push(line);
-    take(line, sidHex, kind, events);
-    return [line];
+    // Both or none: an entry without its charge, or a charge that nobody hears of, would split the two ledgers.
+    await store.transaction(async (tx) => {
+      await tx.append(ledgerStream(runId), utf8(step.line));
+      await tx.append(chargeStream(runId), utf8(entry));
+    });
+    ledger = step;
+    head = next;
+    entries.push(entry);
+    return entry;
   }
 
   return {
-    async reserve(params, sid, events) {
-      const sidHex = toHex(sid);
-      const epsilon = total(events, sidHex).epsilon(budget.delta);
-      if (!(epsilon <= budget.epsilon * (1 + 1e-9))) {
-        throw new CoveyError('PRIVACY_BUDGET', `"epsilon" expected at most ${budget.epsilon} at delta ${budget.delta}, the round would make it ${epsilon.toFixed(4)}`);
-      }
-      return write(params, sidHex, 'reserve', params.minSurvivors, events);
+    async reserve(params, sid, session, slots) {
+      const events = eventsOf(session, slots, params.minSurvivors);
+      const charge = {
+        sid: toHex(sid),
+        round: params.round,
+        purpose: params.purpose,
+        // Signatures that could ever prove an absence: no cohort of the roster has a larger threshold.
+        threshold: strictThreshold(roster.entries.length),
+        events,
+      };
+      return write(reserve(crypto, ledger.ledger, charge), params, sid, 'reserve', params.minSurvivors, events);
     },
-    async settle(params, sid, _h3, survivors, events) {
-      const sidHex = toHex(sid);
-      const reserved = charges.get(sidHex);
-      if (reserved === undefined) throw new CoveyError('PRIVACY_LEDGER', '"settle" expected a reserve of this session');
-      const worst = total([], '').epsilon(budget.delta);
-      // A settlement may only lower the charge; a larger one would mean that the reserve was no worst case.
-      if (total(events, sidHex).epsilon(budget.delta) > worst) throw new CoveyError('PRIVACY_LEDGER', '"settle" expected at most the reserved charge');
-      return write(params, sidHex, 'settle', survivors.length, events);
+    async settle(params, sid, session, slots, h3, survivors) {
+      const events = eventsOf(session, slots, survivors);
+      const step = settle(crypto, ledger.ledger, { sid: toHex(sid), h3: toHex(h3), survivors, events });
+      return write(step, params, sid, 'settle', survivors, events);
     },
-    epsilon: () => total([], '').epsilon(budget.delta),
-    recentLines: () => lines.slice(-REPEATED_LINES),
+    epsilon: () => reportLedger(ledger.ledger).epsilon,
+    recentLines: () => entries.slice(-REPEATED_LINES),
   };
 }

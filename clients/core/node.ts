@@ -13,22 +13,28 @@ import type { GradientOracle } from '../../src/learning/oracle.ts';
 import { parseRunConfig } from '../../src/run/config.ts';
 import { contribute, takeChoice, takeSeat } from '../../src/run/member.ts';
 import { decodeRunMessage, encodeRunMessage } from '../../src/run/messages.ts';
-import { type RunFacts, type SessionOrder, decodeOrder } from '../../src/run/order.ts';
-import { type ScheduledSession, planRun, sessionEvents } from '../../src/run/plan.ts';
+import { decodeOrder, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
+import { planRun, type ScheduledSession } from '../../src/run/plan.ts';
 import { seatsAreDistinct, sumCoordinates } from '../../src/run/release.ts';
-import { type ReleasedModels, modelsHash } from '../../src/run/released.ts';
+import { modelsHash, type ReleasedModels } from '../../src/run/released.ts';
 import type { FederationFile } from '../../src/run/roster.ts';
 import type { Store } from '../../src/run/store.ts';
 import { type ChargeBook, openChargeBook } from './charge-book.ts';
 import { type NodeMemory, openMemory } from './memory.ts';
-import { type SitePolicy, checkRun, checkSession } from './policy.ts';
+import { checkRun, checkSession, type SitePolicy } from './policy.ts';
 import { type ParticipantSessions, startParticipant } from './session.ts';
 
 /** What the site sees of its own node while a run goes on; stays at the site. */
 export type NodeProgress =
   | { readonly event: 'contributing'; readonly session: ScheduledSession }
   | { readonly event: 'agreed'; readonly session: ScheduledSession }
-  | { readonly event: 'models'; readonly step: number; readonly oracle: GradientOracle; readonly models: ReleasedModels; readonly slot: number | null }
+  | {
+      readonly event: 'models';
+      readonly step: number;
+      readonly oracle: GradientOracle;
+      readonly models: ReleasedModels;
+      readonly slot: number | null;
+    }
   | { readonly event: 'aborted'; readonly code: string; readonly reason: string }
   | { readonly event: 'charged'; readonly epsilon: number; readonly maxEpsilon: number }
   | {
@@ -84,11 +90,13 @@ export function createNode(options: NodeOptions): FederationNode {
   });
 
   const active = (): ActiveRun => {
-    if (run === null) throw new CoveyError('PRIVACY_POLICY', '"run" expected a signed run.open before the first session');
+    if (run === null)
+      throw new CoveyError('PRIVACY_POLICY', '"run" expected a signed run.open before the first session');
     return run;
   };
   const currentOrder = (sid: Uint8Array): SessionOrder => {
-    if (order === null || order.sid !== toHex(sid)) throw new CoveyError('INTERNAL_INVARIANT', 'a session without its order');
+    if (order === null || order.sid !== toHex(sid))
+      throw new CoveyError('INTERNAL_INVARIANT', 'a session without its order');
     return order.order;
   };
 
@@ -104,45 +112,56 @@ export function createNode(options: NodeOptions): FederationNode {
     order = { sid: toHex(sid), order: received };
     await memory.rememberSession(sid, received.session);
     if (received.session.kind === 'train') {
-      await onProgress({ event: 'models', step: received.session.step, oracle: active().oracle, models: received.models, slot: memory.member().slot });
+      await onProgress({
+        event: 'models',
+        step: received.session.step,
+        oracle: active().oracle,
+        models: received.models,
+        slot: memory.member().slot,
+      });
     }
   }
 
-  const sessions: ParticipantSessions = startParticipant(crypto, options.random, identity, { coordinatorKey, roster }, {
-    authorize,
-    persist: async (record) => {
-      await active().memory.persist(record);
-      if (record.kind === 'agreed') await onProgress({ event: 'agreed', session: currentOrder(record.sid).session });
+  const sessions: ParticipantSessions = startParticipant(
+    crypto,
+    options.random,
+    identity,
+    { coordinatorKey, roster },
+    {
+      authorize,
+      persist: async (record) => {
+        await active().memory.persist(record);
+        if (record.kind === 'agreed') await onProgress({ event: 'agreed', session: currentOrder(record.sid).session });
+      },
+      send: (message) => options.send(encodeSessionMessage(message)),
+      async contribute(params, sid) {
+        const { facts, memory, oracle } = active();
+        const received = currentOrder(sid);
+        await onProgress({ event: 'contributing', session: received.session });
+        const inputs = { data: options.data, oracle, seed: options.random(32) };
+        const { words, member } = contribute(crypto, facts.config, received, params, memory.member(), inputs);
+        inputs.seed.fill(0);
+        if (member !== memory.member()) await memory.saveMember(member);
+        return words;
+      },
+      async charge({ params, sid }) {
+        const { session, models } = currentOrder(sid);
+        await sendLog(await active().charges.reserve(params, sid, session, models.heads.length));
+      },
+      async settle({ params, sid, h3, survivors }) {
+        const { charges } = active();
+        const { session, models } = currentOrder(sid);
+        await sendLog(await charges.settle(params, sid, session, models.heads.length, h3, survivors.length));
+        await onProgress({ event: 'charged', epsilon: charges.epsilon(), maxEpsilon: policy.maxEpsilon });
+      },
+      done: async () => undefined,
+      aborted: ({ code, reason }) => onProgress({ event: 'aborted', code, reason }),
     },
-    send: (message) => options.send(encodeSessionMessage(message)),
-    async contribute(params, sid) {
-      const { facts, memory, oracle } = active();
-      const received = currentOrder(sid);
-      await onProgress({ event: 'contributing', session: received.session });
-      const inputs = { data: options.data, oracle, seed: options.random(32) };
-      const { words, member } = contribute(crypto, facts.config, received, params, memory.member(), inputs);
-      inputs.seed.fill(0);
-      if (member !== memory.member()) await memory.saveMember(member);
-      return words;
-    },
-    async charge({ params, sid }) {
-      const { facts, charges } = active();
-      const { session, models } = currentOrder(sid);
-      const events = sessionEvents(facts.config, facts.plan, session, models.heads.length, params.minSurvivors, 'server');
-      for (const line of await charges.reserve(params, sid, events)) await sendLog(line);
-    },
-    async settle({ params, sid, h3, survivors }) {
-      const { facts, charges } = active();
-      const { session, models } = currentOrder(sid);
-      const events = sessionEvents(facts.config, facts.plan, session, models.heads.length, survivors.length, 'server');
-      for (const line of await charges.settle(params, sid, h3, survivors, events)) await sendLog(line);
-      await onProgress({ event: 'charged', epsilon: charges.epsilon(), maxEpsilon: policy.maxEpsilon });
-    },
-    done: async () => undefined,
-    aborted: ({ code, reason }) => onProgress({ event: 'aborted', code, reason }),
-  }, options.onError);
+    options.onError,
+  );
 
-  const sendLog = (line: string): Promise<void> => options.send(encodeRunMessage({ type: 'run/log', payload: utf8(line) }));
+  const sendLog = (line: string): Promise<void> =>
+    options.send(encodeRunMessage({ type: 'run/log', payload: utf8(line) }));
 
   async function takeLog(line: string): Promise<void> {
     const entry = parseEntry(line, (actor) => (actor === coordinatorId ? coordinatorKey : undefined), crypto);
@@ -156,10 +175,13 @@ export function createNode(options: NodeOptions): FederationNode {
       const facts: RunFacts = { runId: entry.run, config, plan: planRun(config), roster };
       checkRun(policy, facts);
       if (options.data.count > config.training.maxRecordsPerStep) {
-        throw new CoveyError('PRIVACY_POLICY', `"data" expected at most ${config.training.maxRecordsPerStep} records, got ${options.data.count}`);
+        throw new CoveyError(
+          'PRIVACY_POLICY',
+          `"data" expected at most ${config.training.maxRecordsPerStep} records, got ${options.data.count}`,
+        );
       }
       const memory = await openMemory(store, entry.run);
-      const charges = await openChargeBook(store, crypto, identity, { federation: config.federation, runId: entry.run, now: options.now }, { epsilon: policy.maxEpsilon, delta: config.privacy.delta });
+      const charges = await openChargeBook(store, crypto, identity, facts, policy.maxEpsilon, options.now);
       run = { facts, oracle: options.createOracle(config.model), memory, charges };
     } else if (entry.type === 'round.release' && body.modelHash !== undefined) {
       lastModelHash = body.modelHash;
@@ -197,7 +219,9 @@ export function createNode(options: NodeOptions): FederationNode {
   async function take(bytes: Uint8Array): Promise<void> {
     const message = frameType(bytes)?.startsWith('run/') === true ? decodeRunMessage(bytes) : null;
     if (message === null) {
-      await takeSession(decodeSessionMessage(bytes, { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes }));
+      await takeSession(
+        decodeSessionMessage(bytes, { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes }),
+      );
       return;
     }
     // Releases belong between sessions: what came before is handled first.

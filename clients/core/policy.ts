@@ -4,7 +4,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import { coordinateCount, encodeParams } from '../../protocol/params.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { checkRingWidth } from '../../src/privacy/ring-width.ts';
-import { type RunFacts, type SessionOrder, orderParams } from '../../src/run/order.ts';
+import { orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { COUNT_SCALE } from '../../src/run/plan.ts';
 
 /** What a site asks of every session; the coordinator can never lower it. */
@@ -36,19 +36,27 @@ function refuse(field: string, expected: string, got: string | number): never {
 export function checkRun(policy: SitePolicy, facts: RunFacts): void {
   const { config, plan } = facts;
   const { privacy, cohort, training, clusters } = config;
-  if (privacy.targetEpsilon > policy.maxEpsilon) refuse('privacy.targetEpsilon', `at most ${policy.maxEpsilon}`, privacy.targetEpsilon);
+  if (privacy.targetEpsilon > policy.maxEpsilon)
+    refuse('privacy.targetEpsilon', `at most ${policy.maxEpsilon}`, privacy.targetEpsilon);
   if (privacy.delta > policy.maxDelta) refuse('privacy.delta', `at most ${policy.maxDelta}`, privacy.delta);
-  if (cohort.minSurvivors < policy.minCohort) refuse('cohort.minSurvivors', `at least ${policy.minCohort}`, cohort.minSurvivors);
+  if (cohort.minSurvivors < policy.minCohort)
+    refuse('cohort.minSurvivors', `at least ${policy.minCohort}`, cohort.minSurvivors);
   if (cohort.minOrgs < policy.minOrgs) refuse('cohort.minOrgs', `at least ${policy.minOrgs}`, cohort.minOrgs);
   if (cohort.colluders < policy.colluders) refuse('cohort.colluders', `at least ${policy.colluders}`, cohort.colluders);
-  if (clusters !== null && cohort.minCluster < policy.minCluster) refuse('cohort.minCluster', `at least ${policy.minCluster}`, cohort.minCluster);
-  if (training.clippingNorm > policy.maxClippingNorm) refuse('training.clippingNorm', `at most ${policy.maxClippingNorm}`, training.clippingNorm);
-  if (plan.noiseMultiplier < policy.minNoiseMultiplier) refuse('noiseMultiplier', `at least ${policy.minNoiseMultiplier}`, plan.noiseMultiplier);
+  if (clusters !== null && cohort.minCluster < policy.minCluster)
+    refuse('cohort.minCluster', `at least ${policy.minCluster}`, cohort.minCluster);
+  if (training.clippingNorm > policy.maxClippingNorm)
+    refuse('training.clippingNorm', `at most ${policy.maxClippingNorm}`, training.clippingNorm);
+  if (plan.noiseMultiplier < policy.minNoiseMultiplier)
+    refuse('noiseMultiplier', `at least ${policy.minNoiseMultiplier}`, plan.noiseMultiplier);
 }
 
 /** Name of the first field in which two parameter sets differ. */
 function differingField(expected: SessionParams, got: SessionParams): string {
-  const text = (value: unknown): string => (value instanceof Uint8Array ? toHex(value) : JSON.stringify(value, (_, v: unknown) => (v instanceof Uint8Array ? toHex(v) : v)));
+  const text = (value: unknown): string =>
+    value instanceof Uint8Array
+      ? toHex(value)
+      : JSON.stringify(value, (_, v: unknown) => (v instanceof Uint8Array ? toHex(v) : v));
   const keys = Object.keys(expected) as (keyof SessionParams)[];
   return keys.find((key) => text(expected[key]) !== text(got[key])) ?? 'params';
 }
@@ -58,7 +66,12 @@ function differingField(expected: SessionParams, got: SessionParams): string {
  * the received models must hash to `modelHash`, and the ring must hold the largest possible sum.
  * @throws CoveyError PRIVACY_POLICY, PRIVACY_RING_WIDTH
  */
-export function checkSession(crypto: CryptoProvider, facts: RunFacts, order: SessionOrder, params: SessionParams): void {
+export function checkSession(
+  crypto: CryptoProvider,
+  facts: RunFacts,
+  order: SessionOrder,
+  params: SessionParams,
+): void {
   const expected = orderParams(crypto, facts, order, params);
   if (!equalBytes(encodeParams(expected), encodeParams(params))) {
     refuse(differingField(expected, params), 'what the run configuration says', 'something else');

@@ -1,6 +1,6 @@
 import type { CryptoProvider, RandomSource } from '../../protocol/crypto-provider.ts';
 import { CoveyError, isCoveyError } from '../../protocol/errors.ts';
-import { type ParticipantState, createParticipant, stepParticipant } from '../../protocol/participant.ts';
+import { createParticipant, type ParticipantState, stepParticipant } from '../../protocol/participant.ts';
 import { applyMasks, wordsToBytes } from '../../protocol/ring.ts';
 import type {
   ParticipantEffect,

@@ -27,7 +27,11 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
   key: z.string().min(1),
   state: z.string().min(1),
   data: z.discriminatedUnion('kind', [
-    z.strictObject({ kind: z.literal('digits'), seed: z.number().int().min(0), organization: z.number().int().min(0).max(11) }),
+    z.strictObject({
+      kind: z.literal('digits'),
+      seed: z.number().int().min(0),
+      organization: z.number().int().min(0).max(11),
+    }),
     z.strictObject({ kind: z.literal('heart'), folder: z.string().min(1), hospital: z.number().int().min(0).max(3) }),
   ]),
   policy: z

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import type { SplitData } from '../../src/data/dataset.ts';
 import { createRandom } from '../../src/data/random.ts';
 import { accuracy } from '../../src/learning/evaluation.ts';
+import { encodeModel } from '../../src/learning/model-files.ts';
 import type { GradientOracle, Model } from '../../src/learning/oracle.ts';
 import { copyModel } from '../../src/learning/oracle.ts';
-import { encodeModel } from '../../src/learning/model-files.ts';
 import { stepDitto } from '../../src/personalize/ditto.ts';
 import { fineTune } from '../../src/personalize/fine-tuning.ts';
 import type { RunConfig } from '../../src/run/config.ts';
@@ -36,9 +36,17 @@ export function personalize(config: RunConfig, oracle: GradientOracle, model: Mo
 }
 
 /** Follows a run at one site: accuracy every few steps, personal model and its file at the end. */
-export function createEvaluator(data: SplitData, folder: string): {
+export function createEvaluator(
+  data: SplitData,
+  folder: string,
+): {
   onModels(oracle: GradientOracle, step: number, models: ReleasedModels, slot: number | null): void;
-  onFinished(config: RunConfig, oracle: GradientOracle, models: ReleasedModels, slot: number | null): Promise<NodeEvaluation>;
+  onFinished(
+    config: RunConfig,
+    oracle: GradientOracle,
+    models: ReleasedModels,
+    slot: number | null,
+  ): Promise<NodeEvaluation>;
 } {
   const overSteps: { step: number; accuracy: number }[] = [];
   return {
@@ -50,7 +58,11 @@ export function createEvaluator(data: SplitData, folder: string): {
       const personal = personalize(config, oracle, released, data);
       const final = accuracy(oracle, released, data.test);
       overSteps.push({ step: config.training.steps, accuracy: final });
-      const evaluation: NodeEvaluation = { released: final, personal: accuracy(oracle, personal, data.test), overSteps };
+      const evaluation: NodeEvaluation = {
+        released: final,
+        personal: accuracy(oracle, personal, data.test),
+        overSteps,
+      };
       await writeFile(join(folder, 'evaluation.json'), `${JSON.stringify(evaluation)}\n`);
       await writeFile(join(folder, 'personal.safetensors'), encodeModel(oracle.manifest, personal));
       return evaluation;

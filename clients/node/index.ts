@@ -1,16 +1,15 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { readFile } from 'node:fs/promises';
-import { CoveyError } from '../../protocol/errors.ts';
-import { nodeId } from '../../protocol/params.ts';
 import { systemClock } from '../../platform/node/clock.ts';
 import { nodeCrypto, nodeRandom } from '../../platform/node/crypto.ts';
 import { readKeyFile } from '../../platform/node/key-file.ts';
 import { openStore } from '../../platform/node/store.ts';
-import { type SocketClient, connectSocketClient } from '../../platform/transport/socket-client.ts';
+import { connectSocketClient, type SocketClient } from '../../platform/transport/socket-client.ts';
+import { CoveyError } from '../../protocol/errors.ts';
+import { nodeId } from '../../protocol/params.ts';
 import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
 import { type FederationFile, federationFromJson } from '../../src/run/roster.ts';
-import { type NodeProgress, createNode } from '../core/node.ts';
+import { createNode, type NodeProgress } from '../core/node.ts';
 import type { NodeConfig } from './config.ts';
 import { createEvaluator } from './evaluation.ts';
 import { loadNodeData } from './scenario-data.ts';
@@ -21,7 +20,12 @@ export async function readFederation(path: string): Promise<FederationFile> {
   try {
     text = await readFile(path, 'utf8');
   } catch (cause) {
-    throw new CoveyError('USAGE_CONFIG', `"federation" expected a readable file, got ${path}; hint: covey roster writes it`, {}, { cause });
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"federation" expected a readable file, got ${path}; hint: covey roster writes it`,
+      {},
+      { cause },
+    );
   }
   try {
     return federationFromJson(nodeCrypto, JSON.parse(text));
@@ -51,7 +55,9 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
   const secretSeed = await readKeyFile(at(config.key));
   const publicKey = nodeCrypto.ed25519PublicKey(secretSeed);
   const identity = { id: nodeId(nodeCrypto, publicKey), publicKey, secretSeed };
-  const data = await loadNodeData(config.data.kind === 'heart' ? { ...config.data, folder: at(config.data.folder) } : config.data);
+  const data = await loadNodeData(
+    config.data.kind === 'heart' ? { ...config.data, folder: at(config.data.folder) } : config.data,
+  );
   const folder = at(config.state);
   await mkdir(folder, { recursive: true });
   const store = await openStore(join(folder, 'node.sqlite'));
@@ -74,10 +80,14 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
     now: systemClock.now,
     async onProgress(progress) {
       options.onProgress(progress);
-      if (progress.event === 'contributing' && progress.session.kind === 'train') options.drill?.('before-upload', progress.session.step);
-      if (progress.event === 'agreed' && progress.session.kind === 'train') options.drill?.('after-upload', progress.session.step);
-      if (progress.event === 'models' && options.evaluate) evaluator.onModels(progress.oracle, progress.step, progress.models, progress.slot);
-      if (progress.event === 'finished') await evaluator.onFinished(progress.config, progress.oracle, progress.models, progress.slot);
+      if (progress.event === 'contributing' && progress.session.kind === 'train')
+        options.drill?.('before-upload', progress.session.step);
+      if (progress.event === 'agreed' && progress.session.kind === 'train')
+        options.drill?.('after-upload', progress.session.step);
+      if (progress.event === 'models' && options.evaluate)
+        evaluator.onModels(progress.oracle, progress.step, progress.models, progress.slot);
+      if (progress.event === 'finished')
+        await evaluator.onFinished(progress.config, progress.oracle, progress.models, progress.slot);
     },
     onError: (error) => fail(error),
   });

@@ -9,13 +9,19 @@ import type { NodeConfig } from './config.ts';
 /** Reads the four hospitals' processed files from a folder. @throws CoveyError USAGE_CONFIG naming the missing file */
 export async function loadHeart(folder: string, hospital: number): Promise<SplitData> {
   const name = HEART_HOSPITALS[hospital];
-  if (name === undefined) throw new CoveyError('USAGE_CONFIG', `"hospital" expected 0 to ${HEART_HOSPITALS.length - 1}, got ${hospital}`);
+  if (name === undefined)
+    throw new CoveyError('USAGE_CONFIG', `"hospital" expected 0 to ${HEART_HOSPITALS.length - 1}, got ${hospital}`);
   const path = join(folder, name.file);
   let text: string;
   try {
     text = await readFile(path, 'utf8');
   } catch (cause) {
-    throw new CoveyError('USAGE_CONFIG', `"folder" expected the file ${name.file} of the UCI heart disease data; hint: --data-dir`, {}, { cause });
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"folder" expected the file ${name.file} of the UCI heart disease data; hint: --data-dir`,
+      {},
+      { cause },
+    );
   }
   return parseHeart(hospital, text);
 }

@@ -69,7 +69,8 @@ export async function openJournal(
     const sidHex = fromUtf8(payload);
     const part = async (table: string): Promise<Uint8Array> => {
       const bytes = await store.get(table, sidHex);
-      if (bytes === undefined) throw new CoveyError('INTERNAL_INVARIANT', `the store lost ${table} of session ${sidHex.slice(0, 12)}`);
+      if (bytes === undefined)
+        throw new CoveyError('INTERNAL_INVARIANT', `the store lost ${table} of session ${sidHex.slice(0, 12)}`);
       return bytes;
     };
     releases.push({
@@ -83,7 +84,16 @@ export async function openJournal(
   const sign = (type: EntryType, body: Record<string, unknown>): string => {
     const head = headOf(actor);
     return signEntry(
-      { type, federation: origin.federation, run: origin.runId, seq: head.seq, time: origin.now(), actor, body, prevByActor: head.hash },
+      {
+        type,
+        federation: origin.federation,
+        run: origin.runId,
+        seq: head.seq,
+        time: origin.now(),
+        actor,
+        body,
+        prevByActor: head.hash,
+      },
       origin.identity.secretSeed,
       crypto,
     );
@@ -110,7 +120,9 @@ export async function openJournal(
       if (byActor.get(entry.actor)?.[entry.seq] === line) return;
       const head = headOf(entry.actor);
       if (entry.seq !== head.seq || entry.prevByActor !== head.hash) {
-        throw new CoveyError('PROTO_EQUIVOCATION', `"seq" expected ${head.seq}, got ${entry.seq}`, { actor: entry.actor });
+        throw new CoveyError('PROTO_EQUIVOCATION', `"seq" expected ${head.seq}, got ${entry.seq}`, {
+          actor: entry.actor,
+        });
       }
       keep(line);
       await store.append(LOG, utf8(line));

@@ -2,18 +2,26 @@ import { compareBytes, equalBytes, fromHex, fromUtf8, toBase64, toHex, utf8 } fr
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { decodeSessionMessage, encodeSessionMessage, frameType } from '../../protocol/frame.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { wordsToBytes } from '../../protocol/ring.ts';
 import { decodeParams, encodeParams, rosterHash, sessionId } from '../../protocol/params.ts';
+import { wordsToBytes } from '../../protocol/ring.ts';
 import type { Phase, Roster, SessionOutcome, SessionParams } from '../../protocol/session.ts';
 import type { Accountant } from '../../src/privacy/accountant.ts';
 import { rdpAccountant } from '../../src/privacy/accountant.ts';
 import { eventToJson } from '../../src/privacy/event-json.ts';
-import { type RunConfig, configHash } from '../../src/run/config.ts';
-import { type RunMessage, decodeRunMessage, encodeRunMessage } from '../../src/run/messages.ts';
-import { type RunFacts, type SessionOrder, encodeOrder, orderParams } from '../../src/run/order.ts';
+import { configHash, type RunConfig } from '../../src/run/config.ts';
+import { decodeRunMessage, encodeRunMessage, type RunMessage } from '../../src/run/messages.ts';
+import { encodeOrder, orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { planRun, sessionEvents } from '../../src/run/plan.ts';
-import { type ReleaseState, applyRelease, decodeCounts, initialState, nextOrder, seatsAreDistinct, sumCoordinates } from '../../src/run/release.ts';
-import { type ReleasedModels, modelsHash } from '../../src/run/released.ts';
+import {
+  applyRelease,
+  decodeCounts,
+  initialState,
+  nextOrder,
+  type ReleaseState,
+  seatsAreDistinct,
+  sumCoordinates,
+} from '../../src/run/release.ts';
+import { modelsHash, type ReleasedModels } from '../../src/run/released.ts';
 import type { Store } from '../../src/run/store.ts';
 import { type Journal, openJournal } from './journal.ts';
 import { type RunningSession, requireMember, startSession } from './session.ts';
@@ -21,7 +29,14 @@ import { type RunningSession, requireMember, startSession } from './session.ts';
 /** What an operator sees while a run goes on; public facts only. */
 export type RunProgress =
   | { readonly event: 'waiting'; readonly connected: number; readonly needed: number }
-  | { readonly event: 'phase'; readonly round: number; readonly kind: string; readonly step: number; readonly phase: Phase; readonly members: number }
+  | {
+      readonly event: 'phase';
+      readonly round: number;
+      readonly kind: string;
+      readonly step: number;
+      readonly phase: Phase;
+      readonly members: number;
+    }
   | {
       readonly event: 'release';
       readonly round: number;
@@ -37,10 +52,20 @@ export type RunProgress =
       /** Bytes that one member has uploaded so far. */
       readonly uploadBytesTotal: number;
     }
-  | { readonly event: 'abort'; readonly round: number; readonly phase: string; readonly code: string; readonly reason: string }
+  | {
+      readonly event: 'abort';
+      readonly round: number;
+      readonly phase: string;
+      readonly code: string;
+      readonly reason: string;
+    }
   | { readonly event: 'budget'; readonly epsilon: number; readonly targetEpsilon: number }
   | { readonly event: 'lost' | 'joined'; readonly organization: string }
-  | { readonly event: 'finished'; readonly steps: number; readonly epsilons: Readonly<Record<string, { readonly server: number; readonly release: number }>> };
+  | {
+      readonly event: 'finished';
+      readonly steps: number;
+      readonly epsilons: Readonly<Record<string, { readonly server: number; readonly release: number }>>;
+    };
 
 /** Connections as the coordinator needs them. */
 export interface Peers {
@@ -83,7 +108,12 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
   const facts: RunFacts = { runId, config, plan, roster };
   const { delta, targetEpsilon } = config.privacy;
   const { colluders, minSurvivors, participants } = config.cohort;
-  const journal = await openJournal(store, crypto, { federation: config.federation, runId, identity, now: options.now });
+  const journal = await openJournal(store, crypto, {
+    federation: config.federation,
+    runId,
+    identity,
+    now: options.now,
+  });
   let state: ReleaseState = initialState(config);
   const openedSessions = new Map<string, SessionOrder>();
   const ledgers = new Map<string, { server: Accountant; release: Accountant }>();
@@ -114,7 +144,10 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       const events = sessionEvents(config, plan, order.session, slots, ids.length, view);
       for (const id of ids.map(toHex)) {
         const ledger = ledgerOf(id);
-        ledgers.set(id, { ...ledger, [view]: events.reduce((accountant, event) => accountant.compose(event), ledger[view]) });
+        ledgers.set(id, {
+          ...ledger,
+          [view]: events.reduce((accountant, event) => accountant.compose(event), ledger[view]),
+        });
       }
     }
   }
@@ -143,7 +176,11 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       coordinatorKey: toHex(identity.publicKey),
       rosterHash: toHex(rosterHash(crypto, roster)),
       rosterVersion: roster.version,
-      members: roster.entries.map((e) => ({ id: toHex(e.id), publicKey: toHex(e.publicKey), organization: e.organization })),
+      members: roster.entries.map((e) => ({
+        id: toHex(e.id),
+        publicKey: toHex(e.publicKey),
+        organization: e.organization,
+      })),
     });
     await journal.append('run.open', {
       config,
@@ -169,7 +206,10 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
   /** Charges are read back from the log: a charge that is durable counts, released or not. */
   function replayCharges(): void {
     for (const line of journal.lines()) {
-      const entry = JSON.parse(line) as { type: string; body: { sid: string; survivors: string[]; kind?: string; step?: number } };
+      const entry = JSON.parse(line) as {
+        type: string;
+        body: { sid: string; survivors: string[]; kind?: string; step?: number };
+      };
       if (entry.type !== 'charge.reserve') continue;
       const opened = openedSessions.get(entry.body.sid);
       if (opened !== undefined) chargeMembers(opened, entry.body.survivors.map(fromHex));
@@ -182,7 +222,10 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       if (isClashed(state, record)) state = { ...state, position: state.position - 1 };
     }
     for (const line of journal.lines()) {
-      const entry = JSON.parse(line) as { type: string; body: { sid: string; kind: string; step: number; slots: number } };
+      const entry = JSON.parse(line) as {
+        type: string;
+        body: { sid: string; kind: string; step: number; slots: number };
+      };
       if (entry.type !== 'round.open') continue;
       const scheduled = plan.schedule.find((s) => s.kind === entry.body.kind && s.step === entry.body.step);
       if (scheduled === undefined) continue;
@@ -222,7 +265,12 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     }
   }
 
-  async function runSession(order: SessionOrder, round: number, attempt: number, invited: readonly Uint8Array[]): Promise<{ spent: boolean; excluded: readonly Uint8Array[] }> {
+  async function runSession(
+    order: SessionOrder,
+    round: number,
+    attempt: number,
+    invited: readonly Uint8Array[],
+  ): Promise<{ spent: boolean; excluded: readonly Uint8Array[] }> {
     const params = orderParams(crypto, facts, order, { round, attempt });
     const attachment = encodeOrder(order);
     const sid = sessionId(crypto, params);
@@ -242,32 +290,42 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     });
     uploadBytes = 0;
     let members = invited.length;
-    const current = startSession(crypto, identity, roster, { params, attachment, invited }, {
-      async send(id, message) {
-        await peers.send(id, encodeSessionMessage(message));
+    const current = startSession(
+      crypto,
+      identity,
+      roster,
+      { params, attachment, invited },
+      {
+        async send(id, message) {
+          await peers.send(id, encodeSessionMessage(message));
+        },
+        async persist(record) {
+          if ('ids' in record) members = record.ids.length;
+          await store.put(
+            'sets',
+            `${toHex(sid)}/${record.kind}`,
+            utf8('ids' in record ? record.ids.map(toHex).join(',') : toHex(record.id)),
+          );
+        },
+        async charge({ h3, survivors }) {
+          const slots = order.models.heads.length;
+          const events = (view: 'server' | 'release'): unknown[] =>
+            sessionEvents(config, plan, order.session, slots, survivors.length, view).map(eventToJson);
+          await journal.append('charge.reserve', {
+            sid: toHex(sid),
+            h3: toHex(h3),
+            round,
+            purpose: params.purpose,
+            survivors: survivors.map(toHex),
+            colluders,
+            events: { server: events('server'), release: events('release') },
+          });
+          chargeMembers(order, survivors);
+          await journal.append('round.unmask', { sid: toHex(sid), h3: toHex(h3), requests: survivors.length });
+        },
+        onPhase: (phase) => onProgress({ event: 'phase', round, kind, step, phase, members }),
       },
-      async persist(record) {
-        if ('ids' in record) members = record.ids.length;
-        await store.put('sets', `${toHex(sid)}/${record.kind}`, utf8('ids' in record ? record.ids.map(toHex).join(',') : toHex(record.id)));
-      },
-      async charge({ h3, survivors }) {
-        const slots = order.models.heads.length;
-        const events = (view: 'server' | 'release'): unknown[] =>
-          sessionEvents(config, plan, order.session, slots, survivors.length, view).map(eventToJson);
-        await journal.append('charge.reserve', {
-          sid: toHex(sid),
-          h3: toHex(h3),
-          round,
-          purpose: params.purpose,
-          survivors: survivors.map(toHex),
-          colluders,
-          events: { server: events('server'), release: events('release') },
-        });
-        chargeMembers(order, survivors);
-        await journal.append('round.unmask', { sid: toHex(sid), h3: toHex(h3), requests: survivors.length });
-      },
-      onPhase: (phase) => onProgress({ event: 'phase', round, kind, step, phase, members }),
-    });
+    );
     session = current;
     // Whoever vanished between the invitation and now is reported at once.
     for (const id of invited) if (!peers.connected().some((c) => equalBytes(c, id))) awaitReturn(id);
@@ -279,15 +337,33 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       return { spent: true, excluded: [] };
     }
     const { phase, code, reason, uploadBegun, excluded } = end.outcome;
-    await journal.append('round.abort', { sid: toHex(sid), round, phase, code, reason, uploadBegun, excluded: excluded.map(toHex) });
+    await journal.append('round.abort', {
+      sid: toHex(sid),
+      round,
+      phase,
+      code,
+      reason,
+      uploadBegun,
+      excluded: excluded.map(toHex),
+    });
     onProgress({ event: 'abort', round, phase, code, reason });
     return { spent: uploadBegun, excluded };
   }
 
-  async function releaseSession(order: SessionOrder, params: SessionParams, outcome: SessionOutcome, invited: number): Promise<void> {
+  async function releaseSession(
+    order: SessionOrder,
+    params: SessionParams,
+    outcome: SessionOutcome,
+    invited: number,
+  ): Promise<void> {
     const { kind, step } = order.session;
     let next = applyRelease(crypto, config, plan, state, params, outcome.sum);
-    const record = { params: encodeParams(params), sid: outcome.sid, sum: outcome.sum, transcript: kind === 'train' ? new Uint8Array(0) : outcome.transcript };
+    const record = {
+      params: encodeParams(params),
+      sid: outcome.sid,
+      sum: outcome.sum,
+      transcript: kind === 'train' ? new Uint8Array(0) : outcome.transcript,
+    };
     if (isClashed(next, record)) next = { ...next, position: next.position - 1 };
     const line = await journal.release(record, {
       sid: toHex(outcome.sid),
@@ -308,7 +384,8 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
         counts: decodeCounts(sumCoordinates(params, outcome.sum)).map(String),
         open: next.models.heads.map((_, j) => j),
       });
-      if (order.models.heads.length !== next.models.heads.length) await journal.append('cluster.assign', { step, kept: next.kept ?? [] });
+      if (order.models.heads.length !== next.models.heads.length)
+        await journal.append('cluster.assign', { step, kept: next.kept ?? [] });
     }
     if (record.transcript.length > 0) await broadcast({ type: 'run/census', payload: record.transcript });
     await broadcast({ type: 'run/log', payload: utf8(line) });
@@ -335,7 +412,9 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     const needed = Math.max(minSurvivors, 3 * colluders + 1);
     for (;;) {
       const here = peers.connected().filter((id) => !excluded.some((e) => equalBytes(e, id)));
-      const expected = roster.entries.filter((e) => !gone.has(toHex(e.id)) && !excluded.some((x) => equalBytes(x, e.id))).length;
+      const expected = roster.entries.filter(
+        (e) => !gone.has(toHex(e.id)) && !excluded.some((x) => equalBytes(x, e.id)),
+      ).length;
       const waited = performance.now() - started;
       if (here.length >= needed && (here.length >= Math.min(expected, participants) || waited >= options.joinMs)) {
         return [...here].sort(compareBytes);
@@ -387,7 +466,12 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       for (let order = nextOrder(plan, state); order !== null; order = nextOrder(plan, state)) {
         if (wouldExceed(order)) {
           const epsilon = worstEpsilon('server');
-          await journal.append('budget.block', { round: round + 1, epsilon: String(epsilon), target: String(targetEpsilon), view: 'server' });
+          await journal.append('budget.block', {
+            round: round + 1,
+            epsilon: String(epsilon),
+            target: String(targetEpsilon),
+            view: 'server',
+          });
           onProgress({ event: 'budget', epsilon, targetEpsilon });
           break;
         }
@@ -422,19 +506,29 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
 
   /** Genesis, run.open and the censuses so far: what a new or restarted node needs before its first session. */
   async function greet(id: Uint8Array): Promise<void> {
-    for (const line of journal.lines().slice(0, 2)) await peers.send(id, encodeRunMessage({ type: 'run/log', payload: utf8(line) }));
+    for (const line of journal.lines().slice(0, 2))
+      await peers.send(id, encodeRunMessage({ type: 'run/log', payload: utf8(line) }));
     for (const { transcript } of journal.releases()) {
       if (transcript.length > 0) await peers.send(id, encodeRunMessage({ type: 'run/census', payload: transcript }));
     }
     if (nextOrder(plan, state) === null) {
-      await peers.send(id, encodeRunMessage({ type: 'run/finished', payload: encodeOrder({ session: { kind: 'train', step: 0 }, models: state.models }) }));
+      await peers.send(
+        id,
+        encodeRunMessage({
+          type: 'run/finished',
+          payload: encodeOrder({ session: { kind: 'train', step: 0 }, models: state.models }),
+        }),
+      );
     }
   }
 
   async function receive(id: Uint8Array, bytes: Uint8Array): Promise<void> {
     const run = frameType(bytes)?.startsWith('run/') === true ? decodeRunMessage(bytes) : null;
     if (run === null) {
-      const message = decodeSessionMessage(bytes, { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes });
+      const message = decodeSessionMessage(bytes, {
+        maxHeaderBytes: LIMITS.headerBytes,
+        maxPayloadBytes: LIMITS.payloadBytes,
+      });
       if (message.type === 'p3') uploadBytes = Math.max(uploadBytes, bytes.length);
       session?.receive(id, message);
     } else if (run.type === 'run/log') {

@@ -1,5 +1,5 @@
-import { equalBytes, toHex } from '../../protocol/bytes.ts';
 import { type AggregatorState, createAggregator, stepAggregator } from '../../protocol/aggregator.ts';
+import { equalBytes, toHex } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { addWords, applyMasks, ringWordCount } from '../../protocol/ring.ts';
@@ -24,7 +24,9 @@ export interface SessionHost {
   onPhase(phase: Phase): void;
 }
 
-export type SessionEnd = { readonly type: 'done'; readonly outcome: SessionOutcome } | { readonly type: 'abort'; readonly outcome: SessionAbort };
+export type SessionEnd =
+  | { readonly type: 'done'; readonly outcome: SessionOutcome }
+  | { readonly type: 'abort'; readonly outcome: SessionAbort };
 
 /** One session in flight: events go in, in order; `end` resolves when the machine is done. */
 export interface RunningSession {
@@ -46,7 +48,12 @@ export function startSession(
 ): RunningSession {
   const { params } = open;
   const lanes = params.ring.lanes;
-  const sum = new Uint32Array(ringWordCount(params.layout.reduce((total, s) => total + s.length, 0), lanes));
+  const sum = new Uint32Array(
+    ringWordCount(
+      params.layout.reduce((total, s) => total + s.length, 0),
+      lanes,
+    ),
+  );
   let state: AggregatorState = createAggregator(identity, roster);
   let timer: NodeJS.Timeout | null = null;
   let finished = false;
@@ -143,7 +150,9 @@ export function startSession(
 /** Roster entry of a node. @throws CoveyError AUTH_UNKNOWN, AUTH_REVOKED */
 export function requireMember(roster: Roster, id: Uint8Array): Roster['entries'][number] {
   const entry = roster.entries.find((e) => equalBytes(e.id, id));
-  if (entry === undefined) throw new CoveyError('AUTH_UNKNOWN', `"id" expected a member of the roster, got ${toHex(id).slice(0, 12)}`);
-  if (roster.revoked.some((r) => equalBytes(r, id))) throw new CoveyError('AUTH_REVOKED', `"id" ${toHex(id).slice(0, 12)} was revoked`);
+  if (entry === undefined)
+    throw new CoveyError('AUTH_UNKNOWN', `"id" expected a member of the roster, got ${toHex(id).slice(0, 12)}`);
+  if (roster.revoked.some((r) => equalBytes(r, id)))
+    throw new CoveyError('AUTH_REVOKED', `"id" ${toHex(id).slice(0, 12)} was revoked`);
   return entry;
 }

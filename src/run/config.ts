@@ -44,8 +44,18 @@ export interface RunConfig {
     readonly initialSeed: number;
   };
   readonly clusters: ClusterConfig | null;
-  readonly personal: { readonly method: 'fine-tuning' | 'ditto'; readonly epochs: number; readonly batchSize: number; readonly stepSize: number };
-  readonly privacy: { readonly unit: 'record'; readonly relation: 'add-remove'; readonly delta: number; readonly targetEpsilon: number };
+  readonly personal: {
+    readonly method: 'fine-tuning' | 'ditto';
+    readonly epochs: number;
+    readonly batchSize: number;
+    readonly stepSize: number;
+  };
+  readonly privacy: {
+    readonly unit: 'record';
+    readonly relation: 'add-remove';
+    readonly delta: number;
+    readonly targetEpsilon: number;
+  };
   readonly cohort: {
     readonly participants: number;
     /** Fewest survivors a session accepts. */
@@ -91,8 +101,18 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
       countNoiseStddev: positive,
     })
     .nullable(),
-  personal: z.strictObject({ method: z.enum(['fine-tuning', 'ditto']), epochs: count, batchSize: count, stepSize: positive }),
-  privacy: z.strictObject({ unit: z.literal('record'), relation: z.literal('add-remove'), delta: z.number().gt(0).lt(1), targetEpsilon: positive }),
+  personal: z.strictObject({
+    method: z.enum(['fine-tuning', 'ditto']),
+    epochs: count,
+    batchSize: count,
+    stepSize: positive,
+  }),
+  privacy: z.strictObject({
+    unit: z.literal('record'),
+    relation: z.literal('add-remove'),
+    delta: z.number().gt(0).lt(1),
+    targetEpsilon: positive,
+  }),
   cohort: z.strictObject({
     participants: z.number().int().min(4).max(256),
     minSurvivors: z.number().int().min(3),
@@ -115,21 +135,28 @@ function describeIssue(issue: z.core.$ZodIssue): string {
  */
 export function parseRunConfig(value: unknown): RunConfig {
   const parsed = runConfigSchema.safeParse(value);
-  if (!parsed.success) throw new CoveyError('USAGE_CONFIG', parsed.error.issues.map(describeIssue).slice(0, 3).join('; '));
+  if (!parsed.success)
+    throw new CoveyError('USAGE_CONFIG', parsed.error.issues.map(describeIssue).slice(0, 3).join('; '));
   const config = parsed.data;
   const { participants, minSurvivors, colluders } = config.cohort;
   const require = (holds: boolean, line: string): void => {
     if (!holds) throw new CoveyError('USAGE_CONFIG', line);
   };
-  require(minSurvivors <= participants, `"cohort.minSurvivors" expected at most ${participants} participants, got ${minSurvivors}`);
-  require(minSurvivors > colluders, `"cohort.minSurvivors" expected more than ${colluders} colluders, got ${minSurvivors}`);
+  require(minSurvivors <=
+    participants, `"cohort.minSurvivors" expected at most ${participants} participants, got ${minSurvivors}`);
+  require(minSurvivors >
+    colluders, `"cohort.minSurvivors" expected more than ${colluders} colluders, got ${minSurvivors}`);
   // Strict profile: 3c < |U1| for the smallest cohort that could be accepted. SPEC section 4, P1
-  require(3 * colluders < participants, `"cohort.colluders" expected less than a third of ${participants} participants, got ${colluders}`);
+  require(3 * colluders <
+    participants, `"cohort.colluders" expected less than a third of ${participants} participants, got ${colluders}`);
   if (config.clusters !== null) {
     const { choiceSteps, foundingSlots, kept } = config.clusters;
-    require(foundingSlots >= participants, `"clusters.foundingSlots" expected at least ${participants} (one for each participant), got ${foundingSlots}`);
+    require(foundingSlots >=
+      participants, `"clusters.foundingSlots" expected at least ${participants} (one for each participant), got ${foundingSlots}`);
     require(kept < foundingSlots, `"clusters.kept" expected fewer than ${foundingSlots} founding slots, got ${kept}`);
-    require(choiceSteps.every((step, i) => i === 0 || step > (choiceSteps[i - 1] ?? 0)), '"clusters.choiceSteps" expected increasing steps');
+    require(choiceSteps.every(
+      (step, i) => i === 0 || step > (choiceSteps[i - 1] ?? 0),
+    ), '"clusters.choiceSteps" expected increasing steps');
   }
   return config;
 }
@@ -161,7 +188,15 @@ function clustersOf(participants: number, steps: number, kept: number): ClusterC
   const first = at(14);
   const choiceSteps = [first, first + 1, Math.max(first + 2, at(30))].filter((step) => step < steps);
   if (choiceSteps.length === 0) return null;
-  return { foundingSlots: participants, seatPositions: 1_024, kept, choiceSteps, choiceEpsilon: 0.5, lossBound: 2, countNoiseStddev: 0.7 };
+  return {
+    foundingSlots: participants,
+    seatPositions: 1_024,
+    kept,
+    choiceSteps,
+    choiceEpsilon: 0.5,
+    lossBound: 2,
+    countNoiseStddev: 0.7,
+  };
 }
 
 /** An embedded scenario with the settings that were measured for it. @throws CoveyError USAGE_CONFIG */

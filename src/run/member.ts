@@ -46,7 +46,12 @@ function streamOf(crypto: CryptoProvider, seed: Uint8Array, purpose: string): Ke
 
 const toDoubles = (values: Float32Array): Float64Array => Float64Array.from(values);
 
-function seatContribution(crypto: CryptoProvider, config: RunConfig, member: MemberState, inputs: MemberInputs): { values: Int32Array; member: MemberState } {
+function seatContribution(
+  crypto: CryptoProvider,
+  config: RunConfig,
+  member: MemberState,
+  inputs: MemberInputs,
+): { values: Int32Array; member: MemberState } {
   const positions = config.clusters?.seatPositions ?? 0;
   const seat = drawSeat(positions, streamOf(crypto, inputs.seed, 'seat'));
   const values = new Int32Array(positions);
@@ -160,4 +165,3 @@ export function takeChoice(config: RunConfig, member: MemberState, choice: numbe
   const slot = kept.indexOf(chosen);
   return { ...member, slot: slot < 0 ? null : slot };
 }
-

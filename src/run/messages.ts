@@ -27,11 +27,15 @@ export function encodeRunMessage(message: RunMessage): Uint8Array {
  * @throws CoveyError CODEC_* for malformed frames.
  */
 export function decodeRunMessage(bytes: Uint8Array): RunMessage | null {
-  const { header, payload } = decodeFrame(bytes, { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes });
+  const { header, payload } = decodeFrame(bytes, {
+    maxHeaderBytes: LIMITS.headerBytes,
+    maxPayloadBytes: LIMITS.payloadBytes,
+  });
   const type = header['t'];
   if (typeof type !== 'string' || !type.startsWith('run/')) return null;
   const extra = Object.keys(header).find((key) => !['v', 't', 'payloadBytes'].includes(key));
   if (extra !== undefined) throw new CoveyError('CODEC_EXTRA_KEY', '"header" has an unknown key');
-  if (header['v'] !== 1 || !TYPES.includes(type)) throw new CoveyError('CODEC_TYPE', '"t" expected a known run message');
+  if (header['v'] !== 1 || !TYPES.includes(type))
+    throw new CoveyError('CODEC_TYPE', '"t" expected a known run message');
   return { type: type as RunMessage['type'], payload };
 }

@@ -1,12 +1,19 @@
-import { concatBytes, decodeParts, encodeParts, fromHex, hashParts, u32le, u8, utf8 } from '../../protocol/bytes.ts';
+import { concatBytes, decodeParts, encodeParts, fromHex, hashParts, u8, u32le, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { LABELS } from '../../protocol/labels.ts';
 import { rosterHash } from '../../protocol/params.ts';
 import type { Roster, SessionParams } from '../../protocol/session.ts';
-import { type RunConfig, configHash } from './config.ts';
-import { COUNT_SCALE, type RunPlan, type ScheduledSession, countShareVariance, purposeOf, sessionBlocks } from './plan.ts';
-import { type ReleasedModels, decodeModels, encodeModels } from './released.ts';
+import { configHash, type RunConfig } from './config.ts';
+import {
+  COUNT_SCALE,
+  countShareVariance,
+  purposeOf,
+  type RunPlan,
+  type ScheduledSession,
+  sessionBlocks,
+} from './plan.ts';
+import { decodeModels, encodeModels, type ReleasedModels } from './released.ts';
 
 /** What both ends know about a run before its first session. */
 export interface RunFacts {
@@ -40,7 +47,8 @@ export function decodeOrder(facts: Pick<RunFacts, 'config' | 'plan'>, bytes: Uin
   }
   const step = new DataView(stepBytes.buffer, stepBytes.byteOffset, 4).getUint32(0, true);
   const session = facts.plan.schedule.find((s) => s.kind === kind && s.step === step);
-  if (session === undefined) throw new CoveyError('PRIVACY_POLICY', `"order" expected a session of the schedule, got ${kind} ${step}`);
+  if (session === undefined)
+    throw new CoveyError('PRIVACY_POLICY', `"order" expected a session of the schedule, got ${kind} ${step}`);
   return { session, models: decodeModels(facts.config, models) };
 }
 

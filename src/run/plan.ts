@@ -1,9 +1,9 @@
 import type { SessionParams } from '../../protocol/session.ts';
+import { hiddenLayout } from '../cluster/layout.ts';
 import { calibrateNoiseMultiplier } from '../privacy/calibrate.ts';
+import type { Block } from '../privacy/encode.ts';
 import type { DpEvent } from '../privacy/events.ts';
 import { honestShares, type View } from '../privacy/views.ts';
-import type { Block } from '../privacy/encode.ts';
-import { hiddenLayout } from '../cluster/layout.ts';
 import type { RunConfig } from './config.ts';
 import { modelManifest } from './released.ts';
 
@@ -56,7 +56,12 @@ function dimension(config: RunConfig, slots: number): number {
 }
 
 /** The event of one training step for a viewer against whom `shares` noise shares count. @see privacy F9, F11 */
-function trainingEvent(config: RunConfig, plan: Pick<RunPlan, 'sensitivity' | 'shareVariance'>, slots: number, shares: number): DpEvent {
+function trainingEvent(
+  config: RunConfig,
+  plan: Pick<RunPlan, 'sensitivity' | 'shareVariance'>,
+  slots: number,
+  shares: number,
+): DpEvent {
   const base: DpEvent = {
     kind: 'discreteGaussian',
     shares,

@@ -8,7 +8,7 @@ import { createEncoder } from '../privacy/encode.ts';
 import type { RunConfig } from './config.ts';
 import type { SessionOrder } from './order.ts';
 import { COUNT_SCALE, type RunPlan, type ScheduledSession, sessionBlocks, slotsAt } from './plan.ts';
-import { type ReleasedModels, initialModels } from './released.ts';
+import { initialModels, type ReleasedModels } from './released.ts';
 
 /** Where a run stands: a function of the configuration and the released sums, nothing else (replay gives the same bits). */
 export interface ReleaseState {
@@ -34,7 +34,10 @@ export function initialState(config: RunConfig): ReleaseState {
   return {
     position: 0,
     models,
-    velocity: { body: new Float64Array(models.body.length), heads: models.heads.map((head) => new Float64Array(head.length)) },
+    velocity: {
+      body: new Float64Array(models.body.length),
+      heads: models.heads.map((head) => new Float64Array(head.length)),
+    },
     kept: null,
     counts: null,
   };
@@ -51,22 +54,39 @@ export function decodeCounts(coordinates: Int32Array): number[] {
   return [...coordinates].map((value) => value / COUNT_SCALE);
 }
 
-function applyTraining(crypto: CryptoProvider, config: RunConfig, state: ReleaseState, session: ScheduledSession, params: SessionParams, sum: Int32Array): ReleaseState {
+function applyTraining(
+  crypto: CryptoProvider,
+  config: RunConfig,
+  state: ReleaseState,
+  session: ScheduledSession,
+  params: SessionParams,
+  sum: Int32Array,
+): ReleaseState {
   const slots = state.models.heads.length;
   const blocks = sessionBlocks(config, session, slots);
   const { clippingNorm, scale, rotationSeed } = params.encoding;
   const [body, ...heads] = createEncoder(crypto, { blocks, clippingNorm, scale, rotationSeed }).decode(sum);
-  if (body === undefined || heads.length !== slots) throw new CoveyError('INTERNAL_INVARIANT', 'a released sum does not match its layout');
+  if (body === undefined || heads.length !== slots)
+    throw new CoveyError('INTERNAL_INVARIANT', 'a released sum does not match its layout');
   const { samplingProbability, nominalRecords, momentum, stepSize, steps } = config.training;
   const denominators = publicDenominators(samplingProbability, nominalRecords, slots);
   const step = linearStep(stepSize, session.step, steps);
-  const bodyStep = stepMomentum(state.models.body, state.velocity.body, body, { denominator: denominators.body, momentum, step });
+  const bodyStep = stepMomentum(state.models.body, state.velocity.body, body, {
+    denominator: denominators.body,
+    momentum,
+    step,
+  });
   const headSteps = state.models.heads.map((head, j) =>
-    stepMomentum(head, state.velocity.heads[j] ?? new Float64Array(head.length), heads[j] ?? new Float64Array(head.length), {
-      denominator: denominators.head,
-      momentum,
-      step,
-    }),
+    stepMomentum(
+      head,
+      state.velocity.heads[j] ?? new Float64Array(head.length),
+      heads[j] ?? new Float64Array(head.length),
+      {
+        denominator: denominators.head,
+        momentum,
+        step,
+      },
+    ),
   );
   return {
     ...state,
@@ -94,9 +114,17 @@ function applyChoice(config: RunConfig, state: ReleaseState, sum: Int32Array): R
  * Applies a released sum: post-processing, free of privacy cost, deterministic.
  * @throws CoveyError INTERNAL_INVARIANT if the sum is not of the state's next session.
  */
-export function applyRelease(crypto: CryptoProvider, config: RunConfig, plan: RunPlan, state: ReleaseState, params: SessionParams, sum: Uint32Array): ReleaseState {
+export function applyRelease(
+  crypto: CryptoProvider,
+  config: RunConfig,
+  plan: RunPlan,
+  state: ReleaseState,
+  params: SessionParams,
+  sum: Uint32Array,
+): ReleaseState {
   const session = plan.schedule[state.position];
-  if (session === undefined) throw new CoveyError('INTERNAL_INVARIANT', 'a sum was released after the end of the schedule');
+  if (session === undefined)
+    throw new CoveyError('INTERNAL_INVARIANT', 'a sum was released after the end of the schedule');
   const coordinates = sumCoordinates(params, sum);
   if (session.kind === 'train') return applyTraining(crypto, config, state, session, params, coordinates);
   if (session.kind === 'choice') return applyChoice(config, state, coordinates);

@@ -4,7 +4,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import { LABELS } from '../../protocol/labels.ts';
 import { createRandom } from '../data/random.ts';
 import { initialModel } from '../learning/initial-model.ts';
-import { type ModelManifest, denseManifest } from '../learning/manifest.ts';
+import { denseManifest, type ModelManifest } from '../learning/manifest.ts';
 import type { RunConfig } from './config.ts';
 
 /** All models in play: one shared body and one head for each slot. Shapes: `bodyLength`, slots x `headLength`. */
@@ -42,7 +42,8 @@ function floatBytes(values: Float32Array): Uint8Array {
 }
 
 function bytesToFloats(bytes: Uint8Array): Float32Array {
-  if (bytes.length % 4 !== 0) throw new CoveyError('CODEC_TRUNCATED', `"model" expected a multiple of 4 bytes, got ${bytes.length}`);
+  if (bytes.length % 4 !== 0)
+    throw new CoveyError('CODEC_TRUNCATED', `"model" expected a multiple of 4 bytes, got ${bytes.length}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true));
 }
@@ -56,7 +57,10 @@ export function encodeModels(models: ReleasedModels): Uint8Array {
 export function decodeModels(config: RunConfig, bytes: Uint8Array): ReleasedModels {
   const manifest = modelManifest(config);
   const [, body, ...heads] = decodeParts(bytes).map((part, i) => (i === 0 ? new Float32Array(0) : bytesToFloats(part)));
-  const fits = body?.length === manifest.bodyLength && heads.length > 0 && heads.every((head) => head.length === manifest.headLength);
+  const fits =
+    body?.length === manifest.bodyLength &&
+    heads.length > 0 &&
+    heads.every((head) => head.length === manifest.headLength);
   if (!fits || body === undefined) throw new CoveyError('CODEC_TYPE', '"model" expected the shape of the task');
   return { body, heads };
 }

@@ -23,13 +23,17 @@ export function buildRoster(
   const entries = members
     .map(({ organization, publicKey }) => {
       if (!crypto.ed25519IsPrimeOrder(publicKey)) {
-        throw new CoveyError('USAGE_CONFIG', `"publicKey" of ${organization} expected a canonical Ed25519 key of prime order`);
+        throw new CoveyError(
+          'USAGE_CONFIG',
+          `"publicKey" of ${organization} expected a canonical Ed25519 key of prime order`,
+        );
       }
       return { id: nodeId(crypto, publicKey), publicKey, organization };
     })
     .sort((a, b) => compareBytes(a.id, b.id));
   const repeated = entries.find((entry, i) => i > 0 && compareBytes(entries[i - 1]?.id ?? entry.id, entry.id) === 0);
-  if (repeated !== undefined) throw new CoveyError('USAGE_CONFIG', `"publicKey" of ${repeated.organization} stands twice in the roster`);
+  if (repeated !== undefined)
+    throw new CoveyError('USAGE_CONFIG', `"publicKey" of ${repeated.organization} stands twice in the roster`);
   return { version, entries, revoked: revokedKeys.map((key) => nodeId(crypto, key)).sort(compareBytes) };
 }
 
@@ -73,5 +77,8 @@ export function federationFromJson(crypto: CryptoProvider, value: unknown): Fede
     return { organization, publicKey: keyField(entry?.publicKey, `members[${i}].publicKey`) };
   });
   const revoked = Array.isArray(file.revoked) ? file.revoked.map((key, i) => keyField(key, `revoked[${i}]`)) : [];
-  return { coordinatorKey: keyField(file.coordinatorKey, 'coordinatorKey'), roster: buildRoster(crypto, version, members, revoked) };
+  return {
+    coordinatorKey: keyField(file.coordinatorKey, 'coordinatorKey'),
+    roster: buildRoster(crypto, version, members, revoked),
+  };
 }

@@ -61,14 +61,14 @@ export interface SocketServer {
   close(retryAfterMs?: number): Promise<void>;
 }
 
-/** Bytes of the HTTP request that asks for a WebSocket; counted before any of its content is looked at. */
-const HTTP_LIMITS = {
-  maxHeaderSize: 4_096,
-  headersTimeout: 5_000,
-  requestTimeout: 5_000,
-  connectionsCheckingInterval: 1_000,
-  keepAliveTimeout: 5_000,
-};
+/** Bytes and time of the HTTP request that asks for a WebSocket; both end before any of its content is looked at. */
+const httpLimits = ({ helloBytes, helloMs }: TransportLimits): ServerOptions => ({
+  maxHeaderSize: helloBytes,
+  headersTimeout: helloMs,
+  requestTimeout: helloMs,
+  keepAliveTimeout: helloMs,
+  connectionsCheckingInterval: Math.min(1_000, helloMs),
+});
 
 /** One frame carries one fragment; how it may be cut into continuation frames and chunks is bounded too. */
 export const webSocketLimits = (
@@ -233,7 +233,7 @@ export async function startSocketServer(options: SocketServerOptions): Promise<S
     clientTracking: false,
     ...webSocketLimits(limits.fragmentBytes),
   });
-  const http: ServerOptions = HTTP_LIMITS;
+  const http = httpLimits(limits);
   const server =
     options.tls === undefined
       ? createServer(http, options.httpHandler ?? reject404)

@@ -3,13 +3,31 @@ import { CoveyError } from '../../protocol/errors.ts';
 import { expNegative, rationalOf } from '../privacy/fixed-point.ts';
 import { RandomWords } from '../privacy/random-words.ts';
 
-/** Bits of the weights and of the draw: what rounding adds to the probabilities is below 2^-180. */
+/** Bits of the weights and of the draw: what rounding adds to the probabilities is below 2^-180 (a part of delta). */
 const WEIGHT_BITS = 192;
+/** Grid of the scores. Units: steps per sensitivity. */
+const GRID = 0x10_0000;
+/** What a record moves a gridded score by at most: rounding to the grid adds one step, summing doubles the other. */
+const GRID_SENSITIVITY = BigInt(GRID + 2);
+
+/**
+ * Score of a slot: minus the **sum** of the losses clipped to [0, bound]; a mean would bring the private number of records
+ * in. A loss that is not a number counts as the bound, so one record moves a score by at most the bound, and downward.
+ * @see privacy 3.4
+ */
+export function clippedLossScore(losses: Float64Array, bound: number): number {
+  let score = 0;
+  for (const loss of losses) score -= loss < bound ? Math.max(loss, 0) : bound;
+  return score;
+}
 
 /**
  * Exponential mechanism: picks j with probability proportional to exp(epsilon q_j / B) if all scores move one way
  * (`monotone`, add-remove), else exp(epsilon q_j / (2B)); B is the most by which a record moves a score.
- * Random: one draw of 192 bits. Not guaranteed: constant time. @throws CoveyError USAGE_RANGE
+ * Scores are put on a grid of B / 2^20 and everything after is integer arithmetic with the sensitivity enlarged by two
+ * steps, so that no rounding of floats exceeds the charge (sums of up to 2^16 losses).
+ * Random: one draw of 192 bits. Secrets: the choice. Not guaranteed: constant time.
+ * @throws CoveyError USAGE_RANGE for scores that are not finite or an epsilon or sensitivity that is not positive.
  * @see privacy F21
  */
 export function chooseByExponentialMechanism(
@@ -19,16 +37,23 @@ export function chooseByExponentialMechanism(
   monotone: boolean,
   stream: KeyStream,
 ): number {
-  if (scores.length === 0 || !scores.every(Number.isFinite))
+  if (scores.length === 0 || !scores.every(Number.isFinite)) {
     throw new CoveyError('USAGE_RANGE', '"scores" expected finite numbers');
-  if (!(epsilon > 0 && sensitivity > 0))
-    throw new CoveyError('USAGE_RANGE', `"epsilon" expected a positive number, got ${epsilon}`);
-  const best = scores.reduce((max, score) => Math.max(max, score), Number.NEGATIVE_INFINITY);
-  const factor = epsilon / (monotone ? sensitivity : 2 * sensitivity);
-  const weights = Array.from(scores, (score) => {
-    const y = (best - score) * factor;
+  }
+  if (!(epsilon > 0 && sensitivity > 0)) {
+    throw new CoveyError(
+      'USAGE_RANGE',
+      `"epsilon" expected a positive number, got ${epsilon} for sensitivity ${sensitivity}`,
+    );
+  }
+  const steps = Array.from(scores, (score) => BigInt(Math.round((score / sensitivity) * GRID)));
+  const best = steps.reduce((most, step) => (step > most ? step : most));
+  const factor = rationalOf(epsilon);
+  const denominator = factor.denominator * GRID_SENSITIVITY * (monotone ? 1n : 2n);
+  const weights = steps.map((step) => {
+    const numerator = (best - step) * factor.numerator;
     // Far below the last bit of the weights: the chance rounds to nothing.
-    return y > WEIGHT_BITS ? 0n : expNegative(rationalOf(y), WEIGHT_BITS);
+    return numerator > BigInt(WEIGHT_BITS) * denominator ? 0n : expNegative({ numerator, denominator }, WEIGHT_BITS);
   });
   const total = weights.reduce((sum, weight) => sum + weight, 0n);
   const words = new RandomWords(stream, 16);
@@ -43,4 +68,17 @@ export function chooseByExponentialMechanism(
     chosen += 1;
   }
   return chosen;
+}
+
+/**
+ * The slot of lowest summed training loss (IFCA, Ghosh 2020); ties go to the lower slot.
+ * Not private at unit `record`: there use the exponential mechanism. Free in hidden slots at unit `participant`.
+ */
+export function chooseLowestLoss(losses: readonly Float64Array[]): number {
+  const totals = losses.map((values) => values.reduce((sum, loss) => sum + loss, 0));
+  let best = 0;
+  totals.forEach((total, slot) => {
+    if (total < (totals[best] ?? Number.POSITIVE_INFINITY)) best = slot;
+  });
+  return best;
 }

@@ -17,8 +17,12 @@ export function drawSeat(positions: number, stream: KeyStream): number {
   return view.getUint32(0, true) % positions;
 }
 
-/** Rank of a position among the occupied ones: the founding slot of its owner. */
-export function seatRank(sum: Int32Array, position: number): number {
+/**
+ * Rank of a position among the occupied ones: the founding slot of its owner. Null if the owner's draw is not in the sum
+ * (it dropped out, or shares the position), so that nobody founds a slot that belongs to another.
+ */
+export function seatRank(sum: Int32Array, position: number): number | null {
+  if (sum[position] !== 1) return null;
   let rank = 0;
   for (let i = 0; i < position; i++) if ((sum[i] as number) > 0) rank++;
   return rank;

@@ -3,7 +3,8 @@ import { paddedLength } from '../privacy/hadamard.ts';
 
 /**
  * Blocks of a vector with one shared body and a hidden slot for every head, each padded to a power of two and rotated by
- * itself, so that an empty slot stays exactly zero. Without a body (logistic regression) there are slots only.
+ * itself, so that an empty slot stays exactly zero. Block 0 is the body, block j + 1 is slot j; without a body (logistic
+ * regression) block 0 is one padded coordinate.
  */
 export function hiddenLayout(model: {
   readonly bodyLength: number;

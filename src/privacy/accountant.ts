@@ -2,8 +2,8 @@ import { CoveyError, isCoveyError } from '../../protocol/errors.ts';
 import { gaussianDelta, gaussianEpsilon } from './analytic-gaussian.ts';
 import { eventFromJson, eventKey, eventToJson, type JsonObject } from './event-json.ts';
 import { type DpEvent, RELATIONS, type Relation } from './events.ts';
-import { rdpToDelta, rdpToEpsilon } from './rdp-conversion.ts';
-import { rdpCurve } from './rdp-curve.ts';
+import { type ConversionSearch, rdpToDelta, rdpToEpsilon } from './rdp-conversion.ts';
+import { isMonotoneEvent, rdpCurve } from './rdp-curve.ts';
 import { zcdpCost } from './zcdp.ts';
 
 export interface Budget {
@@ -120,7 +120,7 @@ function requireOrders(orders: readonly number[] | undefined): readonly number[]
   if (orders && (orders.length === 0 || orders.some((a) => !(a > 1 && a < Number.POSITIVE_INFINITY)))) {
     throw new CoveyError('USAGE_RANGE', '"orders" expected at least one order, all above 1');
   }
-  return orders;
+  return orders && [...orders].sort((a, b) => a - b);
 }
 
 function rdpMethod(relation: Relation, orders: readonly number[] | undefined): Method {
@@ -128,11 +128,15 @@ function rdpMethod(relation: Relation, orders: readonly number[] | undefined): M
     const curves = charges.map(({ event, count }) => ({ count, curve: rdpCurve(event, relation) }));
     return (order) => curves.reduce((sum, { count, curve }) => sum + count * curve(order), 0);
   };
+  const search = (charges: readonly Charge[]): ConversionSearch => ({
+    orders,
+    isMonotone: charges.every(({ event }) => isMonotoneEvent(event)),
+  });
   return {
     name: 'rdp',
     check: (event) => void rdpCurve(event, relation),
-    epsilon: (charges, delta) => rdpToEpsilon(total(charges), delta, { orders }),
-    delta: (charges, epsilon) => rdpToDelta(total(charges), epsilon, { orders }),
+    epsilon: (charges, delta) => rdpToEpsilon(total(charges), delta, search(charges)),
+    delta: (charges, epsilon) => rdpToDelta(total(charges), epsilon, search(charges)),
   };
 }
 

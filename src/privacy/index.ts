@@ -9,6 +9,31 @@ export {
 } from './accountant.ts';
 export { gaussianDelta, gaussianEpsilon, gaussianNoiseMultiplier } from './analytic-gaussian.ts';
 export { calibrateNoiseMultiplier, type Schedule } from './calibrate.ts';
+export type { ChargeStatus, ViewEvents } from './charges.ts';
 export { eventFromJson, eventKey, eventToJson, type JsonObject, type JsonValue } from './event-json.ts';
 export type { DiscreteGaussianEvent, DpEvent, Relation, SkellamEvent } from './events.ts';
+export {
+  createLedger,
+  type EvidenceVerifier,
+  type Ledger,
+  type LedgerStep,
+  openLedger,
+  reportLedger,
+  reserve,
+  restore,
+  settle,
+  statusOf,
+  wouldExceed,
+} from './ledger.ts';
+export { decodeLine, hashLine, type LedgerEntry, type LedgerTerms, type SurvivorEvidence } from './ledger-entry.ts';
+export {
+  type ChargeFact,
+  createServerLedger,
+  membersOverBudget,
+  reportParticipant,
+  reportWorst,
+  reserveFact,
+  type ServerLedger,
+  settleFact,
+} from './server-ledger.ts';
 export { type EpsilonReport, honestShares, VIEWS, type View } from './views.ts';

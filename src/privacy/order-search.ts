@@ -4,19 +4,25 @@ const MAX_REAL_ORDER = 256;
 export const MIN_ORDER = 1.01;
 export const MAX_ORDER = 65_536;
 
-/** Geometric grid in (order - 1) that brackets the optimum; fine enough that each bracket holds one minimum. */
-function geometricOrders(maxOrder: number): number[] {
-  const orders: number[] = [];
+/** Bounds that are interpolated have kinks at integers: these are on the grid while they matter. */
+const SMALL_INTEGERS = 16;
+/** Grid minima that are refined; one is the rule, minima of several bounds may have more. */
+const MAX_REFINED = 3;
+
+/** Geometric grid in (order - 1) that brackets the optimum. */
+function gridOrders(maxOrder: number): number[] {
+  const orders = [maxOrder];
+  for (let order = 2; order <= SMALL_INTEGERS; order++) orders.push(order);
   for (let distance = 0.0101; 1 + distance < maxOrder; distance *= 1.25) {
-    const order = 1 + distance;
-    orders.push(order > 20 ? Math.round(order) : order);
+    orders.push(distance > SMALL_INTEGERS ? Math.round(1 + distance) : 1 + distance);
   }
-  orders.push(maxOrder);
-  return [...new Set(orders)];
+  return [...new Set(orders)].sort((a, b) => a - b);
 }
 
-const GRID: readonly number[] = geometricOrders(MAX_ORDER);
-const WIDE_GRID: readonly number[] = geometricOrders(1e15);
+const GRID: readonly number[] = gridOrders(MAX_ORDER);
+const WIDE_GRID: readonly number[] = gridOrders(1e15);
+/** Where no early end is known, each order costs its full price. */
+const SHORT_GRID: readonly number[] = gridOrders(1024);
 
 const GOLDEN = (Math.sqrt(5) - 1) / 2;
 const GOLDEN_STEPS = 34;
@@ -26,44 +32,14 @@ export interface OrderSearch {
   readonly orders?: readonly number[] | undefined;
   /** Every order may be real and as large as 1e15: for closed forms. */
   readonly closedForm?: boolean;
-  /** True if no order >= `order` can go below `best`. */
-  isHopeless?(order: number, best: number): boolean;
+  /** True if no order >= `order` can go below `best`; without it the search ends at order 1024. */
+  isHopeless?: ((order: number, best: number) => boolean) | undefined;
 }
 
-/**
- * Minimises a bound over orders. Every value it returns is a valid bound: a poor search costs tightness only.
- *
- * If the curve is a true RDP curve, (order - 1) times it is convex, so are the correction terms of F4 in the numerator,
- * and the bound has one minimum; the grid is scanned nevertheless, for minima of several bounds need not be convex.
- */
-export function minimiseOverOrders(
-  objective: (order: number) => number,
-  search: OrderSearch = {},
-): { order: number; value: number } {
-  const { orders = search.closedForm ? WIDE_GRID : GRID } = search;
-  let at = 0;
-  let best = { order: orders[0] as number, value: Number.POSITIVE_INFINITY };
-  for (const [i, order] of orders.entries()) {
-    if (search.isHopeless?.(order, best.value)) break;
-    const value = objective(order);
-    if (value < best.value) {
-      best = { order, value };
-      at = i;
-    }
-  }
-  if (search.orders || best.value === Number.POSITIVE_INFINITY) return best;
-  const snap = (t: number): number => {
-    const order = 1 + Math.exp(t);
-    return order > MAX_REAL_ORDER && !search.closedForm ? Math.round(order) : order;
-  };
-  const probe = (t: number, order = snap(t)): number => {
-    const value = objective(order);
-    if (value < best.value) best = { order, value };
-    return value;
-  };
-  // Golden-section search on log(order - 1) between the neighbours of the best grid point.
-  let low = Math.log((orders[Math.max(0, at - 1)] as number) - 1);
-  let high = Math.log((orders[Math.min(orders.length - 1, at + 1)] as number) - 1);
+/** Golden-section search on log(order - 1) between two orders; `probe` keeps what it finds. */
+function searchBetween(from: number, to: number, probe: (logDistance: number) => number): void {
+  let low = Math.log(from - 1);
+  let high = Math.log(to - 1);
   let left = high - GOLDEN * (high - low);
   let right = low + GOLDEN * (high - low);
   let [leftValue, rightValue] = [probe(left), probe(right)];
@@ -82,7 +58,48 @@ export function minimiseOverOrders(
       rightValue = probe(right);
     }
   }
+}
+
+/**
+ * Minimises a bound over orders. Every value it returns is a valid bound: a poor search costs tightness only.
+ *
+ * If the curve is a true RDP curve, (order - 1) times it is convex, so are the correction terms of F4 in the numerator,
+ * and the bound has one minimum. A minimum of several bounds need not be convex: the grid is scanned, and its lowest
+ * local minima are refined.
+ */
+export function minimiseOverOrders(
+  objective: (order: number) => number,
+  search: OrderSearch = {},
+): { order: number; value: number } {
+  const grid = search.isHopeless ? GRID : SHORT_GRID;
+  const { orders = search.closedForm ? WIDE_GRID : grid } = search;
+  let best = { order: orders[0] as number, value: Number.POSITIVE_INFINITY };
+  const evaluate = (order: number): number => {
+    const value = objective(order);
+    if (value < best.value) best = { order, value };
+    return value;
+  };
+  const values: number[] = [];
+  for (const order of orders) {
+    if (search.isHopeless?.(order, best.value)) break;
+    values.push(evaluate(order));
+  }
+  if (search.orders || best.value === Number.POSITIVE_INFINITY) return best;
+  const at = (i: number): number => values[i] ?? Number.POSITIVE_INFINITY;
+  const minima = values
+    .map((value, i) => ({ value, i }))
+    .filter(({ value, i }) => value < Number.POSITIVE_INFINITY && value <= at(i - 1) && value <= at(i + 1))
+    .sort((a, b) => a.value - b.value)
+    .slice(0, MAX_REFINED);
+  for (const { i } of minima) {
+    const from = orders[Math.max(0, i - 1)] as number;
+    const to = orders[Math.min(orders.length - 1, i + 1)] as number;
+    searchBetween(from, to, (logDistance) => {
+      const order = 1 + Math.exp(logDistance);
+      return evaluate(order > MAX_REAL_ORDER && !search.closedForm ? Math.round(order) : order);
+    });
+  }
   // Bounds that are interpolated between integer orders have their minimum at one.
-  for (const order of [Math.floor(best.order), Math.ceil(best.order)]) if (order > 1) probe(0, order);
+  for (const order of [Math.floor(best.order), Math.ceil(best.order)]) if (order > 1) evaluate(order);
   return best;
 }

@@ -18,29 +18,32 @@ function logDeltaAtOrder(order: number, rdp: number, epsilon: number): number {
   return Math.min(viaVariation, (order - 1) * (rdp - epsilon + Math.log1p(-1 / order)) - Math.log(order));
 }
 
-type Search = Pick<OrderSearch, 'orders' | 'closedForm'>;
+/** `isMonotone`: the curve never falls with the order, which lets the search end early; default true. */
+export interface ConversionSearch extends Pick<OrderSearch, 'orders' | 'closedForm'> {
+  readonly isMonotone?: boolean;
+}
 
 /** Least epsilon that an RDP curve gives at `delta`, over all orders. @see privacy F4 */
-export function rdpToEpsilon(curve: (order: number) => number, delta: number, search: Search = {}): number {
+export function rdpToEpsilon(curve: (order: number) => number, delta: number, search: ConversionSearch = {}): number {
+  // As -log delta > 0, this bounds epsilon at all larger orders from below.
+  const isHopeless = (order: number, best: number): boolean =>
+    best === 0 || curve(order) + Math.log1p(-1 / order) - Math.log(order) / (order - 1) >= best;
   return minimiseOverOrders((order) => epsilonAtOrder(order, curve(order), delta), {
     ...search,
-    // Divergences grow with the order and -log delta > 0, so this bounds epsilon at all larger orders from below.
-    isHopeless: (order, best) =>
-      best === 0 ||
-      (best < Number.POSITIVE_INFINITY &&
-        curve(order) + Math.log1p(-1 / order) - Math.log(order) / (order - 1) >= best),
+    isHopeless: search.isMonotone === false ? undefined : isHopeless,
   }).value;
 }
 
 /** Least delta that an RDP curve gives at `epsilon`, over all orders; at most 1. @see privacy F4 */
-export function rdpToDelta(curve: (order: number) => number, epsilon: number, search: Search = {}): number {
+export function rdpToDelta(curve: (order: number) => number, epsilon: number, search: ConversionSearch = {}): number {
+  // With r - epsilon >= gap from here on, log delta >= (a-1) gap - 1 - log a, which grows beyond a = 1 + 1/gap.
+  const isHopeless = (order: number, best: number): boolean => {
+    const gap = curve(order) - epsilon;
+    return gap > 0 && order > 1 + 1 / gap && (order - 1) * gap - 1 - Math.log(order) >= best;
+  };
   const { value } = minimiseOverOrders((order) => logDeltaAtOrder(order, curve(order), epsilon), {
     ...search,
-    // With r - epsilon >= gap from here on, log delta >= (a-1) gap - 1 - log a, which grows beyond a = 1 + 1/gap.
-    isHopeless: (order, best) => {
-      const gap = curve(order) - epsilon;
-      return gap > 0 && order > 1 + 1 / gap && (order - 1) * gap - 1 - Math.log(order) >= best;
-    },
+    isHopeless: search.isMonotone === false ? undefined : isHopeless,
   });
   return Math.min(1, Math.exp(value));
 }

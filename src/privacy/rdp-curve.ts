@@ -167,6 +167,17 @@ function buildCurve(event: DpEvent, relation: Relation): RdpCurve {
 }
 
 /**
+ * True if the curve of an event never falls with the order, as true divergences never do. The general bounds on
+ * sampled mechanisms do: their constant factors weigh less at higher orders.
+ */
+export function isMonotoneEvent(event: DpEvent): boolean {
+  if (event.kind === 'selfComposed') return isMonotoneEvent(event.event);
+  if (event.kind === 'composed') return event.events.every(isMonotoneEvent);
+  if (event.kind === 'poissonSampled') return event.probability === 1 || isSymmetric(event.event);
+  return event.kind !== 'fixedSizeSampled';
+}
+
+/**
  * The RDP curve of an event, remembered by the event's canonical text.
  * @throws CoveyError PRIVACY_UNSUPPORTED_EVENT for what cannot be bounded under the relation; USAGE_RANGE, CODEC_TYPE
  * or CODEC_EXTRA_KEY for malformed events.

@@ -15,7 +15,7 @@ export function readGolden(name: string): unknown {
 export type Json = Readonly<Record<string, unknown>>;
 
 /** The event of a published case; `"?"` stands for the noise multiplier that is searched. */
-export function goldenEvent(json: Json, noiseMultiplier = Number.NaN): DpEvent {
+export function goldenEvent(json: Json, noiseMultiplier: number = Number.NaN): DpEvent {
   const number = (key: string): number => (json[key] === '?' ? noiseMultiplier : (json[key] as number));
   const nested = (): DpEvent => goldenEvent(json['event'] as Json, noiseMultiplier);
   switch (json['type']) {

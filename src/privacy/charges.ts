@@ -1,0 +1,117 @@
+import { CoveyError } from '../../protocol/errors.ts';
+import { type Accountant, type Budget, rdpAccountant } from './accountant.ts';
+import type { DpEvent, Relation } from './events.ts';
+import { rdpCurve } from './rdp-curve.ts';
+import type { View } from './views.ts';
+
+/** What one session costs, for each view that is followed; an empty list where the release depends on no data. */
+export type ViewEvents = Readonly<Partial<Record<View, readonly DpEvent[]>>>;
+
+/** Where the charge of a session stands. */
+export type ChargeStatus = 'none' | 'reserved' | 'settled' | 'restored';
+
+/**
+ * Charges of one payer: what was settled, and what is reserved at its worst case until it settles. Immutable.
+ * The loss is that of both together, so a reserve that never settles stays charged.
+ */
+export interface Charges {
+  readonly views: readonly View[];
+  readonly settled: Readonly<Partial<Record<View, Accountant>>>;
+  readonly reserved: ReadonlyMap<string, ViewEvents>;
+  readonly closed: ReadonlyMap<string, 'settled' | 'restored'>;
+}
+
+function broken(message: string, sid: string): CoveyError {
+  return new CoveyError('PRIVACY_LEDGER', message, { sid });
+}
+
+function eventsOf(events: ViewEvents, view: View, sid: string): readonly DpEvent[] {
+  const list = events[view];
+  if (list === undefined) throw broken(`"events" expected the events of the ${view} view`, sid);
+  return list;
+}
+
+function composeAll(accountant: Accountant, events: readonly DpEvent[]): Accountant {
+  return events.reduce((composed, event) => composed.compose(event), accountant);
+}
+
+export function createCharges(views: readonly View[], relation: Relation): Charges {
+  if (views.length === 0) throw new CoveyError('USAGE_RANGE', '"views" expected at least one view');
+  const settled: Partial<Record<View, Accountant>> = {};
+  for (const view of views) settled[view] = rdpAccountant({ relation });
+  return { views, settled, reserved: new Map(), closed: new Map() };
+}
+
+export function chargeStatus(charges: Charges, sid: string): ChargeStatus {
+  return charges.closed.get(sid) ?? (charges.reserved.has(sid) ? 'reserved' : 'none');
+}
+
+/** Settled and reserved charges of a view together, as one accountant. */
+export function totalCharges(charges: Charges, view: View): Accountant {
+  let total = charges.settled[view];
+  if (!total) throw new CoveyError('USAGE_RANGE', `"view" expected one that is followed, got ${view}`);
+  for (const [sid, events] of charges.reserved) total = composeAll(total, eventsOf(events, view, sid));
+  return total;
+}
+
+/** True if reserving the events would take the view above the budget: settled, reserved and new charges count. */
+export function chargesWouldExceed(charges: Charges, view: View, budget: Budget, events: readonly DpEvent[]): boolean {
+  const spent = totalCharges(charges, view);
+  // A session that costs nothing cannot exceed: it may run even when the budget is used up.
+  if (events.length === 0) return false;
+  return !(composeAll(spent, events).epsilon(budget.delta) <= budget.epsilon);
+}
+
+/** @throws CoveyError PRIVACY_LEDGER if the session was charged before, or lacks a view. */
+export function reserveCharge(charges: Charges, sid: string, events: ViewEvents): Charges {
+  const status = chargeStatus(charges, sid);
+  if (status !== 'none') throw broken(`"sid" expected a session without a charge, got one that is ${status}`, sid);
+  for (const view of charges.views) {
+    const spent = charges.settled[view] as Accountant;
+    // Refused now, not when the loss is asked for.
+    composeAll(spent, eventsOf(events, view, sid));
+  }
+  return { ...charges, reserved: new Map(charges.reserved).set(sid, events) };
+}
+
+// Orders at which a realised cost is compared with its reserve: from the smallest epsilon budgets to the largest.
+const COMPARED_ORDERS = [1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256];
+
+/** True if the first list costs no more than the second at every compared order. */
+function costsAtMost(realised: readonly DpEvent[], reserved: readonly DpEvent[], relation: Relation): boolean {
+  const cost = (events: readonly DpEvent[], order: number): number =>
+    events.reduce((sum, event) => sum + rdpCurve(event, relation)(order), 0);
+  return COMPARED_ORDERS.every((order) => cost(realised, order) <= cost(reserved, order) * (1 + 1e-12));
+}
+
+function withoutReserve(charges: Charges, sid: string): { reserve: ViewEvents; reserved: Map<string, ViewEvents> } {
+  const reserve = charges.reserved.get(sid);
+  if (!reserve) throw broken(`"sid" expected a reserved session, got one that is ${chargeStatus(charges, sid)}`, sid);
+  const reserved = new Map(charges.reserved);
+  reserved.delete(sid);
+  return { reserve, reserved };
+}
+
+/**
+ * Replaces a reserve by what the session really cost.
+ * @throws CoveyError PRIVACY_LEDGER if nothing is reserved or the cost is above the reserve in any view.
+ */
+export function settleCharge(charges: Charges, sid: string, events: ViewEvents): Charges {
+  const { reserve, reserved } = withoutReserve(charges, sid);
+  const settled: Partial<Record<View, Accountant>> = {};
+  for (const view of charges.views) {
+    const spent = charges.settled[view] as Accountant;
+    const realised = eventsOf(events, view, sid);
+    if (!costsAtMost(realised, eventsOf(reserve, view, sid), spent.relation)) {
+      throw broken(`"events" expected a cost of at most the reserve in the ${view} view`, sid);
+    }
+    settled[view] = composeAll(spent, realised);
+  }
+  return { ...charges, settled, reserved, closed: new Map(charges.closed).set(sid, 'settled') };
+}
+
+/** Drops a reserve whose session provably released nothing of the payer; the caller has checked the proof. */
+export function restoreCharge(charges: Charges, sid: string): Charges {
+  const { reserved } = withoutReserve(charges, sid);
+  return { ...charges, reserved, closed: new Map(charges.closed).set(sid, 'restored') };
+}

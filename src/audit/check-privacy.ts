@@ -9,7 +9,7 @@ import { RESULTS_FILE, type RunResults } from './results.ts';
 /** Rounding of doubles, never a discount: claims may be below the recomputed value by this much. */
 const ROUNDING = 1e-6;
 /** Largest relative gap of the two accountants; a wider one means that one of them is wrong. */
-const AGREEMENT = 0.02;
+const AGREEMENT = 1e-3;
 
 /** Recomputed loss in both accountants. */
 export interface RecomposedLoss {

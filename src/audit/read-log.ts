@@ -53,9 +53,10 @@ function readLine(file: string, line: LogLine): LocatedEntry {
     return { at, entry: readEntry(line.bytes) };
   } catch (error) {
     if (!isCoveyError(error)) throw error;
+    // A reader stops at the first byte that cannot stand where it is, which may be behind the one that changed.
     const byte = error.detail['byte'];
-    const exact = typeof byte === 'number' ? { file, line: line.line, byte: line.start + byte } : at;
-    return failAudit('entry', exact, error.message);
+    const near = typeof byte === 'number' ? ` (at byte ${line.start + byte})` : '';
+    return failAudit('entry', at, `${error.message}${near}`);
   }
 }
 

@@ -194,6 +194,18 @@ function minimize(f: (x: number) => number, from: number, to: number): number {
   return fa <= fb ? a : b;
 }
 
+/** Chords have corners at the integers: every piece is searched, or the whole where pieces are many and short. */
+function searchValley(f: (order: number) => number, from: number, to: number): number {
+  const corners = to - from > 32 ? 0 : Math.floor(to) - Math.floor(from);
+  const bounds = [from, ...Array.from({ length: corners }, (_, i) => Math.floor(from) + 1 + i), to];
+  let least = f(to);
+  for (let i = 1; i < bounds.length; i++) {
+    const [low, high] = [bounds[i - 1] as number, bounds[i] as number];
+    least = Math.min(least, f(high), f(minimize(f, low, high)));
+  }
+  return least;
+}
+
 /** Largest order that is tried; larger ones only matter for epsilons that round to zero. */
 const MAX_ORDER = 4_096;
 
@@ -206,26 +218,26 @@ function convert(logMoment: LogMoment, delta: number): number {
     if (delta ** 2 + Math.expm1(-moment / (order - 1)) > 0) return 0;
     return moment / (order - 1) + Math.log1p(-1 / order) - (Math.log(delta) + Math.log(order)) / (order - 1);
   };
-  const orders: number[] = [];
-  for (let gap = 0.02; 1 + gap <= MAX_ORDER; gap *= 1.25) orders.push(1 + gap);
-  let best = 0;
+  // The divergence never falls with the order; what is subtracted from it is at most (1 + log a)/(a-1).
+  const isHopeless = (order: number, best: number): boolean =>
+    (logMoment(order) - 1 - Math.log(order)) / (order - 1) > best;
+  const grid: { readonly order: number; readonly value: number }[] = [];
   let bestValue = Number.POSITIVE_INFINITY;
-  for (let i = 0; i < orders.length && i <= best + 6; i++) {
-    const value = epsilonAt(orders[i] as number);
-    if (value < bestValue) [best, bestValue] = [i, value];
+  for (let gap = 0.02; 1 + gap <= MAX_ORDER; gap *= 1.25) {
+    const value = epsilonAt(1 + gap);
+    grid.push({ order: 1 + gap, value });
+    bestValue = Math.min(bestValue, value);
+    if (isHopeless(1 + gap, bestValue)) break;
   }
-  const low = orders[Math.max(0, best - 1)] as number;
-  const high = orders[Math.min(orders.length - 1, best + 1)] as number;
-  // Chords have corners at the integers: search every piece between them, or the whole where pieces are many and short.
-  const corners =
-    high - low > 32
-      ? []
-      : Array.from({ length: Math.max(0, Math.floor(high) - Math.floor(low)) }, (_, i) => Math.floor(low) + 1 + i);
-  const bounds = [low, ...corners, high];
-  for (let i = 1; i < bounds.length; i++) {
-    const order = minimize(epsilonAt, bounds[i - 1] as number, bounds[i] as number);
-    bestValue = Math.min(bestValue, epsilonAt(order), epsilonAt(bounds[i] as number));
-  }
+  // Bounds that are minima of others give several valleys: every one that comes close is searched.
+  const near = bestValue * 1.05;
+  grid.forEach(({ value }, i) => {
+    const before = grid[i - 1] ?? grid[i];
+    const after = grid[i + 1] ?? grid[i];
+    if (before === undefined || after === undefined || value > near || value > before.value || value > after.value)
+      return;
+    bestValue = Math.min(bestValue, searchValley(epsilonAt, before.order, after.order));
+  });
   return Math.max(0, bestValue);
 }
 

@@ -60,15 +60,13 @@ describe('the audit’s accountant', () => {
     const choice = fc
       .double({ min: 0.05, max: 2, noNaN: true })
       .map((epsilon): DpEvent => ({ kind: 'exponentialMechanism', epsilon, monotone: true }));
-    const gaussian = fc
-      .double({ min: 0.6, max: 8, noNaN: true })
-      .map(
-        (noiseMultiplier): DpEvent => ({
-          kind: 'poissonSampled',
-          probability: 0.2,
-          event: { kind: 'gaussian', noiseMultiplier },
-        }),
-      );
+    const gaussian = fc.double({ min: 0.6, max: 8, noNaN: true }).map(
+      (noiseMultiplier): DpEvent => ({
+        kind: 'poissonSampled',
+        probability: 0.2,
+        event: { kind: 'gaussian', noiseMultiplier },
+      }),
+    );
     const charges = fc.array(
       fc.record({ event: fc.oneof(step, choice, gaussian), count: fc.integer({ min: 1, max: 200 }) }),
       { minLength: 1, maxLength: 3 },

@@ -127,9 +127,15 @@ function discreteSum(event: DiscreteGaussianEvent): DiscreteSum {
   return { noiseMultiplier: 1 / shift, tau, moment: (order) => (order - 1) * divergence(order) };
 }
 
-/** A draw of bounded range epsilon: a divergence of at most order * epsilon^2 / 8, and at most epsilon. @see privacy F21 */
+/**
+ * A draw of bounded range epsilon: its loss is t or t - epsilon in the worst case, with the odds that make the expected
+ * inverse likelihood 1. The mean is searched over t; deviations from it are subgaussian (Hoeffding).
+ * @see Dong, Durfee, Rogers 2020; privacy F21
+ */
 function boundedRangeMoment(epsilon: number): LogMoment {
-  return (order) => (order - 1) * Math.min((order * epsilon ** 2) / 8, epsilon);
+  const mean = (t: number): number => t - (epsilon * Math.expm1(t)) / Math.expm1(epsilon);
+  const divergence = mean(minimize((t) => -mean(t), 0, epsilon));
+  return (order) => (order - 1) * Math.min(divergence + ((order - 1) * epsilon ** 2) / 8, epsilon);
 }
 
 function sampledMoment(q: number, event: DpEvent, relation: Relation): LogMoment {
@@ -207,7 +213,7 @@ function searchValley(f: (order: number) => number, from: number, to: number): n
 }
 
 /** Largest order that is tried; larger ones only matter for epsilons that round to zero. */
-const MAX_ORDER = 4_096;
+const MAX_ORDER = 65_536;
 
 /** min over orders of r + log((a-1)/a) - (log delta + log a)/(a-1), at least 0. @see privacy F4 */
 function convert(logMoment: LogMoment, delta: number): number {

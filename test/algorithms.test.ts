@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../platform/node/crypto.ts';
+import { toHex } from '../protocol/bytes.ts';
 import { isCoveyError } from '../protocol/errors.ts';
 import { createDataset, type Dataset } from '../src/data/dataset.ts';
 import { generateDigits } from '../src/data/digits.ts';
@@ -14,6 +15,7 @@ import { CATALOGUE } from '../src/learning/catalogue.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { accuracy } from '../src/learning/evaluation.ts';
 import { initialModel } from '../src/learning/initial-model.ts';
+import { createManifest, denseManifest, manifestHash } from '../src/learning/manifest.ts';
 import type { Model } from '../src/learning/oracle.ts';
 import { ALGORITHMS, findAlgorithm } from '../src/learning/registry.ts';
 import { fineTune } from '../src/personalize/fine-tuning.ts';
@@ -127,6 +129,27 @@ function itKeepsTheRecordRule(algorithm: Algorithm, state: ReleasedState, slots:
     for (const term of after) expect(squared(term) <= 4_096n ** 2n).toBe(true);
   });
 }
+
+describe('the manifest of a model', () => {
+  it('lays out body and head and hashes names, shapes and groups', () => {
+    expect(denseManifest({ inputs: 64, hidden: [48], classes: 10 })).toMatchObject({
+      bodyLength: 3_120,
+      headLength: 490,
+    });
+    expect(denseManifest({ inputs: 13, hidden: [], classes: 2 })).toMatchObject({ bodyLength: 0, headLength: 28 });
+    const hashes = [
+      manifest,
+      denseManifest({ inputs: 64, hidden: [13], classes: 10 }),
+      { ...manifest, tensors: manifest.tensors.toReversed() },
+      { ...manifest, tensors: manifest.tensors.map((tensor) => ({ ...tensor, group: 'head' as const })) },
+    ].map((m) => toHex(manifestHash(nodeCrypto, m)));
+    expect(new Set(hashes).size).toBe(4);
+    expect(toHex(manifestHash(nodeCrypto, denseManifest({ inputs: 64, hidden: [12], classes: 10 })))).toBe(hashes[0]);
+    const twice = { name: 'a', shape: [2], group: 'body' } as const;
+    expect(() => createManifest([twice, twice])).toThrow(/"tensors" expected distinct names, got a twice/);
+    expect(() => createManifest([{ ...twice, shape: [0] }])).toThrow(/"a" expected positive sizes, got 0/);
+  });
+});
 
 describe('a planted head trained on raw records', () => {
   const state = released(1);

@@ -16,11 +16,6 @@ export function slotLayout(manifest: ModelManifest, slots: number): Block[] {
   return hiddenLayout({ bodyLength: manifest.bodyLength, headLength: manifest.headLength, slots });
 }
 
-/** Parameters of one body and `slots` heads. */
-export function slotLength(manifest: ModelManifest, slots: number): number {
-  return manifest.bodyLength + slots * manifest.headLength;
-}
-
 /** One gradient at the released point, in the body and the own slot: keeps the record rule. */
 export function gradientTerm({ oracle, data, released, local }: ParticipantContext, record: number): TermPart[] {
   const { body, head } = releasedModel(released, local.slot);

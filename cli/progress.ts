@@ -1,4 +1,4 @@
-import type { RunProgress } from '../server/coordinator/run.ts';
+import type { RunProgress } from '../server/coordinator/progress.ts';
 
 /** One line of text for a step of a run, or null for what only machines read. */
 export function progressLine(progress: RunProgress): string | null {

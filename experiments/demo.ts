@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { NodeEvaluation } from '../clients/node/evaluation.ts';
 import { CoveyError } from '../protocol/errors.ts';
-import type { RunProgress } from '../server/coordinator/run.ts';
+import type { RunProgress } from '../server/coordinator/progress.ts';
 import type { RunResults } from '../src/audit/results.ts';
 import { summarizeAccuracies } from '../src/learning/evaluation.ts';
 import type { ComparisonRow } from './comparison.ts';

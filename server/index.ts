@@ -11,7 +11,8 @@ import { nodeId } from '../protocol/params.ts';
 import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
 import { federationFromJson } from '../src/run/roster.ts';
 import type { ServerConfig } from './config.ts';
-import { type Coordinator, createCoordinator, type RunProgress } from './coordinator/run.ts';
+import type { RunProgress } from './coordinator/progress.ts';
+import { type Coordinator, createCoordinator } from './coordinator/run.ts';
 import { requireMember } from './coordinator/session.ts';
 import { exportRun } from './export.ts';
 

@@ -2,7 +2,7 @@ import { fromUtf8, toHex, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { bytesToWords, wordsToBytes } from '../../protocol/ring.ts';
-import { type EntryType, entryHash, parseEntry, signEntry } from '../../src/audit/entries.ts';
+import { type EntryType, entryHash, parseEntry, type SignedEntry, signEntry } from '../../src/audit/entries.ts';
 import type { Store } from '../../src/run/store.ts';
 
 /** One released sum, enough to replay the run. */
@@ -21,8 +21,8 @@ export interface Journal {
   readonly runId: string;
   /** Signs and appends an own entry; durable when it resolves. */
   append(type: EntryType, body: Record<string, unknown>): Promise<string>;
-  /** Appends a participant's signed entry after checking it. @throws CoveyError AUTH_* or CODEC_* */
-  appendForeign(line: string, actorKey: Uint8Array): Promise<void>;
+  /** Appends a participant's signed entry after checking it; null if it is here already. @throws CoveyError AUTH_* or CODEC_* */
+  appendForeign(line: string, actorKey: Uint8Array): Promise<SignedEntry | null>;
   lines(): readonly string[];
   /** Highest round ever opened, or 0. */
   lastRound(): number;
@@ -117,7 +117,7 @@ export async function openJournal(
         throw new CoveyError('PROTO_ROUND', '"entry" expected this federation and run');
       }
       // A resent entry is already here; a different one for the same place is a fork of the actor's chain.
-      if (byActor.get(entry.actor)?.[entry.seq] === line) return;
+      if (byActor.get(entry.actor)?.[entry.seq] === line) return null;
       const head = headOf(entry.actor);
       if (entry.seq !== head.seq || entry.prevByActor !== head.hash) {
         throw new CoveyError('PROTO_EQUIVOCATION', `"seq" expected ${head.seq}, got ${entry.seq}`, {
@@ -126,6 +126,7 @@ export async function openJournal(
       }
       keep(line);
       await store.append(LOG, utf8(line));
+      return entry;
     },
     lines: () => lines,
     lastRound: () => lastRound,

@@ -1,12 +1,11 @@
-import { compareBytes, equalBytes, fromHex, fromUtf8, toBase64, toHex, utf8 } from '../../protocol/bytes.ts';
+import { compareBytes, equalBytes, fromUtf8, toBase64, toHex, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
+import { CoveyError } from '../../protocol/errors.ts';
 import { decodeSessionMessage, encodeSessionMessage, frameType } from '../../protocol/frame.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { decodeParams, encodeParams, rosterHash, sessionId } from '../../protocol/params.ts';
 import { wordsToBytes } from '../../protocol/ring.ts';
-import type { Phase, Roster, SessionOutcome, SessionParams } from '../../protocol/session.ts';
-import type { Accountant } from '../../src/privacy/accountant.ts';
-import { rdpAccountant } from '../../src/privacy/accountant.ts';
+import type { Roster, SessionOutcome, SessionParams } from '../../protocol/session.ts';
 import { eventToJson } from '../../src/privacy/event-json.ts';
 import { configHash, type RunConfig } from '../../src/run/config.ts';
 import { decodeRunMessage, encodeRunMessage, type RunMessage } from '../../src/run/messages.ts';
@@ -23,49 +22,10 @@ import {
 } from '../../src/run/release.ts';
 import { modelsHash, type ReleasedModels } from '../../src/run/released.ts';
 import type { Store } from '../../src/run/store.ts';
+import { createAccounts } from './accounts.ts';
 import { type Journal, openJournal } from './journal.ts';
+import type { RunProgress } from './progress.ts';
 import { type RunningSession, requireMember, startSession } from './session.ts';
-
-/** What an operator sees while a run goes on; public facts only. */
-export type RunProgress =
-  | { readonly event: 'waiting'; readonly connected: number; readonly needed: number }
-  | {
-      readonly event: 'phase';
-      readonly round: number;
-      readonly kind: string;
-      readonly step: number;
-      readonly phase: Phase;
-      readonly members: number;
-    }
-  | {
-      readonly event: 'release';
-      readonly round: number;
-      readonly kind: string;
-      readonly step: number;
-      readonly steps: number;
-      readonly survivors: number;
-      readonly dropped: number;
-      readonly epsilonServer: number;
-      readonly epsilonRelease: number;
-      readonly targetEpsilon: number;
-      readonly counts: readonly number[] | null;
-      /** Bytes that one member has uploaded so far. */
-      readonly uploadBytesTotal: number;
-    }
-  | {
-      readonly event: 'abort';
-      readonly round: number;
-      readonly phase: string;
-      readonly code: string;
-      readonly reason: string;
-    }
-  | { readonly event: 'budget'; readonly epsilon: number; readonly targetEpsilon: number }
-  | { readonly event: 'lost' | 'joined'; readonly organization: string }
-  | {
-      readonly event: 'finished';
-      readonly steps: number;
-      readonly epsilons: Readonly<Record<string, { readonly server: number; readonly release: number }>>;
-    };
 
 /** Connections as the coordinator needs them. */
 export interface Peers {
@@ -116,7 +76,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
   });
   let state: ReleaseState = initialState(config);
   const openedSessions = new Map<string, SessionOrder>();
-  const ledgers = new Map<string, { server: Accountant; release: Accountant }>();
+  const accounts = createAccounts(config, plan, roster);
   let session: RunningSession | null = null;
   let uploadBytes = 0;
   let uploadBytesTotal = 0;
@@ -134,36 +94,6 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
         resolve();
       };
     });
-
-  const ledgerOf = (id: string): { server: Accountant; release: Accountant } =>
-    ledgers.get(id) ?? { server: rdpAccountant(), release: rdpAccountant() };
-
-  function chargeMembers(order: SessionOrder, ids: readonly Uint8Array[]): void {
-    const slots = order.models.heads.length;
-    for (const view of ['server', 'release'] as const) {
-      const events = sessionEvents(config, plan, order.session, slots, ids.length, view);
-      for (const id of ids.map(toHex)) {
-        const ledger = ledgerOf(id);
-        ledgers.set(id, {
-          ...ledger,
-          [view]: events.reduce((accountant, event) => accountant.compose(event), ledger[view]),
-        });
-      }
-    }
-  }
-
-  const worstEpsilon = (view: 'server' | 'release'): number =>
-    Math.max(0, ...[...ledgers.values()].map((ledger) => ledger[view].epsilon(delta)));
-
-  /** True if the worst accepted outcome of a session would pass the budget of any member. */
-  function wouldExceed(order: SessionOrder): boolean {
-    const events = sessionEvents(config, plan, order.session, order.models.heads.length, minSurvivors, 'server');
-    return [...ledgers.values()].some(({ server }) => {
-      const before = events.slice(0, -1).reduce((accountant, event) => accountant.compose(event), server);
-      const last = events.at(-1);
-      return last !== undefined && before.wouldExceed({ epsilon: targetEpsilon, delta }, last);
-    });
-  }
 
   async function broadcast(message: RunMessage): Promise<void> {
     const bytes = encodeRunMessage(message);
@@ -208,11 +138,13 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     for (const line of journal.lines()) {
       const entry = JSON.parse(line) as {
         type: string;
-        body: { sid: string; survivors: string[]; kind?: string; step?: number };
+        actor: string;
+        body: { sid: string; survivors: string[]; events: unknown[] };
       };
-      if (entry.type !== 'charge.reserve') continue;
+      if (entry.type === 'client.charge') accounts.note(entry);
       const opened = openedSessions.get(entry.body.sid);
-      if (opened !== undefined) chargeMembers(opened, entry.body.survivors.map(fromHex));
+      if (entry.type === 'charge.reserve' && opened !== undefined)
+        accounts.charge(entry.body.sid, opened, entry.body.survivors);
     }
   }
 
@@ -270,7 +202,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     round: number,
     attempt: number,
     invited: readonly Uint8Array[],
-  ): Promise<{ spent: boolean; excluded: readonly Uint8Array[] }> {
+  ): Promise<{ released: boolean; spent: boolean; excluded: readonly Uint8Array[] }> {
     const params = orderParams(crypto, facts, order, { round, attempt });
     const attachment = encodeOrder(order);
     const sid = sessionId(crypto, params);
@@ -320,7 +252,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
             colluders,
             events: { server: events('server'), release: events('release') },
           });
-          chargeMembers(order, survivors);
+          accounts.charge(toHex(sid), order, survivors.map(toHex));
           await journal.append('round.unmask', { sid: toHex(sid), h3: toHex(h3), requests: survivors.length });
         },
         onPhase: (phase) => onProgress({ event: 'phase', round, kind, step, phase, members }),
@@ -334,7 +266,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     });
     if (end.type === 'done') {
       await releaseSession(order, params, end.outcome, invited.length);
-      return { spent: true, excluded: [] };
+      return { released: true, spent: true, excluded: [] };
     }
     const { phase, code, reason, uploadBegun, excluded } = end.outcome;
     await journal.append('round.abort', {
@@ -347,7 +279,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       excluded: excluded.map(toHex),
     });
     onProgress({ event: 'abort', round, phase, code, reason });
-    return { spent: uploadBegun, excluded };
+    return { released: false, spent: uploadBegun, excluded };
   }
 
   async function releaseSession(
@@ -397,8 +329,8 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       steps: config.training.steps,
       survivors: outcome.survivors.length,
       dropped: invited - outcome.survivors.length,
-      epsilonServer: worstEpsilon('server'),
-      epsilonRelease: worstEpsilon('release'),
+      epsilonServer: accounts.worst('server'),
+      epsilonRelease: accounts.worst('release'),
       targetEpsilon,
       counts: kind === 'choice' ? next.counts : null,
       uploadBytesTotal,
@@ -442,13 +374,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
   async function finish(): Promise<void> {
     const payload = encodeOrder({ session: { kind: 'train', step: 0 }, models: state.models });
     await broadcast({ type: 'run/finished', payload });
-    const epsilons = Object.fromEntries(
-      roster.entries.map(({ id }) => {
-        const { server, release } = ledgerOf(toHex(id));
-        return [toHex(id), { server: server.epsilon(delta), release: release.epsilon(delta) }];
-      }),
-    );
-    onProgress({ event: 'finished', steps: config.training.steps, epsilons });
+    onProgress({ event: 'finished', steps: config.training.steps, epsilons: accounts.perMember() });
     while (peers.connected().some((id) => !left.has(toHex(id)))) await changed(1_000);
   }
 
@@ -463,9 +389,10 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       let excluded: readonly Uint8Array[] = [];
       let round = journal.lastRound();
       let attempt = -1;
+      let failures = 0;
       for (let order = nextOrder(plan, state); order !== null; order = nextOrder(plan, state)) {
-        if (wouldExceed(order)) {
-          const epsilon = worstEpsilon('server');
+        if (accounts.wouldExceed(order)) {
+          const epsilon = accounts.worst('server');
           await journal.append('budget.block', {
             round: round + 1,
             epsilon: String(epsilon),
@@ -483,6 +410,10 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
         }
         const end = await runSession(order, round, attempt, invited);
         excluded = end.excluded;
+        failures = end.released ? 0 : failures + 1;
+        if (failures > LIMITS.attempts) {
+          throw new CoveyError('ROUND_BELOW_THRESHOLD', `the run cannot go on: ${failures} sessions in a row failed`);
+        }
         attempt = end.spent ? -1 : attempt + 1;
       }
       await finish();
@@ -532,7 +463,9 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       if (message.type === 'p3') uploadBytes = Math.max(uploadBytes, bytes.length);
       session?.receive(id, message);
     } else if (run.type === 'run/log') {
-      await journal.appendForeign(fromUtf8(run.payload), requireMember(roster, id).publicKey);
+      const line = fromUtf8(run.payload);
+      const entry = await journal.appendForeign(line, requireMember(roster, id).publicKey);
+      if (entry?.type === 'client.charge') accounts.note(entry);
     } else if (run.type === 'run/leave') {
       left.add(toHex(id));
       wake();

@@ -1,0 +1,83 @@
+import { toHex } from '../../protocol/bytes.ts';
+import type { Roster } from '../../protocol/session.ts';
+import { type Accountant, rdpAccountant } from '../../src/privacy/accountant.ts';
+import { eventFromJson } from '../../src/privacy/event-json.ts';
+import type { DpEvent } from '../../src/privacy/events.ts';
+import { VIEWS, type View } from '../../src/privacy/views.ts';
+import type { RunConfig } from '../../src/run/config.ts';
+import type { SessionOrder } from '../../src/run/order.ts';
+import { type RunPlan, sessionEvents } from '../../src/run/plan.ts';
+
+export type MemberEpsilons = Readonly<Record<View, number>>;
+
+/** The coordinator's ledgers: one for each member and view, and what members hold against themselves. */
+export interface Accounts {
+  /** Charges the survivors of a session with the noise that they realised. */
+  charge(sid: string, order: SessionOrder, survivors: readonly string[]): void;
+  /** Takes note of a member's own charge from its signed log entry. */
+  note(entry: {
+    readonly actor: string;
+    readonly body: { readonly sid: string; readonly events: readonly unknown[] };
+  }): void;
+  /** True if the worst accepted outcome of a session would pass the budget of any member. */
+  wouldExceed(order: SessionOrder): boolean;
+  /** Largest epsilon of any member. */
+  worst(view: View): number;
+  /** By hex id. */
+  perMember(): Readonly<Record<string, MemberEpsilons>>;
+}
+
+type MemberAccounts = Readonly<Record<View, Accountant>>;
+
+export function createAccounts(config: RunConfig, plan: RunPlan, roster: Roster): Accounts {
+  const { delta, targetEpsilon } = config.privacy;
+  const ids = roster.entries.map(({ id }) => toHex(id));
+  const ledgers = new Map<string, MemberAccounts>();
+  /** Pairs sid/id: a member that vanished keeps its reserve although the others were charged. */
+  const charged = new Set<string>();
+  const reserves = new Map<string, Map<string, readonly DpEvent[]>>();
+
+  const ledgerOf = (id: string): MemberAccounts =>
+    ledgers.get(id) ?? { server: rdpAccountant(), release: rdpAccountant() };
+  const eventsOf = (order: SessionOrder, survivors: number, view: View): DpEvent[] =>
+    sessionEvents(config, plan, order.session, order.models.heads.length, survivors, view);
+  const composeAll = (accountant: Accountant, events: readonly DpEvent[]): Accountant =>
+    events.reduce((composed, event) => composed.compose(event), accountant);
+
+  /** Members keep what they reserved in rounds that were lost; those charges count although nothing was released. */
+  const lostCharges = (id: string): DpEvent[] =>
+    [...(reserves.get(id) ?? [])].filter(([sid]) => !charged.has(`${sid}/${id}`)).flatMap(([, events]) => events);
+
+  return {
+    charge(sid, order, survivors) {
+      for (const id of survivors) charged.add(`${sid}/${id}`);
+      for (const view of VIEWS) {
+        const events = eventsOf(order, survivors.length, view);
+        for (const id of survivors) {
+          const ledger = ledgerOf(id);
+          ledgers.set(id, { ...ledger, [view]: composeAll(ledger[view], events) });
+        }
+      }
+    },
+    note({ actor, body }) {
+      const own = reserves.get(actor) ?? new Map<string, readonly DpEvent[]>();
+      own.set(body.sid, body.events.map(eventFromJson));
+      reserves.set(actor, own);
+    },
+    wouldExceed(order) {
+      const worst = eventsOf(order, config.cohort.minSurvivors, 'server');
+      return ids.some((id) => {
+        const total = composeAll(ledgerOf(id).server, [...lostCharges(id), ...worst]);
+        return total.epsilon(delta) > targetEpsilon * (1 + 1e-9);
+      });
+    },
+    worst: (view) => Math.max(0, ...[...ledgers.values()].map((ledger) => ledger[view].epsilon(delta))),
+    perMember: () =>
+      Object.fromEntries(
+        ids.map((id) => {
+          const { server, release } = ledgerOf(id);
+          return [id, { server: server.epsilon(delta), release: release.epsilon(delta) }];
+        }),
+      ),
+  };
+}

@@ -1,0 +1,43 @@
+import type { Phase } from '../../protocol/session.ts';
+import type { MemberEpsilons } from './accounts.ts';
+
+/** What an operator sees while a run goes on; public facts only. */
+export type RunProgress =
+  | { readonly event: 'waiting'; readonly connected: number; readonly needed: number }
+  | {
+      readonly event: 'phase';
+      readonly round: number;
+      readonly kind: string;
+      readonly step: number;
+      readonly phase: Phase;
+      readonly members: number;
+    }
+  | {
+      readonly event: 'release';
+      readonly round: number;
+      readonly kind: string;
+      readonly step: number;
+      readonly steps: number;
+      readonly survivors: number;
+      readonly dropped: number;
+      readonly epsilonServer: number;
+      readonly epsilonRelease: number;
+      readonly targetEpsilon: number;
+      readonly counts: readonly number[] | null;
+      /** Bytes that one member has uploaded so far. */
+      readonly uploadBytesTotal: number;
+    }
+  | {
+      readonly event: 'abort';
+      readonly round: number;
+      readonly phase: string;
+      readonly code: string;
+      readonly reason: string;
+    }
+  | { readonly event: 'budget'; readonly epsilon: number; readonly targetEpsilon: number }
+  | { readonly event: 'lost' | 'joined'; readonly organization: string }
+  | {
+      readonly event: 'finished';
+      readonly steps: number;
+      readonly epsilons: Readonly<Record<string, MemberEpsilons>>;
+    };

@@ -25,7 +25,12 @@ const WIDE_GRID: readonly number[] = gridOrders(1e15);
 const SHORT_GRID: readonly number[] = gridOrders(1024);
 
 const GOLDEN = (Math.sqrt(5) - 1) / 2;
-const GOLDEN_STEPS = 34;
+/**
+ * Distance of tried orders, in log(order - 1): at most 3e-8 is lost at a smooth minimum, and searches of similar curves
+ * (one ledger, round after round) ask for the same orders again, which curves remember.
+ */
+const LATTICE = 2 ** -11;
+const CLOSED_FORM_RESOLUTION = 1e-8;
 
 export interface OrderSearch {
   /** Explicit orders: the minimum over exactly these is returned. */
@@ -37,13 +42,13 @@ export interface OrderSearch {
 }
 
 /** Golden-section search on log(order - 1) between two orders; `probe` keeps what it finds. */
-function searchBetween(from: number, to: number, probe: (logDistance: number) => number): void {
+function searchBetween(from: number, to: number, resolution: number, probe: (logDistance: number) => number): void {
   let low = Math.log(from - 1);
   let high = Math.log(to - 1);
   let left = high - GOLDEN * (high - low);
   let right = low + GOLDEN * (high - low);
   let [leftValue, rightValue] = [probe(left), probe(right)];
-  for (let i = 0; i < GOLDEN_STEPS; i++) {
+  while (high - low > resolution) {
     if (leftValue <= rightValue) {
       high = right;
       right = left;
@@ -94,10 +99,14 @@ export function minimiseOverOrders(
   for (const { i } of minima) {
     const from = orders[Math.max(0, i - 1)] as number;
     const to = orders[Math.min(orders.length - 1, i + 1)] as number;
-    searchBetween(from, to, (logDistance) => {
-      const order = 1 + Math.exp(logDistance);
-      return evaluate(order > MAX_REAL_ORDER && !search.closedForm ? Math.round(order) : order);
-    });
+    if (search.closedForm) {
+      searchBetween(from, to, CLOSED_FORM_RESOLUTION, (logDistance) => evaluate(1 + Math.exp(logDistance)));
+    } else {
+      searchBetween(from, to, LATTICE, (logDistance) => {
+        const order = 1 + Math.exp(Math.round(logDistance / LATTICE) * LATTICE);
+        return evaluate(order > MAX_REAL_ORDER ? Math.round(order) : order);
+      });
+    }
   }
   // Bounds that are interpolated between integer orders have their minimum at one.
   for (const order of [Math.floor(best.order), Math.ceil(best.order)]) if (order > 1) evaluate(order);

@@ -23,8 +23,21 @@ export interface ConversionSearch extends Pick<OrderSearch, 'orders' | 'closedFo
   readonly isMonotone?: boolean;
 }
 
+type Curve = (order: number) => number;
+
+/** A curve that is asked twice for an order, by the bound and by the end of the search. */
+function remember(curve: Curve): Curve {
+  const values = new Map<number, number>();
+  return (order) => {
+    const value = values.get(order) ?? curve(order);
+    values.set(order, value);
+    return value;
+  };
+}
+
 /** Least epsilon that an RDP curve gives at `delta`, over all orders. @see privacy F4 */
-export function rdpToEpsilon(curve: (order: number) => number, delta: number, search: ConversionSearch = {}): number {
+export function rdpToEpsilon(given: Curve, delta: number, search: ConversionSearch = {}): number {
+  const curve = remember(given);
   // As -log delta > 0, this bounds epsilon at all larger orders from below.
   const isHopeless = (order: number, best: number): boolean =>
     best === 0 || curve(order) + Math.log1p(-1 / order) - Math.log(order) / (order - 1) >= best;
@@ -35,7 +48,8 @@ export function rdpToEpsilon(curve: (order: number) => number, delta: number, se
 }
 
 /** Least delta that an RDP curve gives at `epsilon`, over all orders; at most 1. @see privacy F4 */
-export function rdpToDelta(curve: (order: number) => number, epsilon: number, search: ConversionSearch = {}): number {
+export function rdpToDelta(given: Curve, epsilon: number, search: ConversionSearch = {}): number {
+  const curve = remember(given);
   // With r - epsilon >= gap from here on, log delta >= (a-1) gap - 1 - log a, which grows beyond a = 1 + 1/gap.
   const isHopeless = (order: number, best: number): boolean => {
     const gap = curve(order) - epsilon;

@@ -1,5 +1,5 @@
 import type { CryptoProvider, RandomSource } from '../../protocol/crypto-provider.ts';
-import { CoveyError, isCoveyError } from '../../protocol/errors.ts';
+import { isCoveyError } from '../../protocol/errors.ts';
 import { createParticipant, type ParticipantState, stepParticipant } from '../../protocol/participant.ts';
 import { applyMasks, wordsToBytes } from '../../protocol/ring.ts';
 import type {
@@ -133,9 +133,4 @@ export function startParticipant(
     idle: () => queue,
     resend: () => push({ type: 'resend' }),
   };
-}
-
-/** The error that a host throws to refuse a session. */
-export function refuse(reason: string): CoveyError {
-  return new CoveyError('PRIVACY_POLICY', reason);
 }

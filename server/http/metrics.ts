@@ -1,5 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
-import type { RunProgress } from '../coordinator/run.ts';
+import type { RunProgress } from '../coordinator/progress.ts';
 
 /** What Prometheus may read about a run: public facts of the log and of connections, no number of a single participant. */
 export interface Metrics {

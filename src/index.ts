@@ -1,0 +1,15 @@
+export type { Dataset, SplitData, SplitManifest } from './data/dataset.ts';
+export { buildSplitManifest, createDataset, datasetHash } from './data/dataset.ts';
+export { DIGITS_ORGANIZATIONS, generateDigits } from './data/digits.ts';
+export { HEART_HOSPITALS, parseHeart } from './data/heart.ts';
+export { createDenseOracle } from './learning/dense-oracle.ts';
+export { accuracy, balancedAccuracy, summarizeAccuracies } from './learning/evaluation.ts';
+export { trainLocalOnly } from './learning/local-training.ts';
+export { createManifest, denseManifest, type ModelManifest, manifestHash } from './learning/manifest.ts';
+export { copyModel, type GradientOracle, type Model } from './learning/oracle.ts';
+export { stepDitto } from './personalize/ditto.ts';
+export { fineTune } from './personalize/fine-tuning.ts';
+export * from './privacy/index.ts';
+export { parseRunConfig, type RunConfig, scenarioConfig } from './run/config.ts';
+export { planRun, type RunPlan } from './run/plan.ts';
+export type { Store } from './run/store.ts';

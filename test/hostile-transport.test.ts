@@ -1,7 +1,18 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { WebSocketServer } from 'ws';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { splitMessage } from '../platform/transport/framing.ts';
-import { createHello, encodeHello, encodeProof, helloDigest, openChallenge } from '../platform/transport/hello.ts';
+import {
+  createHello,
+  decodeHello,
+  encodeChallenge,
+  encodeHello,
+  encodeProof,
+  encodeWelcome,
+  helloDigest,
+  openChallenge,
+} from '../platform/transport/hello.ts';
+import { toHex } from '../protocol/bytes.ts';
 import { encodeFrame } from '../protocol/frame.ts';
 import {
   dialInsider,
@@ -16,6 +27,7 @@ import {
   COORDINATOR,
   createIdentity,
   servesHonestClient,
+  startTestClient,
   startTestServer,
   type TestServer,
 } from './support/transport.ts';
@@ -185,6 +197,86 @@ describe('before the hello is authenticated', () => {
     for (const { socket } of idle) socket.terminate();
     for (const { socket } of raw) socket.destroy();
     await Promise.all(raw.map(({ ended }) => ended));
+  });
+});
+
+describe('too many connections', () => {
+  it('make the oldest that has said nothing give way, at once and not at its deadline', async () => {
+    const crowded = await startTestServer([honest], { limits: { helloMs: 600_000, maxPending: 5 } });
+    const upgraded: HostileSocket[] = [];
+    for (let i = 0; i < 8; i++) upgraded.push(await dialSilent(crowded.url));
+    expect(await Promise.all(upgraded.slice(0, 3).map(({ closed }) => closed))).toEqual([4408, 4408, 4408]);
+    const raw = Array.from({ length: 8 }, () => dialRaw(crowded.server.port));
+    await Promise.race(raw.map(({ ended }) => ended));
+    expect(await servesHonestClient(crowded, honest)).toBe(true);
+    for (const { socket } of upgraded) socket.terminate();
+    for (const { socket } of raw) socket.destroy();
+    await crowded.server.close();
+  });
+});
+
+describe('a false coordinator', () => {
+  it('gets neither a proof nor a message, even if it welcomes everybody', async () => {
+    const impostor = createIdentity(67);
+    const received: Uint8Array[] = [];
+    const sockets = new WebSocketServer({ host: '127.0.0.1', port: 0 });
+    sockets.on('connection', (socket) => {
+      socket.on('message', (data: Uint8Array) => {
+        received.push(data);
+        const hello = decodeHello(data);
+        const challenge = {
+          proto: 1,
+          features: hello.features,
+          nonce: new Uint8Array(32),
+          maxMessageBytes: 1_000_000,
+          heartbeatMs: 1_000,
+        };
+        const digest = helloDigest(nodeCrypto, 'server', COORDINATOR.publicKey, hello, challenge);
+        socket.send(encodeChallenge(challenge, nodeCrypto.ed25519Sign(digest, impostor.secretSeed)));
+        socket.send(encodeWelcome());
+      });
+    });
+    await new Promise<void>((resolve) => sockets.once('listening', resolve));
+    const { port } = sockets.address() as { port: number };
+    const node = startTestClient(`ws://127.0.0.1:${port}`, honest);
+    await expect(node.client.send(Uint8Array.of(1))).rejects.toMatchObject({ code: 'AUTH_SIGNATURE' });
+    expect((await node.closed.next()).error?.message).toContain('pinned coordinator key');
+    expect([node.opened.size, received.length]).toEqual([0, 1]);
+    await node.client.close();
+    sockets.close();
+  });
+
+  it('cannot pass the signature of one role, nonce or offer off as another', () => {
+    const hello = createHello(insider.id, new Uint8Array(32), 1_000_000);
+    const challenge = {
+      proto: 1,
+      features: hello.features,
+      nonce: new Uint8Array(32),
+      maxMessageBytes: 1_000_000,
+      heartbeatMs: 1_000,
+    };
+    const key = COORDINATOR.publicKey;
+    const digests = [
+      helloDigest(nodeCrypto, 'server', key, hello, challenge),
+      helloDigest(nodeCrypto, 'client', key, hello, challenge),
+      helloDigest(nodeCrypto, 'client', insider.publicKey, hello, challenge),
+      ...[
+        { id: stranger.id },
+        { protoMin: 2 },
+        { protoMax: 2 },
+        { features: ['strict'] },
+        { nonce: insider.id },
+        { maxMessageBytes: 1 },
+      ].map((change) => helloDigest(nodeCrypto, 'client', key, { ...hello, ...change }, challenge)),
+      ...[
+        { proto: 2 },
+        { features: ['strict'] },
+        { nonce: insider.id },
+        { maxMessageBytes: 1 },
+        { heartbeatMs: 1 },
+      ].map((change) => helloDigest(nodeCrypto, 'client', key, hello, { ...challenge, ...change })),
+    ];
+    expect(new Set(digests.map(toHex)).size).toBe(digests.length);
   });
 });
 

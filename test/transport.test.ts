@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { createServer, connect as dial, type Socket } from 'node:net';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -311,6 +312,19 @@ describe('sockets', () => {
     await faulty.client.send(utf8('x'));
     expect(await test.closed.next()).toEqual({ idHex: toHex(bob.id), code: 1011 });
     expect(await servesHonestClient(test, alice)).toBe(true);
+  });
+
+  it('speak TLS with a certificate that the node trusts, and with no other', async () => {
+    const read = (name: string): string => readFileSync(new URL(`vectors/${name}`, import.meta.url), 'utf8');
+    const cert = read('loopback-cert.pem');
+    const test = await serve([alice], { tls: { cert, key: read('loopback-key.pem') } });
+    const url = test.url.replace('ws:', 'wss:');
+    const { client } = connect(url, alice, { ca: cert });
+    await client.send(new Uint8Array(600_000));
+    expect((await test.messages.next()).bytes.length).toBe(600_000);
+    const distrustful = connect(url, alice);
+    expect(await distrustful.closed.next()).toMatchObject({ code: 1006, error: null });
+    expect(test.server.connected()).toHaveLength(1);
   });
 
   it('say in one line that a port is taken', async () => {

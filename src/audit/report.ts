@@ -1,4 +1,4 @@
-import { escapeMarkup, lineChart } from '../charts/line-chart.ts';
+import { escapeMarkup, type LineSeries, lineChart } from '../charts/line-chart.ts';
 import type { ReportFacts, SessionFacts } from './facts.ts';
 import { REPORT_STYLE } from './report-style.ts';
 import type { ResultRow } from './results.ts';
@@ -11,6 +11,17 @@ const ORANGE = '#c2570c';
 const esc = escapeMarkup;
 const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 const epsilon = (value: number | null): string => (value === null ? '–' : value.toFixed(2));
+
+/** 2025-01-02T03:04:05.678Z as 2025-01-02 03:04:05. */
+function readableTime(time: string): string {
+  return time.slice(0, 19).replace('T', ' ');
+}
+
+/** Order of names in which numbers inside of them count as numbers; the same on every platform. */
+function compareNames(a: string, b: string): number {
+  const key = (name: string): string => name.replace(/\d+/g, (digits) => digits.padStart(12, '0'));
+  return key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0;
+}
 
 function bytes(value: number | null): string {
   if (value === null) return '–';
@@ -29,7 +40,9 @@ function table(
     `<${tag}${numeric.includes(i) ? ' class="n"' : ''}>${content}</${tag}>`;
   const line = (cells: readonly string[], row: number): string =>
     `<tr${real.includes(row) ? ' class="real"' : ''}>${cells.map((c, i) => cell('td', c, i)).join('')}</tr>`;
-  return `<table><thead><tr>${head.map((c, i) => cell('th', c, i)).join('')}</tr></thead><tbody>${rows.map(line).join('')}</tbody></table>`;
+  const isNamed = head.some((name) => name !== '');
+  const headLine = isNamed ? `<thead><tr>${head.map((c, i) => cell('th', c, i)).join('')}</tr></thead>` : '';
+  return `<table>${headLine}<tbody>${rows.map(line).join('')}</tbody></table>`;
 }
 
 function statement({ history, results }: ReportFacts): string {
@@ -38,43 +51,47 @@ function statement({ history, results }: ReportFacts): string {
   const unit = plan.unit === 'record' ? 'one record of one organization' : 'everything one organization holds';
   const { server, release } = results.claims;
   const helpers = plan.colluders === 1 ? 'one organization' : `${plan.colluders} organizations`;
-  return `<p class="lead">${members} organizations trained a model together. The coordinator received only sums over at least ${plan.minSurvivors} of them, to which the organizations themselves had added calibrated noise; no single contribution was ever readable to it. Adding or removing ${unit} changes what the coordinator could observe by at most <b>ε = ${epsilon(server.epsilon)}</b> (δ = ${esc(plan.delta)}), even if ${helpers} pool what they know with it. For whoever sees the released models, a fellow organization included, it is <b>ε = ${epsilon(release.epsilon)}</b>. The budget was ε = ${esc(plan.targetEpsilon)}.</p>`;
+  return `<p class="lead">${members} organizations trained a model together. The coordinator received only sums over at least ${plan.minSurvivors} of them, to which the organizations themselves had added calibrated noise; no single contribution was ever readable to it. Adding or removing ${unit} changes what the coordinator could observe by at most <b>ε = ${epsilon(server.epsilon)}</b> (δ = ${esc(plan.delta)}), even if ${helpers} pool what they know with it. For whoever sees the released models, a fellow organization included, it is <b>ε = ${epsilon(release.epsilon)}</b>. The budget was ε = ${esc(plan.targetEpsilon)}.</p>
+<p class="soft">ε is a worst case over all observers: except with probability δ, seeing the outcome changes the odds of any statement about that ${plan.unit === 'record' ? 'record' : 'organization'} by a factor of at most e<sup>ε</sup>. Smaller is better, 0 would mean that nothing can be learned.</p>`;
 }
 
 function tiles({ history, results, sessions }: ReportFacts): string {
   const released = sessions.filter((session) => session.ended === 'released');
   const fewest = Math.min(...released.map((session) => session.survivors ?? 0));
   const real = results.table.filter((row) => !row.simulated);
-  const best = real.length === 0 ? null : Math.max(...real.map((row) => row.mean));
+  const best = real.reduce<ResultRow | null>((top, row) => (top === null || row.mean > top.mean ? row : top), null);
   const items = [
     [epsilon(results.claims.server.epsilon), `ε, coordinator's view<br>budget ${esc(history.open.plan.targetEpsilon)}`],
     [epsilon(results.claims.release.epsilon), 'ε, view of the released models'],
     [`${released.length}`, `sums released, never fewer than ${released.length === 0 ? 0 : fewest} contributors`],
-    [best === null ? '–' : percent(best), 'mean accuracy of the best row<br>on the organizations’ own tests'],
+    [
+      best === null ? '–' : percent(best.mean),
+      best === null ? 'no result' : `mean accuracy, ${esc(best.name)}<br>on the organizations’ own tests`,
+    ],
   ];
   return `<div class="tiles">${items.map(([value, label]) => `<div class="tile"><b>${value}</b><span>${label}</span></div>`).join('')}</div>`;
 }
 
 function charts({ history, results, epsilonServer, epsilonRelease }: ReportFacts): string {
+  const line = (points: ReportFacts['epsilonServer']): LineSeries['points'] =>
+    points.map((point) => [point.round, point.epsilon]);
+  const released = { name: 'released', color: ORANGE, dashed: true, points: line(epsilonRelease) };
+  // With colluders assumed, both views lack the same number of shares and the lines are one.
+  const same = epsilonServer.every((point, i) => point.epsilon === epsilonRelease[i]?.epsilon);
+  const losses: LineSeries[] = same
+    ? [{ name: 'both views', color: BLUE, points: line(epsilonServer) }]
+    : [{ name: 'coordinator', color: BLUE, points: line(epsilonServer) }, released];
   const loss = lineChart({
     title: 'Epsilon over rounds, worst organization',
     xLabel: 'Round',
     yLabel: 'ε spent so far',
     limit: { value: Number(history.open.plan.targetEpsilon), label: `budget ${history.open.plan.targetEpsilon}` },
     formatY: (value) => String(value),
-    series: [
-      { name: 'coordinator', color: BLUE, points: epsilonServer.map(({ round, epsilon: e }) => [round, e] as const) },
-      {
-        name: 'released',
-        color: ORANGE,
-        dashed: true,
-        points: epsilonRelease.map(({ round, epsilon: e }) => [round, e] as const),
-      },
-    ],
+    series: losses,
   });
   const accuracy = lineChart({
-    title: 'Accuracy over rounds',
-    xLabel: 'Round',
+    title: 'Accuracy over training steps',
+    xLabel: 'Training step',
     yLabel: 'Accuracy',
     formatY: (value) => `${Math.round(100 * value)} %`,
     series: [
@@ -112,7 +129,24 @@ function comparison({ results }: ReportFacts): string {
   return `<h2>What training together brought</h2>${table(head, results.table.map(row), [1, 2, 3, 4, 5], real)}${note}`;
 }
 
-function seen({ results }: ReportFacts): string {
+/** While slots are founded each one sums a single organization; the report says so. */
+function foundingNote({ history }: ReportFacts): string {
+  const members = history.genesis.members.length;
+  const founding = history.sessions.filter(
+    ({ kind, params, release }) =>
+      release !== undefined && kind === 'train' && params.slots > 1 && params.slots >= members,
+  );
+  const [first, last] = [founding[0], founding.at(-1)];
+  if (first === undefined || last === undefined) return '';
+  const rounds =
+    first.params.round === last.params.round
+      ? `round ${first.params.round}`
+      : `rounds ${first.params.round} to ${last.params.round}`;
+  return `<p><b>Named openly:</b> in ${rounds} the slots were founded, and each slot summed one organization whose name stayed hidden. There the noise alone protects its records (ε counts it in full); a slot that falls silent when an organization drops out can be linked to it. ε speaks about records, not about which slot an organization belongs to.</p>`;
+}
+
+function seen(facts: ReportFacts): string {
+  const { results } = facts;
   const rows = results.clusters.map(({ slot, noisyCount, line }) => [String(slot), noisyCount.toFixed(1), esc(line)]);
   const clusters =
     rows.length === 0
@@ -120,7 +154,8 @@ function seen({ results }: ReportFacts): string {
       : table(['Slot', 'Noisy members', 'What the coordinator could see of it'], rows, [1]);
   return `<h2>What the coordinator saw, and what it could not</h2>${clusters}
 <p><b>Seen:</b> who took part in which round, when and with how many bytes (the same for everybody); per round one noisy sum for each slot; the models and counts that follow from it.</p>
-<p><b>Not seen:</b> any organization’s own contribution, which slot an organization trained, its records, how many it has, how many were drawn in a round, its losses, its personal model.</p>`;
+<p><b>Not seen:</b> any organization’s own contribution, which slot an organization trained, its records, how many it has, how many were drawn in a round, its losses, its personal model.</p>
+${foundingNote(facts)}`;
 }
 
 function parameters({ history }: ReportFacts): string {
@@ -201,14 +236,15 @@ function cohortRows(sessions: readonly SessionFacts[]): string[][] {
 function cohorts({ results, sessions }: ReportFacts): string {
   const lost = results.lost.map(
     ({ organization, round, phase }) =>
-      `<li>${esc(organization)} was lost in round ${round} (${esc(phase)}); its noise share was never counted on after that.</li>`,
+      `<li>${esc(organization)} was lost in training step ${round}, ${esc(phase.replaceAll('-', ' '))}. Later sums are charged for the noise of those who stayed.</li>`,
   );
   const list = lost.length === 0 ? '' : `<ul>${lost.join('')}</ul>`;
   return `<h2>Cohorts, dropouts and aborted rounds</h2>${table(['Rounds', 'Purpose', 'Invited', 'In the sum', 'Threshold', 'Outcome'], cohortRows(sessions), [2, 3, 4])}${list}`;
 }
 
 function participants({ history, results }: ReportFacts): string {
-  const rows = history.genesis.members.map(({ id, organization }) => {
+  const members = [...history.genesis.members].sort((a, b) => compareNames(a.organization, b.organization));
+  const rows = members.map(({ id, organization }) => {
     const claim = results.claims.perParticipant[id];
     const rounds = history.sessions.filter((session) => session.charge?.body.survivors.includes(id)).length;
     return [
@@ -247,7 +283,7 @@ function trust({ history }: ReportFacts): string {
 function verification({ history, logEntries, logRoot }: ReportFacts): string {
   return `<h2>How to check this report</h2>
 <p>Every statement above follows from the signed log and the results beside it. With the folder that holds this file:</p>
-<pre><code>covey audit verify &lt;folder&gt; --coordinator-key ${esc(history.genesis.coordinatorKey)}</code></pre>
+<pre><code>covey audit verify &lt;folder&gt; --key ${esc(history.genesis.coordinatorKey)}</code></pre>
 <p>It recomputes all hashes and signatures, replays the order of charges and releases, recomposes every epsilon with two accountants and renders this page again, byte for byte. Compare the key with the one you were given by another way.</p>
 ${table(
   ['', ''],
@@ -278,7 +314,7 @@ export function renderReport(facts: ReportFacts): string {
 </head>
 <body>
 <main>
-<header><h1>Privacy report</h1><div class="meta">Federation <b>${esc(history.federation)}</b> · run <code>${esc(history.run)}</code> · ${esc(history.firstTime)} to ${esc(history.lastTime)}</div></header>
+<header><h1>Privacy report</h1><div class="meta">Federation <b>${esc(history.federation)}</b> · run <code>${esc(history.run)}</code> · ${esc(readableTime(history.firstTime))} to ${esc(readableTime(history.lastTime))} UTC</div></header>
 ${sections.map((section) => section(facts)).join('\n')}
 ${incidentList}
 <footer class="soft">Generated from the signed log of the run. Differential privacy bounds what can be learned about a unit; it does not promise that nothing is learned.</footer>

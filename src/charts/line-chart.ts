@@ -102,6 +102,8 @@ export function lineChart(chart: LineChart): string {
   }
   for (const tick of x.ticks.filter(Number.isInteger)) {
     const at = px(x.at(tick));
+    // Round ticks enclose the data; those outside of the axis are not drawn.
+    if (Number(at) < MARGIN.left || Number(at) > right) continue;
     parts.push(`<line class="axis" x1="${at}" x2="${at}" y1="${bottom}" y2="${bottom + 4}"/>`);
     parts.push(`<text class="tick" x="${at}" y="${bottom + 18}" text-anchor="middle">${tick}</text>`);
   }

@@ -64,9 +64,11 @@ function existsFile(path: string): boolean {
   }
 }
 
+/** The README shows what a newcomer needs, and every sub-command that it or another document names is one of `cli/`. */
 function checkReadmeCommands(): readonly string[] {
   const text = readText('README.md');
   if (text === null) return ['README.md does not exist'];
+  const flat = text.replace(/\s+/g, ' ').replaceAll('covey -- ', 'covey ');
   const needed = [
     'npm ci',
     'npm run demo',
@@ -75,9 +77,16 @@ function checkReadmeCommands(): readonly string[] {
     'covey server --config',
     'covey node --config',
   ];
-  return needed
-    .filter((command) => !text.includes(command))
+  const missing = needed
+    .filter((command) => !flat.includes(command))
     .map((command) => `README.md expected to show "${command}"`);
+  const unknown = listFiles(['.md']).flatMap((path) =>
+    [...(readText(path) ?? '').matchAll(/(?:^|`|\$ |npx |npm run )covey (?:-- )?([a-z]+)\b/gm)]
+      .map(([, name = '']) => name)
+      .filter((name) => readText(`cli/${name}.ts`) === null)
+      .map((name) => `${path}: "covey ${name}" is no command`),
+  );
+  return [...missing, ...unknown];
 }
 
 /** Compiles every TypeScript block of the documents against the built package, as a reader would. */

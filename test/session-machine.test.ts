@@ -1,9 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { type AggregatorState, createAggregator, stepAggregator } from '../protocol/aggregator.ts';
-import { equalBytes, toHex, utf8 } from '../protocol/bytes.ts';
+import { decodeParts, encodeParts, equalBytes, toHex, utf8 } from '../protocol/bytes.ts';
 import { isCoveyError } from '../protocol/errors.ts';
-import { encodeAbort, encodeComplaint } from '../protocol/messages.ts';
+import {
+  decodeBodies,
+  decodeDealing,
+  decodeUpload,
+  encodeAbort,
+  encodeBodies,
+  encodeComplaint,
+} from '../protocol/messages.ts';
 import { createParticipant, stepParticipant } from '../protocol/participant.ts';
 import type {
   AggregatorEffect,
@@ -12,7 +19,7 @@ import type {
   Phase,
   SessionMessage,
 } from '../protocol/session.ts';
-import { bytesFrom, codeOf, idOf, messagesOf, sentBy, signAs } from './support/malice.ts';
+import { bytesFrom, codeOf, forge, idOf, listed, messagesOf, relist, sentBy, signAs } from './support/malice.ts';
 import { plainSum, runSession, type World } from './support/session-world.ts';
 
 const crypto = nodeCrypto;
@@ -333,6 +340,42 @@ describe('a participant', () => {
       runSession({ members: 4, drops, params: { maxLoss: 0 }, census: () => members.slice(0, 3) }).outcome?.survivors
         .length,
     ).toBe(3);
+  });
+
+  it('refuses a dealer that signed another list of members, even if its shares fit', () => {
+    const world = runSession({
+      members: 4,
+      toMember: (message, to, w) => {
+        if (message.type !== 'p2-all') return message;
+        const [list, ...shares] = decodeParts(message.attachment) as [Uint8Array, ...Uint8Array[]];
+        const entries = decodeBodies('p2', list).map((entry) => {
+          const { id, root } = decodeDealing(entry.body);
+          const liar = equalBytes(id, idOf(w, 3)) && to !== 3;
+          return liar ? signAs(w, 3, 'p2', encodeParts([id, bytesFrom('another h1'), root])) : entry;
+        });
+        return forge(w, 'p2-all', encodeParts([encodeBodies(entries), ...shares]), idOf(w, to));
+      },
+    });
+    for (let m = 0; m < 3; m++) expect(codeOf(world, m)).toBe('PROTO_EQUIVOCATION');
+    expect(world.effects.some(({ member, effect }) => member !== 3 && effect.type === 'charge')).toBe(false);
+  });
+
+  it('refuses a U3 with an upload that its own key signed but this machine never sent (a cloned node)', () => {
+    const world = runSession({
+      members: 4,
+      toMember: (message, to, w) => {
+        if (message.type !== 'p4-ask') return message;
+        const entries = listed(message, 'p3').map((entry) => {
+          const { id, h2 } = decodeUpload(entry.body);
+          return equalBytes(id, idOf(w, to))
+            ? signAs(w, to, 'p3', encodeParts([id, h2, bytesFrom('another upload')]))
+            : entry;
+        });
+        return relist(w, message, entries);
+      },
+    });
+    for (let m = 0; m < 4; m++) expect(codeOf(world, m)).toBe('PROTO_COHORT');
+    expect(sentBy(world, 'p4')).toEqual([]);
   });
 
   it('refuses keys that do not belong together and rosters whose ids are not hashes of their keys', () => {

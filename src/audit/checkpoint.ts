@@ -1,4 +1,4 @@
-import { equalBytes, fromBase64, toBase64 } from '../../protocol/bytes.ts';
+import { fromBase64, toBase64 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { merkleRoot } from '../../protocol/merkle.ts';
@@ -58,8 +58,4 @@ export function openCheckpoint(
   const bytesOfRoot = fromBase64(root ?? '');
   if (bytesOfRoot.length !== 32) throw new CoveyError('CODEC_TYPE', '"checkpoint" expected a root of 32 bytes');
   return { origin, size: Number(size), root: bytesOfRoot };
-}
-
-export function sameCheckpoint(a: Checkpoint, b: Checkpoint): boolean {
-  return a.origin === b.origin && a.size === b.size && equalBytes(a.root, b.root);
 }

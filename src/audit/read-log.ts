@@ -2,7 +2,6 @@ import { fromHex, toHex } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { isCoveyError } from '../../protocol/errors.ts';
 import { nodeId } from '../../protocol/params.ts';
-import type { EntryType } from './bodies.ts';
 import { readEntry, requireEntrySignature, type SignedEntry } from './entries.ts';
 import { type AuditLocation, failAudit, inClass } from './failures.ts';
 
@@ -21,8 +20,6 @@ export interface LocatedEntry {
   readonly at: AuditLocation;
   readonly entry: SignedEntry;
 }
-
-export type LocatedEntryOf<T extends EntryType> = { readonly at: AuditLocation; readonly entry: SignedEntry<T> };
 
 /** Lines of a file that ends with a newline. @throws CoveyError AUDIT_FAILED (entry) where the last line is cut. */
 export function splitLines(file: string, bytes: Uint8Array): LogLine[] {

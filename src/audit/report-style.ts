@@ -34,7 +34,9 @@ footer{margin-top:44px;border-top:1px solid var(--line);padding-top:10px}
 @media (max-width:640px){.tiles{grid-template-columns:repeat(2,1fr)}main{padding:24px 16px}}
 @media print{
 @page{size:A4;margin:16mm 15mm}
-body{font-size:10.5pt}main{max-width:none;padding:0}
+body{font-size:9.5pt}main{max-width:none;padding:0}.lead{font-size:11pt}
+h1{font-size:20pt}h2{font-size:13pt;margin:20px 0 6px}table{font-size:8.8pt}td{padding-top:3px;padding-bottom:3px}
+svg.chart{width:118mm}figure{margin:6px 0}figcaption{font-size:8.5pt}.tile b{font-size:15pt}.tile{padding:8px 12px}.tiles{margin:12px 0}footer{margin-top:20px}
 h2{break-after:avoid}h3{break-after:avoid}figure,tr,.tiles,pre{break-inside:avoid}
 .tile,pre,tr.real td{-webkit-print-color-adjust:exact;print-color-adjust:exact}
 }

@@ -23,7 +23,8 @@ function remembering(crypto: CryptoProvider): CryptoProvider {
 
 describe('every byte of the log', () => {
   it('makes the audit fail at its line when one of its bits changes', async () => {
-    const { files } = createBundle();
+    // The opening, a seat lottery, a retried training step and a choice: every kind of entry that a run writes as a rule.
+    const { files } = createBundle({ lines: (lines) => lines.slice(0, 42) });
     const log = files.get('log.jsonl') as Uint8Array;
     const crypto = remembering(nodeCrypto);
     for (let position = 0; position < log.length; position++) {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
-import { decodeParts, equalBytes, hashParts, toHex, utf8 } from '../../protocol/bytes.ts';
+import { decodeParts, encodeParts, equalBytes, hashParts, toHex, utf8 } from '../../protocol/bytes.ts';
 import { LABELS } from '../../protocol/labels.ts';
+import { merkleRoot } from '../../protocol/merkle.ts';
 import { decodeLeaf } from '../../protocol/messages.ts';
 import { stepParticipant } from '../../protocol/participant.ts';
 import { addWords, applyMasks, bytesToWords } from '../../protocol/ring.ts';
@@ -17,6 +18,7 @@ import {
   relist,
   senderOf,
   sentBy,
+  signAs,
   variants,
 } from '../support/malice.ts';
 import { plainSum, runSession, type World, type WorldOptions } from '../support/session-world.ts';
@@ -203,20 +205,29 @@ describe('A3: different cohorts to different clients', () => {
     expect(world.outcome).toBeNull();
   });
 
-  /** Runs a session in which members below `group` see U2 without the victim; returns the sum of all uploads without self masks. */
-  function splitDealers(group: number): { world: World; bare: Uint32Array; uploads: number } {
+  /** The colluder's P2 with the same shares under another root: only the leaf of its own shares differs. */
+  function secondRoot(w: World, message: SessionMessage): SessionMessage {
+    const parts = decodeParts(message.attachment);
+    parts[2 * VICTIM] = (parts[2 * VICTIM] as Uint8Array).map((byte, i) => (i === 4 ? byte ^ 1 : byte));
+    const [id, h1] = decodeParts(message.body) as [Uint8Array, Uint8Array];
+    const leaves = parts.filter((_, i) => i % 2 === 0);
+    return signAs(w, VICTIM, 'p2', encodeParts([id, h1, merkleRoot(crypto, leaves)]), encodeParts(parts));
+  }
+
+  type View = (w: World, dealt: ReturnType<typeof sentBy>) => ReturnType<typeof sentBy>;
+  const withoutVictim: View = (_w, dealt) => dealt.filter(({ from }) => from !== VICTIM);
+  const otherRoot: View = (w, dealt) =>
+    dealt.map(({ from, message }) => ({ from, message: from === VICTIM ? secondRoot(w, message) : message }));
+
+  /** Runs a session in which members below `group` see another U2; returns the sum of all uploads without self masks. */
+  function splitDealers(group: number, view: View): { world: World; bare: Uint32Array; uploads: number } {
     const selfSeeds: MaskSeed[] = [];
     let bare: Uint32Array | null = null;
     let uploads = 0;
     const world = runSession({
       members: MEMBERS,
       toMember: (message, to, w) => {
-        if (message.type === 'p2-all' && to < group)
-          return forgeDelivery(
-            w,
-            to,
-            sentBy(w, 'p2').filter(({ from }) => from !== VICTIM),
-          );
+        if (message.type === 'p2-all' && to < group) return forgeDelivery(w, to, view(w, sentBy(w, 'p2')));
         if (message.type === 'abort' || message.type === 'p4-ask') {
           return relist(
             w,
@@ -246,21 +257,26 @@ describe('A3: different cohorts to different clients', () => {
     return { world, bare: sum, uploads };
   }
 
-  it('gives garbage, never a sum, when the members saw different U2', () => {
-    const { world, bare, uploads } = splitDealers(3);
-    expect(uploads).toBe(MEMBERS);
-    const ids = world.members.map(({ id }) => id);
-    // Masks of different views do not cancel: no word of the sum survives, whoever is counted.
-    for (const counted of [ids, ids.filter((_, m) => m !== VICTIM), ids.slice(0, 3), ids.slice(3)]) {
-      const plain = plainSum(world, counted);
-      expect([...bare].filter((word, i) => word === plain[i]).length).toBe(0);
-    }
-    expect(nothingOpened(world)).toBe(true);
-    for (let m = 0; m < MEMBERS; m++) expect(codeOf(world, m)).toMatch(/^PROTO_(EQUIVOCATION|COHORT)$/);
-  });
+  for (const [name, view] of [
+    ['members of U2', withoutVictim],
+    ['roots of one colluding dealer', otherRoot],
+  ] as const) {
+    it(`gives garbage, never a sum, when the members saw different ${name}`, () => {
+      const { world, bare, uploads } = splitDealers(3, view);
+      expect(uploads).toBe(MEMBERS);
+      const ids = world.members.map(({ id }) => id);
+      // Masks of different views do not cancel: no word of the sum survives, whoever is counted.
+      for (const counted of [ids, ids.filter((_, m) => m !== VICTIM), ids.slice(0, 3), ids.slice(3)]) {
+        const plain = plainSum(world, counted);
+        expect([...bare].filter((word, i) => word === plain[i]).length).toBe(0);
+      }
+      expect(nothingOpened(world)).toBe(true);
+      for (let m = 0; m < MEMBERS; m++) expect(codeOf(world, m)).toMatch(/^PROTO_(EQUIVOCATION|COHORT)$/);
+    });
+  }
 
   it('control: with one view the same coalition gets the sum', () => {
-    const { world, bare } = splitDealers(0);
+    const { world, bare } = splitDealers(0, otherRoot);
     expect(bare).toEqual(
       plainSum(
         world,

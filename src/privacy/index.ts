@@ -10,8 +10,12 @@ export {
 export { gaussianDelta, gaussianEpsilon, gaussianNoiseMultiplier } from './analytic-gaussian.ts';
 export { calibrateNoiseMultiplier, type Schedule } from './calibrate.ts';
 export type { ChargeStatus, ViewEvents } from './charges.ts';
+export { createDiscreteGaussian, type DiscreteGaussian } from './discrete-gaussian.ts';
+export { sampleDiscreteGaussianExact } from './discrete-gaussian-exact.ts';
+export { type Block, createEncoder, type Encoder, type EncodingSpec, type TermPart } from './encode.ts';
 export { eventFromJson, eventKey, eventToJson, type JsonObject, type JsonValue } from './event-json.ts';
 export type { DiscreteGaussianEvent, DpEvent, Relation, SkellamEvent } from './events.ts';
+export { paddedLength } from './hadamard.ts';
 export {
   createLedger,
   type EvidenceVerifier,
@@ -26,6 +30,8 @@ export {
   wouldExceed,
 } from './ledger.ts';
 export { decodeLine, hashLine, type LedgerEntry, type LedgerTerms, type SurvivorEvidence } from './ledger-entry.ts';
+export { type RealisedNoise, realisedNoise, reportSignal, type ShareTarget, shareVariance } from './noise-shares.ts';
+export { checkRingWidth, chooseScale, type RingLoad, type ScaleProblem } from './ring-width.ts';
 export {
   type ChargeFact,
   createServerLedger,

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { fromUtf8, toHex, utf8 } from '../protocol/bytes.ts';
+import { signEntry, type UnsignedEntry } from '../src/audit/entries.ts';
 import { AUDIT_EXIT_CODES } from '../src/audit/failures.ts';
 import { type AuditReport, formatAudit, verifyBundle } from '../src/audit/verifier.ts';
 import { type BundleChanges, createBundle, type EntrySpec, readerOf } from './support/bundle.ts';
@@ -149,6 +150,17 @@ const FORGERIES: readonly [
   ],
   ['a dropped entry', 'chain', /"seq"/, { lines: (lines) => lines.filter((_, i) => i !== 4) }],
   ['two entries of the coordinator in another order', 'chain', /"seq"/, { lines: (lines) => swap(lines, 1, 2) }],
+  [
+    'an entry that was written over, with the right number',
+    'chain',
+    /"prevByActor"/,
+    {
+      lines: (lines, { coordinator }) => {
+        const last = JSON.parse(lines.at(-1) ?? '') as UnsignedEntry;
+        return [...lines.slice(0, -1), signEntry({ ...last, prevByActor: '00'.repeat(32) }, coordinator.seed, crypto)];
+      },
+    },
+  ],
   [
     'a doubled entry',
     'chain',

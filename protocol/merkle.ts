@@ -85,7 +85,7 @@ export function verifyInclusion(
   let last = size - 1;
   let hash = leafHash(crypto, leaf);
   for (const sibling of proof) {
-    if (last === 0 || sibling.length !== 32) return false;
+    if (last === 0) return false;
     if (node % 2 === 1 || node === last) {
       hash = nodeHash(crypto, sibling, hash);
       // The right edge of the tree has no sibling on some levels.
@@ -153,7 +153,7 @@ export function verifyConsistency(
   let oldHash = first;
   let hash = first;
   for (const sibling of path) {
-    if (last === 0 || sibling.length !== 32) return false;
+    if (last === 0) return false;
     if (node % 2 === 1 || node === last) {
       oldHash = nodeHash(crypto, sibling, oldHash);
       hash = nodeHash(crypto, sibling, hash);

@@ -2,6 +2,7 @@ import { ed25519 } from '@noble/curves/ed25519.js';
 import { sha512 } from '@noble/hashes/sha2.js';
 import { describe, expect, it } from 'vitest';
 import { nobleCrypto } from '../platform/noble/crypto.ts';
+import { isAcceptedSignature } from '../platform/noble/points.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { concatBytes, fromHex, u32le } from '../protocol/bytes.ts';
 
@@ -167,6 +168,19 @@ describe('A20: a signature has one form', () => {
       }
     });
   }
+
+  it('judges encodings before any provider sees them', () => {
+    expect(isAcceptedSignature(signature, publicKey)).toBe(true);
+    for (const { encodings } of alternatives) {
+      for (const encoding of encodings) {
+        expect(isAcceptedSignature(signature, toBytes(encoding))).toBe(false);
+        const isReduced = (encoding & (2n ** 255n - 1n)) < P;
+        const withR = concatBytes(toBytes(encoding), signature.subarray(32));
+        // x = 0 with the sign bit is left to the equation, whose left side never has that form.
+        expect(isAcceptedSignature(withR, publicKey)).toBe(isReduced);
+      }
+    }
+  });
 
   it('refuses a key that is no point', () => {
     const noPoint = fromHex('0200000000000000000000000000000000000000000000000000000000000000');

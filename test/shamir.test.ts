@@ -88,6 +88,15 @@ describe('shares', () => {
     );
   });
 
+  it('of two fields do not share the weights of equal x coordinates', () => {
+    const secret = Uint8Array.from({ length: 32 }, (_, i) => i + 1);
+    const xs = [3, 7, 11];
+    for (const holders of [20, 300, 20]) {
+      const shares = splitSecret(secret, holders, xs.length, recordedRandom(holders & 255).random);
+      expect(combineShares(at(shares, xs), holders)).toEqual(secret);
+    }
+  });
+
   it('give another value from fewer than the threshold, and after a change of any one share', () => {
     const secret = nodeRandom(32);
     const shares = splitSecret(secret, 10, 7, nodeRandom);

@@ -19,13 +19,11 @@ export function littleEndian(bytes: Uint8Array): bigint {
   return value;
 }
 
-/** True if the encoding has y < p and names a point of the curve. */
+/** True for the one canonical encoding of a point of the curve. */
 function decodesCanonically(encoding: Uint8Array): boolean {
   if (encoding.length !== 32) return false;
-  const y = littleEndian(encoding) & Y_MASK;
-  if (y >= FIELD_PRIME) return false;
   try {
-    // Strict decoding also refuses x = 0 with the sign bit set (RFC 8032, 5.1.3).
+    // Strict decoding refuses y >= p, and x = 0 with the sign bit set (RFC 8032, 5.1.3).
     ed25519.Point.fromBytes(encoding, false);
     return true;
   } catch {
@@ -44,7 +42,7 @@ function remember(cache: Map<string, boolean>, key: string, value: boolean): boo
 
 /**
  * True if S < L and A and R are canonical encodings (A of a point). What remains is the equation, which is cofactorless on
- * every provider: encode(S*B - k*A) = R. Its left side is always a canonical point, so R needs no decoding.
+ * every provider: encode(S*B - k*A) = R. R is judged by its bytes here in case a provider decodes it instead.
  */
 export function isAcceptedSignature(signature: Uint8Array, publicKey: Uint8Array): boolean {
   if (signature.length !== 64 || publicKey.length !== 32) return false;

@@ -10,6 +10,7 @@ import {
 import { eventFromJson, eventKey, eventToJson } from '../src/privacy/event-json.ts';
 import type { DpEvent } from '../src/privacy/events.ts';
 import { rdpCurve } from '../src/privacy/rdp-curve.ts';
+import { zcdpCost } from '../src/privacy/zcdp.ts';
 
 const gaussian = (noiseMultiplier: number): DpEvent => ({ kind: 'gaussian', noiseMultiplier });
 const sum = (shareVariance: number, shares = 6): DpEvent => ({
@@ -213,6 +214,30 @@ describe('accountants together', () => {
         expect(exact).toBeLessThan(concentrated);
         expect(Math.abs(renyi / concentrated - 1)).toBeLessThan(1e-5);
       }
+    }
+  });
+
+  it('find the integer order at which an interpolated curve is best', () => {
+    const orders = Array.from({ length: 255 }, (_, i) => i + 2);
+    for (const variance of [1e4, 1e5, 1e6, 3e6, 1e7]) {
+      const event = sampled(0.5, sum(variance));
+      const best = rdpAccountant({ orders }).compose(event, 3).epsilon(1e-6);
+      expect(rdpAccountant().compose(event, 3).epsilon(1e-6)).toBeLessThanOrEqual(best);
+    }
+  });
+
+  it('charge the distance of a sum from one discrete Gaussian', () => {
+    // Shares of 1.55 units over 200 coordinates: tau is about 5e-10.
+    const narrow = { ...sum(2.4, 4), dimension: 200, sensitivity: 8 } as DpEvent;
+    const { rho, xi } = zcdpCost(narrow, 'add-remove');
+    const gaussianRho = 64 / (2 * 4 * 2.4);
+    expect(xi).toBe(0);
+    expect(rho).toBeGreaterThan(gaussianRho * (1 + 1e-10));
+    expect(rho).toBeLessThan(gaussianRho * 1.001);
+    for (const order of [2, 20]) {
+      const renyi = rdpCurve(narrow, 'add-remove')(order);
+      expect(renyi).toBeGreaterThan(order * gaussianRho);
+      expect(renyi).toBeLessThanOrEqual(order * rho);
     }
   });
 

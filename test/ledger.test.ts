@@ -331,6 +331,8 @@ describe('stored ledger lines', () => {
     expect(faultOf(rechain([...stored, stored[1] as string]))).toEqual({ code: 'PRIVACY_LEDGER', line: 8 });
     const above = (stored[2] as string).replaceAll('"shares":12', '"shares":5');
     expect(faultOf(rechain(stored.with(2, above)))).toEqual({ code: 'PRIVACY_LEDGER', line: 3 });
+    const numbered = (stored.at(-1) as string).replace('"sequence":6', '"sequence":7');
+    expect(faultOf(stored.with(-1, numbered))).toEqual({ code: 'PRIVACY_LEDGER', line: 7 });
     // Other spellings of the same content.
     const spaced = (stored[1] as string).replace('"kind":', '"kind": ');
     expect(faultOf(stored.with(1, spaced))).toEqual({ code: 'PRIVACY_LEDGER', line: 2 });

@@ -15,6 +15,8 @@ import type { RunProgress } from './coordinator/progress.ts';
 import { type Coordinator, createCoordinator } from './coordinator/run.ts';
 import { requireMember } from './coordinator/session.ts';
 import { exportRun } from './export.ts';
+import { createHttpHandler } from './http/health.ts';
+import { createMetrics } from './http/metrics.ts';
 
 export interface RunServerOptions {
   /** Folder of the configuration file; relative paths start here. */
@@ -59,6 +61,8 @@ export async function runServer(options: RunServerOptions): Promise<void> {
   }
   let server: SocketServer | null = null;
   const connected = (): readonly Uint8Array[] => server?.connected() ?? [];
+  const metrics = createMetrics({ connectedNodes: () => connected().length });
+  let isReady = true;
   const coordinator: Coordinator = await createCoordinator({
     config: runConfig,
     runId: fromUtf8(runId),
@@ -68,7 +72,10 @@ export async function runServer(options: RunServerOptions): Promise<void> {
     store,
     peers: { send: async (id, bytes) => (await server?.send(toHex(id), bytes)) ?? false, connected },
     now: systemClock.now,
-    onProgress: options.onProgress,
+    onProgress(progress) {
+      metrics.observe(progress);
+      options.onProgress(progress);
+    },
     onError: options.onError,
     graceMs: config.graceMs,
     joinMs: config.joinMs,
@@ -80,6 +87,7 @@ export async function runServer(options: RunServerOptions): Promise<void> {
     authenticate: (id) => requireMember(federation.roster, id).publicKey,
     crypto: nodeCrypto,
     random: nodeRandom,
+    httpHandler: createHttpHandler({ isReady: () => isReady, metrics, onError: options.onError }),
     onOpen: ({ id }) => coordinator.onOpen(id),
     onMessage: ({ id }, bytes) => coordinator.onMessage(id, bytes),
     onClose: ({ id }) => coordinator.onClose(id),
@@ -90,6 +98,7 @@ export async function runServer(options: RunServerOptions): Promise<void> {
     await coordinator.run();
     await exportRun(join(folder, 'run'), nodeCrypto, identity, runConfig, coordinator.journal(), coordinator.models());
   } finally {
+    isReady = false;
     await server.close();
     await store.close();
   }

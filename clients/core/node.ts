@@ -16,7 +16,7 @@ import { decodeRunMessage, encodeRunMessage } from '../../src/run/messages.ts';
 import { decodeOrder, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { planRun, type ScheduledSession } from '../../src/run/plan.ts';
 import { seatsAreDistinct, sumCoordinates } from '../../src/run/release.ts';
-import { modelsHash, type ReleasedModels } from '../../src/run/released.ts';
+import { decodeModels, modelsHash, type ReleasedModels } from '../../src/run/released.ts';
 import type { FederationFile } from '../../src/run/roster.ts';
 import type { Store } from '../../src/run/store.ts';
 import { type ChargeBook, openChargeBook } from './charge-book.ts';
@@ -207,7 +207,7 @@ export function createNode(options: NodeOptions): FederationNode {
 
   async function takeFinished(payload: Uint8Array): Promise<void> {
     const { facts, memory, oracle } = active();
-    const { models } = decodeOrder(facts, payload);
+    const models = decodeModels(facts.config, payload);
     if (lastModelHash !== '' && toHex(modelsHash(crypto, models)) !== lastModelHash) {
       throw new CoveyError('PRIVACY_POLICY', '"models" expected the hash of the last signed release, got another');
     }

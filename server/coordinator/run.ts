@@ -1,4 +1,4 @@
-import { compareBytes, equalBytes, fromUtf8, toBase64, toHex, utf8 } from '../../protocol/bytes.ts';
+import { equalBytes, fromUtf8, toBase64, toHex, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { decodeSessionMessage, encodeSessionMessage, frameType } from '../../protocol/frame.ts';
@@ -20,10 +20,11 @@ import {
   seatsAreDistinct,
   sumCoordinates,
 } from '../../src/run/release.ts';
-import { modelsHash, type ReleasedModels } from '../../src/run/released.ts';
+import { encodeModels, modelsHash, type ReleasedModels } from '../../src/run/released.ts';
 import type { Store } from '../../src/run/store.ts';
 import { createAccounts } from './accounts.ts';
 import { type Journal, openJournal } from './journal.ts';
+import { createPresence } from './presence.ts';
 import type { RunProgress } from './progress.ts';
 import { type RunningSession, requireMember, startSession } from './session.ts';
 
@@ -67,7 +68,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
   const plan = planRun(config);
   const facts: RunFacts = { runId, config, plan, roster };
   const { delta, targetEpsilon } = config.privacy;
-  const { colluders, minSurvivors, participants } = config.cohort;
+  const { colluders, minSurvivors } = config.cohort;
   const journal = await openJournal(store, crypto, {
     federation: config.federation,
     runId,
@@ -80,20 +81,21 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
   let session: RunningSession | null = null;
   let uploadBytes = 0;
   let uploadBytesTotal = 0;
-  const absent = new Map<string, NodeJS.Timeout>();
-  const gone = new Set<string>();
   const left = new Set<string>();
-  let wake: () => void = () => undefined;
+  let isOver = false;
 
-  /** Waits until something changes (a member joins, leaves or is lost) or the time is up. */
-  const changed = (ms: number): Promise<void> =>
-    new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
+  const presence = createPresence({
+    roster,
+    connected: peers.connected,
+    graceMs: options.graceMs,
+    joinMs: options.joinMs,
+    onLost(id) {
+      if (!left.has(toHex(id))) onProgress({ event: 'lost', organization: requireMember(roster, id).organization });
+      session?.lost(id);
+    },
+  });
+  // 3c < |U1| and the fewest survivors: fewer cannot finish. SPEC section 4
+  const needed = Math.max(minSurvivors, 3 * colluders + 1);
 
   async function broadcast(message: RunMessage): Promise<void> {
     const bytes = encodeRunMessage(message);
@@ -260,7 +262,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     );
     session = current;
     // Whoever vanished between the invitation and now is reported at once.
-    for (const id of invited) if (!peers.connected().some((c) => equalBytes(c, id))) awaitReturn(id);
+    for (const id of invited) if (!peers.connected().some((c) => equalBytes(c, id))) presence.closed(id);
     const end = await current.end.finally(() => {
       session = null;
     });
@@ -337,45 +339,12 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     });
   }
 
-  /** Invites everybody who is there; waits for the rest a while once enough are, and for enough as long as it takes. */
-  async function gather(excluded: readonly Uint8Array[]): Promise<Uint8Array[]> {
-    const started = performance.now();
-    // 3c < |U1| and the fewest survivors: fewer cannot finish. SPEC section 4
-    const needed = Math.max(minSurvivors, 3 * colluders + 1);
-    for (;;) {
-      const here = peers.connected().filter((id) => !excluded.some((e) => equalBytes(e, id)));
-      const expected = roster.entries.filter(
-        (e) => !gone.has(toHex(e.id)) && !excluded.some((x) => equalBytes(x, e.id)),
-      ).length;
-      const waited = performance.now() - started;
-      if (here.length >= needed && (here.length >= Math.min(expected, participants) || waited >= options.joinMs)) {
-        return [...here].sort(compareBytes);
-      }
-      onProgress({ event: 'waiting', connected: here.length, needed });
-      await changed(Math.max(50, here.length >= needed ? options.joinMs - waited : 5_000));
-    }
-  }
-
-  function awaitReturn(id: Uint8Array): void {
-    const key = toHex(id);
-    if (absent.has(key)) return;
-    absent.set(
-      key,
-      setTimeout(() => {
-        absent.delete(key);
-        gone.add(key);
-        if (!left.has(key)) onProgress({ event: 'lost', organization: requireMember(roster, id).organization });
-        session?.lost(id);
-        wake();
-      }, options.graceMs),
-    );
-  }
-
   async function finish(): Promise<void> {
-    const payload = encodeOrder({ session: { kind: 'train', step: 0 }, models: state.models });
+    isOver = true;
+    const payload = encodeModels(state.models);
     await broadcast({ type: 'run/finished', payload });
     onProgress({ event: 'finished', steps: config.training.steps, epsilons: accounts.perMember() });
-    while (peers.connected().some((id) => !left.has(toHex(id)))) await changed(1_000);
+    while (peers.connected().some((id) => !left.has(toHex(id)))) await presence.changed(1_000);
   }
 
   await openLog();
@@ -402,7 +371,9 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
           onProgress({ event: 'budget', epsilon, targetEpsilon });
           break;
         }
-        const invited = await gather(excluded);
+        const invited = await presence.gather(needed, excluded, (connected) =>
+          onProgress({ event: 'waiting', connected, needed }),
+        );
         // A number is retried only if no upload can have left under it; a restarted coordinator never retries.
         if (attempt < 0 || attempt >= LIMITS.attempts) {
           round += 1;
@@ -419,19 +390,14 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       await finish();
     },
     onOpen(id) {
-      const key = toHex(id);
-      const timer = absent.get(key);
-      if (timer !== undefined) clearTimeout(timer);
-      absent.delete(key);
-      gone.delete(key);
+      presence.opened(id);
       onProgress({ event: 'joined', organization: requireMember(roster, id).organization });
       greet(id).then(() => session?.reconnected(id), options.onError);
-      wake();
+      presence.wake();
     },
     onMessage: receive,
     onClose(id) {
-      awaitReturn(id);
-      wake();
+      presence.closed(id);
     },
   };
 
@@ -442,12 +408,12 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     for (const { transcript } of journal.releases()) {
       if (transcript.length > 0) await peers.send(id, encodeRunMessage({ type: 'run/census', payload: transcript }));
     }
-    if (nextOrder(plan, state) === null) {
+    if (isOver) {
       await peers.send(
         id,
         encodeRunMessage({
           type: 'run/finished',
-          payload: encodeOrder({ session: { kind: 'train', step: 0 }, models: state.models }),
+          payload: encodeModels(state.models),
         }),
       );
     }
@@ -468,7 +434,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       if (entry?.type === 'client.charge') accounts.note(entry);
     } else if (run.type === 'run/leave') {
       left.add(toHex(id));
-      wake();
+      presence.wake();
     }
   }
 }

@@ -11,7 +11,7 @@ export type RunMessage =
   | { readonly type: 'run/log'; readonly payload: Uint8Array }
   /** Transcript of a census session; every member recomputes its sum. */
   | { readonly type: 'run/census'; readonly payload: Uint8Array }
-  /** Order bytes (kind, step, models) of the state after the last release; the run is over. */
+  /** Models after the last release, bound by its signed hash; the run is over. */
   | { readonly type: 'run/finished'; readonly payload: Uint8Array }
   /** Upwards: the node has taken the last release and leaves. */
   | { readonly type: 'run/leave'; readonly payload: Uint8Array };

@@ -12,6 +12,7 @@ import {
   type RunPlan,
   type ScheduledSession,
   sessionBlocks,
+  sessionSlots,
 } from './plan.ts';
 import { decodeModels, encodeModels, type ReleasedModels } from './released.ts';
 
@@ -49,7 +50,13 @@ export function decodeOrder(facts: Pick<RunFacts, 'config' | 'plan'>, bytes: Uin
   const session = facts.plan.schedule.find((s) => s.kind === kind && s.step === step);
   if (session === undefined)
     throw new CoveyError('PRIVACY_POLICY', `"order" expected a session of the schedule, got ${kind} ${step}`);
-  return { session, models: decodeModels(facts.config, models) };
+  const decoded = decodeModels(facts.config, models);
+  const slots = sessionSlots(facts.config, session);
+  // The number of slots follows from the schedule: the coordinator can neither add a slot nor take one away.
+  if (decoded.heads.length !== slots) {
+    throw new CoveyError('PRIVACY_POLICY', `"slots" expected ${slots} of the schedule, got ${decoded.heads.length}`);
+  }
+  return { session, models: decoded };
 }
 
 /**

@@ -112,7 +112,7 @@ export function planRun(config: RunConfig): RunPlan {
     // Founding and later steps differ in the dimension of the vector only.
     const groups = new Map<string, { event: DpEvent; count: number }>();
     for (const session of schedule) {
-      const slots = slotsAt(config, session.step);
+      const slots = sessionSlots(config, session);
       for (const event of sessionEvents(config, noise, session, slots, config.cohort.minSurvivors, 'server')) {
         const key = `${session.kind}/${slots}`;
         const group = groups.get(key);
@@ -131,6 +131,13 @@ export function countShareVariance(config: RunConfig): number {
   const stddev = (config.clusters?.countNoiseStddev ?? 0) * COUNT_SCALE;
   // Local deviations under 1.5 integer units are refused by the mechanism (privacy F11).
   return Math.max(2, stddev ** 2 / (config.cohort.minSurvivors - config.cohort.colluders));
+}
+
+/** Slots that a session of the schedule offers; the first choice is still made among the founding slots. */
+export function sessionSlots(config: RunConfig, session: ScheduledSession): number {
+  if (config.clusters !== null && session.kind === 'choice' && session.choice === 0)
+    return config.clusters.foundingSlots;
+  return slotsAt(config, session.step);
 }
 
 /** Purpose of a scheduled session on the wire. */

@@ -20,7 +20,7 @@ ${errorTable()}
 | 3 | the privacy policy or budget refused (PrivacyError) |
 | 4 | the run could not go on (any other class) |
 | 5 | a dependency is missing (DependencyError) |
-| 10-19 | a check of \`covey audit verify\` failed |
+| 10-21 | a check of \`covey audit verify\` failed |
 `;
 
 mkdirSync(join(ROOT, 'docs'), { recursive: true });

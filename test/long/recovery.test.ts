@@ -38,9 +38,7 @@ interface LogEntry {
 }
 
 /** Runs a federation whose coordinator is killed once in every phase and started again with the same folder. */
-async function runWithKills(
-  files: DemoFiles,
-): Promise<{
+async function runWithKills(files: DemoFiles): Promise<{
   kills: number;
   releases: number;
   lastEpsilon: number;

@@ -103,7 +103,7 @@ export function variants(world: World, member: number, type: MessageType): numbe
 /** Nobody answered a certificate: no share of any secret left any member. */
 export const nothingOpened = (world: World): boolean => !world.sent.some(({ message }) => message.type === 'p5');
 
-export type EffectOf<T extends ParticipantEffect['type']> = Extract<ParticipantEffect, { type: T }>;
+type EffectOf<T extends ParticipantEffect['type']> = Extract<ParticipantEffect, { type: T }>;
 
 /** Deterministic bytes for a test. */
 export const bytesFrom = (name: string, n = 0): Uint8Array => hashParts(crypto, utf8('malice'), utf8(name), u32le(n));

@@ -79,9 +79,7 @@ function closeIfComplete(crypto: CryptoProvider, state: AggregatorState, session
   if (step !== 'collecting') return withSession(state, session);
   // Consistency and unmasking need t answers, not all: a member lost after its upload does not delay the others.
   const enough = (phase === 'consistency' || phase === 'unmask') && received.size >= cohort.threshold;
-  const folding = phase === 'masked-input' && session.uploads.size > received.size;
-  if (enough || (!folding && (session.closing || awaited(session).length === 0)))
-    return closePhase(crypto, state, session);
+  if (enough || session.closing || awaited(session).length === 0) return closePhase(crypto, state, session);
   return withSession(state, session);
 }
 

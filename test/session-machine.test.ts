@@ -182,6 +182,28 @@ describe('the aggregator', () => {
     expect(world.outcome?.faults[0]?.evidence.length).toBe(1);
   });
 
+  it('takes no complaint about oneself, about a stranger, of another session, or behind the own upload', () => {
+    const { moments, world } = record();
+    const waiting = moment(moments, ({ after }) => after.session?.phase === 'masked-input').after;
+    const uploaded = moment(moments, ({ event }) => event.type === 'folded').after;
+    const [own, other] = [idOf(world, 0), idOf(world, 1)];
+    const h1 = waiting.session?.cohort.h1 as Uint8Array;
+    const complain = (state: AggregatorState, changes: Partial<Parameters<typeof encodeComplaint>[0]>): string => {
+      const body = encodeComplaint({ id: own, h1, dealer: other, code: 'CRYPTO_SHARE', ...changes });
+      const message = signAs(world, 0, 'complaint', body);
+      const step = stepAggregator(crypto, state, { type: 'message', from: own, message });
+      const end = step.effects.find((effect) => effect.type === 'abort');
+      return end?.type === 'abort' ? end.outcome.code : (step.state.session?.faults.at(-1)?.code ?? 'none');
+    };
+    expect(complain(waiting, {})).toBe('ROUND_COMPLAINT');
+    expect(complain(waiting, { dealer: own })).toBe('PROTO_UNEXPECTED');
+    expect(complain(waiting, { dealer: bytesFrom('stranger') })).toBe('PROTO_UNEXPECTED');
+    expect(complain(waiting, { h1: bytesFrom('h1') })).toBe('PROTO_UNEXPECTED');
+    expect(complain(waiting, { id: other })).toBe('AUTH_UNKNOWN');
+    expect(uploaded.session?.received.has(toHex(own))).toBe(true);
+    expect(complain(uploaded, {})).toBe('PROTO_UNEXPECTED');
+  });
+
   it('refuses parameters, rosters and members that no participant would accept', () => {
     const { world } = record();
     const open = (changes: Partial<World['params']>, invited = world.members.map(({ id }) => id)): string => {
@@ -324,6 +346,59 @@ describe('a participant', () => {
       expect(world.outcome?.survivors.length).toBe(4);
       expect(world.outcome?.faults.map((fault) => fault.code)).toEqual([code]);
       for (const { message } of world.sent) expect(toHex(message.body).includes(toHex(utf8('local text')))).toBe(false);
+    }
+  });
+
+  it('takes no message for another one, whatever it holds', () => {
+    for (const [type, other] of [
+      ['p1-all', 'p2-all'],
+      ['p2-all', 'p4-ask'],
+      ['p4-ask', 'p5-ask'],
+      ['p5-ask', 'p1-all'],
+    ] as const) {
+      const world = runSession({
+        members: 4,
+        toMember: (message, to, w) => {
+          if (message.type !== type || to !== 0) return message;
+          return forge(w, other, message.attachment, type === 'p2-all' ? idOf(w, to) : undefined);
+        },
+      });
+      expect(codeOf(world, 0)).toMatch(other === 'p1-all' ? /^PROTO_EQUIVOCATION$/ : /^PROTO_UNEXPECTED$/);
+    }
+  });
+
+  it('takes no certificate that names a signer twice', () => {
+    const world = runSession({
+      members: 4,
+      toMember: (message, _to, w) => {
+        if (message.type !== 'p5-ask') return message;
+        const entries = listed(message, 'p4');
+        return relist(w, message, [...entries, ...entries.slice(0, 1)]);
+      },
+    });
+    for (let m = 0; m < 4; m++) expect(codeOf(world, m)).toBe('PROTO_COHORT');
+  });
+
+  it('masks no vector of another length or with bits outside its fields', () => {
+    const vectors = {
+      'too short': new Uint32Array(6),
+      'too long': new Uint32Array(10),
+      'a field behind the last coordinate': Uint32Array.of(0, 0, 0, 0, 0, 0, 0, 0x7fff_fc00),
+      'the bit that no field owns': Uint32Array.of(0, 0x8000_0000, 0, 0, 0, 0, 0, 0),
+    };
+    for (const words of Object.values(vectors)) {
+      const world = runSession({
+        members: 4,
+        lanes: 3,
+        coordinates: 11,
+        participantStep: (provider, state, event) => {
+          const mine = equalBytes(state.identity.id, idOf(honest, 0)) && event.type === 'contribution';
+          return stepParticipant(provider, state, mine ? { type: 'contribution', words: words.slice() } : event);
+        },
+      });
+      expect(codeOf(world, 0)).toBe('USAGE_RANGE');
+      expect(world.effects.some(({ member, effect }) => member === 0 && effect.type === 'charge')).toBe(false);
+      expect(world.outcome?.survivors.length).toBe(3);
     }
   });
 

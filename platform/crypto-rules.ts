@@ -1,6 +1,12 @@
 import type { CryptoProvider } from '../protocol/crypto-provider.ts';
 import { CoveyError } from '../protocol/errors.ts';
-import { isAcceptedSignature, isPrimeOrderKey, isValidX25519Point } from './noble/points.ts';
+import {
+  isAcceptedSignature,
+  isPrimeOrderKey,
+  isSmallOrder,
+  isValidX25519Point,
+  satisfiesEquation,
+} from './noble/points.ts';
 
 /** What a library brings: the operations on inputs that the rules have let through. */
 export type Primitives = Omit<CryptoProvider, 'ed25519IsPrimeOrder'>;
@@ -36,8 +42,14 @@ export function withRules(primitives: Primitives): CryptoProvider {
       requireLength('secretSeed', secretSeed, 32);
       return primitives.ed25519Sign(message, secretSeed);
     },
-    ed25519Verify: (signature, message, publicKey) =>
-      isAcceptedSignature(signature, publicKey) && primitives.ed25519Verify(signature, message, publicKey),
+    ed25519Verify(signature, message, publicKey) {
+      if (!isAcceptedSignature(signature, publicKey)) return false;
+      // Newer versions of Node, and WebCrypto, refuse every A or R of small order, older ones apply the equation: what
+      // depends on the platform is not left to it. No honest key or signature comes here.
+      const isLeftOpen = isSmallOrder(publicKey) || isSmallOrder(signature.subarray(0, 32));
+      const verify = isLeftOpen ? satisfiesEquation : primitives.ed25519Verify;
+      return verify(signature, message, publicKey);
+    },
     ed25519IsPrimeOrder: isPrimeOrderKey,
     x25519PublicKey(secretKey) {
       requireLength('secretKey', secretKey, 32);

@@ -1,8 +1,9 @@
 import { ed25519 } from '@noble/curves/ed25519.js';
 import { sha512 } from '@noble/hashes/sha2.js';
 import { describe, expect, it } from 'vitest';
+import { type Primitives, withRules } from '../platform/crypto-rules.ts';
 import { nobleCrypto } from '../platform/noble/crypto.ts';
-import { isAcceptedSignature } from '../platform/noble/points.ts';
+import { isAcceptedSignature, isSmallOrder } from '../platform/noble/points.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { concatBytes, fromHex, u32le } from '../protocol/bytes.ts';
 
@@ -90,6 +91,44 @@ describe('A31: signatures with torsion are judged alike by all providers', () =>
       // Every torsion pair can miss unless both parts are zero; it can hit unless j is no multiple of i.
       expect(refused).toBe(63);
       expect(accepted).toBeGreaterThan(30);
+    });
+  }
+
+  it('knows the eight points of small order, and no point of mixed order', () => {
+    for (let i = 0; i < 8; i++) {
+      const torsion = multiple(TORSION, BigInt(i));
+      expect(isSmallOrder(torsion.toBytes())).toBe(true);
+      expect(isSmallOrder(Point.BASE.add(torsion).toBytes())).toBe(false);
+    }
+  });
+
+  // A platform that refuses every A or R of small order, as Node does from version 24, and one that accepts them all.
+  for (const answer of [false, true]) {
+    it(`does not ask the platform about points of small order (one that says ${answer})`, () => {
+      const asked: Uint8Array[] = [];
+      const primitives: Primitives = {
+        ...nobleCrypto,
+        ed25519Verify: (_, message) => {
+          asked.push(message);
+          return answer;
+        },
+      };
+      const { ed25519Verify } = withRules(primitives);
+      for (const [a, r] of [
+        [0n, 77n],
+        [99n, 0n],
+        [0n, 0n],
+      ] as const) {
+        for (const search of [true, false]) {
+          const crafted = craft(a, r, 1, 3, search);
+          if (crafted === null) throw new Error('no message gives this torsion');
+          expect(ed25519Verify(crafted.signature, crafted.message, crafted.publicKey)).toBe(search);
+        }
+      }
+      expect(asked).toEqual([]);
+      const mixed = craft(99n, 77n, 1, 3, true) as Crafted;
+      expect(ed25519Verify(mixed.signature, mixed.message, mixed.publicKey)).toBe(answer);
+      expect(asked).toEqual([mixed.message]);
     });
   }
 

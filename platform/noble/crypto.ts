@@ -1,23 +1,10 @@
 import { ctr, gcm } from '@noble/ciphers/aes.js';
 import { ed25519, x25519 } from '@noble/curves/ed25519.js';
 import { hkdf } from '@noble/hashes/hkdf.js';
-import { sha256, sha512 } from '@noble/hashes/sha2.js';
-import { equalBytes } from '../../protocol/bytes.ts';
+import { sha256 } from '@noble/hashes/sha2.js';
 import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.ts';
 import { withRules } from '../crypto-rules.ts';
-import { GROUP_ORDER, littleEndian } from './points.ts';
-
-/** encode(S*B - k*A) = R, without the cofactor. @see RFC 8032, section 5.1.7 */
-function satisfiesEquation(signature: Uint8Array, message: Uint8Array, publicKey: Uint8Array): boolean {
-  const encodedR = signature.subarray(0, 32);
-  const k = littleEndian(sha512.create().update(encodedR).update(publicKey).update(message).digest()) % GROUP_ORDER;
-  const s = littleEndian(signature.subarray(32));
-  const a = ed25519.Point.fromBytes(publicKey, false);
-  // multiplyUnsafe: verification uses public values only. k is reduced modulo the order of the prime subgroup as RFC 8032
-  // says; with torsion in A a k that is not reduced could give another verdict.
-  const left = ed25519.Point.BASE.multiplyUnsafe(s).subtract(a.multiplyUnsafe(k));
-  return equalBytes(left.toBytes(), encodedR);
-}
+import { satisfiesEquation } from './points.ts';
 
 const BLOCK_BYTES = 16;
 

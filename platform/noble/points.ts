@@ -1,4 +1,6 @@
 import { ed25519 } from '@noble/curves/ed25519.js';
+import { sha512 } from '@noble/hashes/sha2.js';
+import { equalBytes } from '../../protocol/bytes.ts';
 
 /*
  * One rule for keys and signatures on every provider (SPEC section 3). Libraries differ: some accept a torsion component
@@ -10,10 +12,9 @@ const FIELD_PRIME = 2n ** 255n - 19n;
 const Y_MASK = (1n << 255n) - 1n;
 
 /** L, the order of the prime subgroup. @see RFC 8032, section 5.1 */
-export const GROUP_ORDER: bigint = 2n ** 252n + 27742317777372353535851937790883648493n;
+const GROUP_ORDER = 2n ** 252n + 27742317777372353535851937790883648493n;
 
-/** Little-endian integer of the bytes. */
-export function littleEndian(bytes: Uint8Array): bigint {
+function littleEndian(bytes: Uint8Array): bigint {
   let value = 0n;
   for (let i = bytes.length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i] as number);
   return value;
@@ -50,6 +51,32 @@ export function isAcceptedSignature(signature: Uint8Array, publicKey: Uint8Array
   if ((littleEndian(signature.subarray(0, 32)) & Y_MASK) >= FIELD_PRIME) return false;
   const name = publicKey.join(',');
   return checkedKeys.get(name) ?? remember(checkedKeys, name, decodesCanonically(publicKey));
+}
+
+// y-coordinates of the eight points of small order: orders 1, 2, 4 (twice) and 8 (four times), x and -x alike.
+const SMALL_ORDER_Y: ReadonlySet<bigint> = new Set([
+  1n,
+  FIELD_PRIME - 1n,
+  0n,
+  0x05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826n,
+  0x7a03ac9277fdc74ec6cc392cfa53202a0f67100d760b3cba4fd84d3d706a17c7n,
+]);
+
+/** True if a canonical encoding names one of the eight points whose order divides the cofactor. */
+export function isSmallOrder(encoding: Uint8Array): boolean {
+  return SMALL_ORDER_Y.has(littleEndian(encoding) & Y_MASK);
+}
+
+/** encode(S*B - k*A) = R, without the cofactor, for an accepted signature. @see RFC 8032, section 5.1.7 */
+export function satisfiesEquation(signature: Uint8Array, message: Uint8Array, publicKey: Uint8Array): boolean {
+  const encodedR = signature.subarray(0, 32);
+  const k = littleEndian(sha512.create().update(encodedR).update(publicKey).update(message).digest()) % GROUP_ORDER;
+  const s = littleEndian(signature.subarray(32));
+  const a = ed25519.Point.fromBytes(publicKey, false);
+  // multiplyUnsafe: verification uses public values only. k is reduced modulo the order of the prime subgroup as RFC 8032
+  // says; with torsion in A a k that is not reduced could give another verdict.
+  const left = ed25519.Point.BASE.multiplyUnsafe(s).subtract(a.multiplyUnsafe(k));
+  return equalBytes(left.toBytes(), encodedR);
 }
 
 /** True for a canonical key in the subgroup of prime order that is not the neutral element. */

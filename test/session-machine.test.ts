@@ -3,13 +3,16 @@ import { nodeCrypto } from '../platform/node/crypto.ts';
 import { type AggregatorState, createAggregator, stepAggregator } from '../protocol/aggregator.ts';
 import { decodeParts, encodeParts, equalBytes, toHex, utf8 } from '../protocol/bytes.ts';
 import { isCoveyError } from '../protocol/errors.ts';
+import { merkleRoot } from '../protocol/merkle.ts';
 import {
   decodeBodies,
   decodeDealing,
+  decodeLeaf,
   decodeUpload,
   encodeAbort,
   encodeBodies,
   encodeComplaint,
+  encodeLeaf,
 } from '../protocol/messages.ts';
 import { createParticipant, stepParticipant } from '../protocol/participant.ts';
 import type {
@@ -202,6 +205,34 @@ describe('the aggregator', () => {
     expect(complain(waiting, { id: other })).toBe('AUTH_UNKNOWN');
     expect(uploaded.session?.received.has(toHex(own))).toBe(true);
     expect(complain(uploaded, {})).toBe('PROTO_UNEXPECTED');
+  });
+
+  it('names the dealer alone that seals nothing for a holder, or something for itself', () => {
+    const omissions: ((parts: Uint8Array[], own: number) => Uint8Array[])[] = [
+      (parts, own) => parts.map((part, i) => (i === 2 * (own === 0 ? 1 : 0) + 1 ? new Uint8Array(0) : part)),
+      (parts, own) => parts.map((part, i) => (i === 2 * own + 1 ? new Uint8Array(144) : part)),
+    ];
+    for (const omit of omissions) {
+      const world = runSession({
+        members: 4,
+        fromMember: (message, from, w) => {
+          if (message.type !== 'p2' || from !== 2) return message;
+          const parts = omit(decodeParts(message.attachment), from);
+          const leaves = parts
+            .filter((_, i) => i % 2 === 0)
+            .map((leaf, i) =>
+              encodeLeaf({ ...decodeLeaf(leaf), ciphertextHash: crypto.sha256(parts[2 * i + 1] as Uint8Array) }),
+            );
+          const { id, h1 } = decodeDealing(message.body);
+          const bundle = encodeParts(parts.map((part, i) => (i % 2 === 0 ? (leaves[i / 2] as Uint8Array) : part)));
+          return signAs(w, 2, 'p2', encodeParts([id, h1, merkleRoot(crypto, leaves)]), bundle);
+        },
+      });
+      expect(world.outcome?.survivors.length).toBe(3);
+      expect(world.outcome?.faults.map(({ id, code }) => [toHex(id), code])).toEqual([
+        [toHex(idOf(world, 2)), 'CRYPTO_COMMITMENT'],
+      ]);
+    }
   });
 
   it('refuses parameters, rosters and members that no participant would accept', () => {

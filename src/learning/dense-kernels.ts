@@ -196,12 +196,23 @@ export function outerGradient(
   gradient: Float64Array,
   kernel: number,
 ): void {
-  let g = kernel;
-  for (let i = 0; i < inputs; i++) {
+  let i = 0;
+  // Two rows a pass: each error is read once for both.
+  for (; i + 2 <= inputs; i += 2) {
     const a = x[i] as number;
-    for (let j = 0; j < outputs; j++, g++) gradient[g] = a * (d[j] as number);
+    const b = x[i + 1] as number;
+    const row = kernel + i * outputs;
+    for (let j = 0; j < outputs; j++) {
+      const error = d[j] as number;
+      gradient[row + j] = a * error;
+      gradient[row + outputs + j] = b * error;
+    }
   }
-  for (let j = 0; j < outputs; j++, g++) gradient[g] = d[j] as number;
+  for (; i < inputs; i++) {
+    const a = x[i] as number;
+    for (let j = 0; j < outputs; j++) gradient[kernel + i * outputs + j] = a * (d[j] as number);
+  }
+  for (let j = 0; j < outputs; j++) gradient[kernel + inputs * outputs + j] = d[j] as number;
 }
 
 /** back[r, i] = sum_j d[r, j] w[i, j] where the unit was active (ReLU), else 0. */

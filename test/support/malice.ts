@@ -2,7 +2,7 @@ import { nodeCrypto } from '../../platform/node/crypto.ts';
 import { decodeParts, encodeParts, equalBytes, hashParts, toHex, u32le, utf8 } from '../../protocol/bytes.ts';
 import { inclusionProofs } from '../../protocol/merkle.ts';
 import { decodeBodies, encodeBodies, type SignedBody, signList, signMessage } from '../../protocol/messages.ts';
-import type { MessageType, ParticipantEffect, SessionMessage } from '../../protocol/session.ts';
+import type { MessageType, SessionMessage } from '../../protocol/session.ts';
 import type { World } from './session-world.ts';
 
 const crypto = nodeCrypto;
@@ -102,8 +102,6 @@ export function variants(world: World, member: number, type: MessageType): numbe
 
 /** Nobody answered a certificate: no share of any secret left any member. */
 export const nothingOpened = (world: World): boolean => !world.sent.some(({ message }) => message.type === 'p5');
-
-type EffectOf<T extends ParticipantEffect['type']> = Extract<ParticipantEffect, { type: T }>;
 
 /** Deterministic bytes for a test. */
 export const bytesFrom = (name: string, n = 0): Uint8Array => hashParts(crypto, utf8('malice'), utf8(name), u32le(n));

@@ -41,9 +41,9 @@ export function planLosses(plan: DemoPlan, foundingEnds: number): PlannedLoss[] 
   const bearable = plan.participants - Math.max(3, Math.ceil(plan.participants * 0.75));
   const first = Math.max(foundingEnds + 2, Math.round(plan.steps * 0.32));
   const losses: PlannedLoss[] = [
-    { organization: 0, step: first, when: 'before-upload' },
+    { organization: plan.scenario === 'heart' ? 2 : 0, step: first, when: 'before-upload' },
     {
-      organization: plan.scenario === 'heart' ? 2 : 3,
+      organization: 3,
       step: first + Math.max(2, Math.round(plan.steps / 16)),
       when: 'after-upload',
     },
@@ -202,7 +202,7 @@ function summarizeRun(
     clusters: counts.map((noisyCount, slot) => ({
       slot,
       noisyCount,
-      line: `a noisy sum of gradients at every step and a noisy count of about ${noisyCount.toFixed(1)} members`,
+      line: `a noisy sum of gradients at every step and a noisy count of about ${Math.max(0, noisyCount).toFixed(1)} members`,
     })),
     note: NOTE,
   };

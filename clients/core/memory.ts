@@ -1,4 +1,4 @@
-import { fromUtf8, toHex, utf8 } from '../../protocol/bytes.ts';
+import { fromHex, fromUtf8, toHex, utf8 } from '../../protocol/bytes.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import type { ParticipantRecord, Purpose, SessionParams } from '../../protocol/session.ts';
 import { type MemberState, NEW_MEMBER } from '../../src/run/member.ts';
@@ -17,6 +17,9 @@ interface Entered {
 export interface NodeMemory {
   member(): MemberState;
   saveMember(member: MemberState): Promise<void>;
+  /** Members of the last census of the slots, or null before the first. */
+  census(): readonly Uint8Array[] | null;
+  saveCensus(ids: readonly Uint8Array[]): Promise<void>;
   /** Refuses a session that is not newer than every one entered, or whose number is spent by an upload. */
   requireNewer(params: SessionParams): void;
   persist(record: ParticipantRecord): Promise<void>;
@@ -33,6 +36,7 @@ export async function openMemory(store: Store, runId: string): Promise<NodeMemor
   };
   let member = (await read<MemberState>('member', runId)) ?? NEW_MEMBER;
   let entered = await read<Entered>('entered', runId);
+  let census = ((await read<string[]>('census', runId)) ?? null)?.map(fromHex) ?? null;
   let uploaded = await read<{ round: number; purpose: Purpose }>('uploaded', runId);
 
   return {
@@ -40,6 +44,11 @@ export async function openMemory(store: Store, runId: string): Promise<NodeMemor
     async saveMember(next) {
       member = next;
       await store.put('member', runId, json(next));
+    },
+    census: () => census,
+    async saveCensus(ids) {
+      census = ids.map((id) => id.slice());
+      await store.put('census', runId, json(ids.map(toHex)));
     },
     requireNewer({ round, purpose, attempt }) {
       const order = (e: Entered): number[] => [e.round, PURPOSES.indexOf(e.purpose), e.attempt];

@@ -100,7 +100,7 @@ export function createNode(options: NodeOptions): FederationNode {
     return order.order;
   };
 
-  async function authorize(params: SessionParams, sid: Uint8Array): Promise<void> {
+  async function authorize(params: SessionParams, sid: Uint8Array): Promise<readonly Uint8Array[] | null> {
     const { facts, memory } = active();
     const attachment = pending?.attachment ?? new Uint8Array(0);
     if (!equalBytes(hashParts(crypto, utf8(LABELS.order), attachment), params.modelHash)) {
@@ -120,6 +120,8 @@ export function createNode(options: NodeOptions): FederationNode {
         slot: memory.member().slot,
       });
     }
+    // A slot is trained only among those who were counted in it (maxLoss, SPEC section 6).
+    return received.session.kind === 'train' ? memory.census() : null;
   }
 
   const sessions: ParticipantSessions = startParticipant(
@@ -202,7 +204,10 @@ export function createNode(options: NodeOptions): FederationNode {
     if (session.kind === 'seats' && member.choices.length === 0 && seatsAreDistinct(sum, census.survivors.length)) {
       await memory.saveMember(takeSeat(member, sum));
     }
-    if (session.kind === 'choice') await memory.saveMember(takeChoice(facts.config, member, session.choice, sum));
+    if (session.kind === 'choice') {
+      await memory.saveMember(takeChoice(facts.config, member, session.choice, sum));
+      await memory.saveCensus(census.survivors);
+    }
   }
 
   async function takeFinished(payload: Uint8Array): Promise<void> {

@@ -1,3 +1,4 @@
+import { equalBytes } from '../../protocol/bytes.ts';
 import type { CryptoProvider, RandomSource } from '../../protocol/crypto-provider.ts';
 import { isCoveyError } from '../../protocol/errors.ts';
 import { createParticipant, type ParticipantState, stepParticipant } from '../../protocol/participant.ts';
@@ -13,8 +14,11 @@ import type {
 
 /** What a session asks of the site; each call resolves when its effect is durable or sent. */
 export interface ParticipantHost {
-  /** Local policy. @throws CoveyError PRIVACY_* to refuse. */
-  authorize(params: SessionParams, sid: Uint8Array): Promise<void>;
+  /**
+   * Local policy; returns the members of the census that binds this node's slot, or null.
+   * @throws CoveyError PRIVACY_* to refuse.
+   */
+  authorize(params: SessionParams, sid: Uint8Array): Promise<readonly Uint8Array[] | null>;
   persist(record: ParticipantRecord): Promise<void>;
   send(message: SessionMessage): Promise<void>;
   /** The unmasked vector; it is wiped as soon as it is masked. */
@@ -66,8 +70,7 @@ export function startParticipant(
         // The site waits a little longer than the coordinator, on its own clock.
         restartTimer(2 * effect.params.deadlineMs);
         try {
-          await host.authorize(effect.params, effect.sid);
-          return { type: 'authorized' };
+          return { type: 'authorized', census: await host.authorize(effect.params, effect.sid) };
         } catch (error) {
           if (!isCoveyError(error)) throw error;
           return { type: 'refused', code: error.code, reason: error.message };
@@ -101,7 +104,8 @@ export function startParticipant(
         await host.done(effect);
         return null;
       case 'abort':
-        stopTimer();
+        // A refused offer is no end of the session that is running.
+        if (state.session === null || equalBytes(state.session.sid, effect.sid)) stopTimer();
         await host.aborted(effect);
         return null;
     }

@@ -4,7 +4,7 @@ import { LABELS } from '../../protocol/labels.ts';
 import { packLanes } from '../../protocol/ring.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { keptSlots } from '../cluster/census.ts';
-import { chooseByExponentialMechanism } from '../cluster/choice.ts';
+import { chooseByExponentialMechanism, clippedLossScore } from '../cluster/choice.ts';
 import { drawSeat, seatRank } from '../cluster/founding.ts';
 import type { Dataset } from '../data/dataset.ts';
 import type { GradientOracle } from '../learning/oracle.ts';
@@ -73,14 +73,9 @@ function choiceContribution(
     member.choices[choice] ??
     chooseByExponentialMechanism(
       // Sum, not mean: a mean would bring the private number of records in. privacy 3.4
-      Float64Array.from(order.models.heads, (head) => {
-        let score = 0;
-        for (const loss of inputs.oracle.losses(body, toDoubles(head), inputs.data)) {
-          // A loss that is not a number counts as the bound: one record moves a score by at most the bound.
-          score -= loss < lossBound ? loss : lossBound;
-        }
-        return score;
-      }),
+      Float64Array.from(order.models.heads, (head) =>
+        clippedLossScore(inputs.oracle.losses(body, toDoubles(head), inputs.data), lossBound),
+      ),
       choiceEpsilon,
       lossBound,
       true,

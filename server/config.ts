@@ -14,6 +14,10 @@ export type RunChoice =
 export interface ServerConfig {
   readonly host: string;
   readonly port: number;
+  /** Certificate and key (PEM files); without them the coordinator listens on loopback only. */
+  readonly tls?: { readonly cert: string; readonly key: string } | undefined;
+  /** Allows plain text on other interfaces, behind a proxy that encrypts. */
+  readonly insecure: boolean;
   readonly federation: string;
   readonly key: string;
   /** Folder of the durable store and the exported run. */
@@ -28,6 +32,8 @@ export interface ServerConfig {
 export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
   host: z.string().min(1).default('127.0.0.1'),
   port: z.number().int().min(0).max(65_535).default(7_400),
+  tls: z.strictObject({ cert: z.string().min(1), key: z.string().min(1) }).optional(),
+  insecure: z.boolean().default(false),
   federation: z.string().min(1),
   key: z.string().min(1),
   state: z.string().min(1),

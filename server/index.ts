@@ -49,6 +49,10 @@ export async function runServer(options: RunServerOptions): Promise<void> {
     throw new CoveyError('USAGE_CONFIG', '"key" expected the coordinator key of the federation file, got another key');
   }
   const identity = { id: nodeId(nodeCrypto, publicKey), publicKey, secretSeed };
+  const readTls = async (files: { cert: string; key: string }): Promise<{ cert: string; key: string }> => ({
+    cert: await readFile(at(files.cert), 'utf8'),
+    key: await readFile(at(files.key), 'utf8'),
+  });
   const folder = at(config.state);
   await mkdir(folder, { recursive: true });
   const store = await openStore(join(folder, 'coordinator.sqlite'));
@@ -83,6 +87,8 @@ export async function runServer(options: RunServerOptions): Promise<void> {
   server = await startSocketServer({
     host: config.host,
     port: config.port,
+    insecure: config.insecure,
+    ...(config.tls === undefined ? {} : { tls: await readTls(config.tls) }),
     identity,
     authenticate: (id) => requireMember(federation.roster, id).publicKey,
     crypto: nodeCrypto,

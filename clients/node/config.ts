@@ -18,6 +18,12 @@ export interface NodeConfig {
   /** Folder of ledger, records and personal model. */
   readonly state: string;
   readonly data: NodeData;
+  /** `dense`: plain TypeScript, fastest for small perceptrons; `tfjs`: the first tensor engine that works. */
+  readonly trainer: 'dense' | 'tfjs';
+  /** Certificate authority of the coordinator (PEM file), if not a public one. */
+  readonly ca?: string | undefined;
+  /** Allows plain text to another machine, behind a proxy that encrypts. */
+  readonly insecure: boolean;
   readonly policy: SitePolicy;
 }
 
@@ -34,6 +40,9 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
     }),
     z.strictObject({ kind: z.literal('heart'), folder: z.string().min(1), hospital: z.number().int().min(0).max(3) }),
   ]),
+  trainer: z.enum(['dense', 'tfjs']).default('dense'),
+  ca: z.string().min(1).optional(),
+  insecure: z.boolean().default(false),
   policy: z
     .strictObject({
       maxEpsilon: z.number().positive().default(8),

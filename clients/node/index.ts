@@ -8,6 +8,8 @@ import { connectSocketClient, type SocketClient } from '../../platform/transport
 import { CoveyError } from '../../protocol/errors.ts';
 import { nodeId } from '../../protocol/params.ts';
 import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
+import type { DenseShape } from '../../src/learning/manifest.ts';
+import type { GradientOracle } from '../../src/learning/oracle.ts';
 import { type FederationFile, federationFromJson } from '../../src/run/roster.ts';
 import { createNode, type NodeProgress } from '../core/node.ts';
 import type { NodeConfig } from './config.ts';
@@ -47,6 +49,22 @@ export interface RunNodeOptions {
   readonly drill?: (moment: 'before-upload' | 'after-upload', step: number) => void;
 }
 
+/** Makes models for a trainer; a tensor engine is loaded only if the site asks for it. */
+async function chooseTrainer(
+  trainer: NodeConfig['trainer'],
+  say: (text: string) => void,
+): Promise<(model: DenseShape) => GradientOracle> {
+  if (trainer === 'dense') return createDenseOracle;
+  const [{ loadTensorRuntime }, { createTfjsOracle }, { denseNetwork }] = await Promise.all([
+    import('../trainers/tfjs-runtime.ts'),
+    import('../trainers/tfjs-oracle.ts'),
+    import('../trainers/tfjs-network.ts'),
+  ]);
+  const runtime = await loadTensorRuntime();
+  say(runtime.why);
+  return (model) => createTfjsOracle(runtime, denseNetwork(model));
+}
+
 /** Runs one organization's node until the coordinator has finished the run. */
 export async function runNode(options: RunNodeOptions): Promise<void> {
   const { base, config } = options;
@@ -61,6 +79,7 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
   const folder = at(config.state);
   await mkdir(folder, { recursive: true });
   const store = await openStore(join(folder, 'node.sqlite'));
+  const createOracle = await chooseTrainer(config.trainer, options.onState);
   const evaluator = createEvaluator(data, folder);
   let client: SocketClient | null = null;
   let fail: (error: unknown) => void = () => undefined;
@@ -72,7 +91,7 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
     federation,
     policy: config.policy,
     data: data.train,
-    createOracle: createDenseOracle,
+    createOracle,
     crypto: nodeCrypto,
     random: nodeRandom,
     store,
@@ -98,6 +117,8 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
     crypto: nodeCrypto,
     random: nodeRandom,
     backoff: { initialMs: 200, maxMs: 5_000 },
+    insecure: config.insecure,
+    ...(config.ca === undefined ? {} : { ca: await readFile(at(config.ca), 'utf8') }),
     onMessage: (bytes) => node.onMessage(bytes),
     onOpen: () => node.onOpen(),
     onClose({ retryInMs, error }) {

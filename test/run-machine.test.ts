@@ -49,10 +49,10 @@ function run(config: RunConfig, secureSum: SecureSum, releases: { params: Sessio
 
 describe('a run on the embedded scenario', () => {
   it('releases the same bits through the real protocol and the ideal aggregator', () => {
-    const config = tinyConfig(5, 4);
+    const config = tinyConfig(12, 4);
     const real: { params: SessionParams; sum: Uint32Array }[] = [];
     const ideal: { params: SessionParams; sum: Uint32Array }[] = [];
-    const first = run(config, realSum(5), real);
+    const first = run(config, realSum(12), real);
     const second = run(config, idealSum, ideal);
     expect(real.length).toBe(ideal.length);
     expect(real.map(({ sum }) => sum)).toEqual(ideal.map(({ sum }) => sum));
@@ -105,6 +105,7 @@ describe('a run configuration', () => {
 
   it.each([
     ['cohort.colluders', { ...config, cohort: { ...config.cohort, colluders: 4 } }],
+    ['cohort.minCluster', { ...config, cohort: { ...config.cohort, minCluster: 2 } }],
     ['cohort.minSurvivors', { ...config, cohort: { ...config.cohort, minSurvivors: 13 } }],
     ['clusters.foundingSlots', { ...config, clusters: { ...config.clusters, foundingSlots: 11 } }],
     ['privacy.delta', { ...config, privacy: { ...config.privacy, delta: 1 } }],

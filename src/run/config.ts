@@ -65,7 +65,7 @@ export interface RunConfig {
     readonly colluders: number;
     /** Members of a census that may be missing later before its slots are no longer trusted. */
     readonly maxLoss: number;
-    /** Fewest members of a slot; 0 switches the floor off, which only the unit `record` allows. */
+    /** Fewest members of a slot; 0 is no floor, the only value that founding slots of one organization can keep. */
     readonly minCluster: number;
   };
   readonly encoding: { readonly scale: number; readonly lanes: Lanes };
@@ -150,6 +150,9 @@ export function parseRunConfig(value: unknown): RunConfig {
   require(3 * colluders <
     participants, `"cohort.colluders" expected less than a third of ${participants} participants, got ${colluders}`);
   if (config.clusters !== null) {
+    // A founding slot holds one organization, so no floor can hold: a site that asks for one refuses such a run.
+    require(config.cohort.minCluster ===
+      0, `"cohort.minCluster" expected 0 with founding slots, got ${config.cohort.minCluster}`);
     const { choiceSteps, foundingSlots, kept } = config.clusters;
     require(foundingSlots >=
       participants, `"clusters.foundingSlots" expected at least ${participants} (one for each participant), got ${foundingSlots}`);

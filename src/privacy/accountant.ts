@@ -3,7 +3,7 @@ import { gaussianDelta, gaussianEpsilon } from './analytic-gaussian.ts';
 import { eventFromJson, eventKey, eventToJson, type JsonObject } from './event-json.ts';
 import { type DpEvent, RELATIONS, type Relation } from './events.ts';
 import { type ConversionSearch, rdpToDelta, rdpToEpsilon } from './rdp-conversion.ts';
-import { isMonotoneEvent, rdpCurve } from './rdp-curve.ts';
+import { isMonotoneEvent, rdpCurve, slackOf } from './rdp-curve.ts';
 import { zcdpCost } from './zcdp.ts';
 
 export interface Budget {
@@ -128,6 +128,9 @@ function rdpMethod(relation: Relation, orders: readonly number[] | undefined): M
     const curves = charges.map(({ event, count }) => ({ count, curve: rdpCurve(event, relation) }));
     return (order) => curves.reduce((sum, { count, curve }) => sum + count * curve(order), 0);
   };
+  // Deltas of (epsilon, delta)-DP parts add up and leave less for the rest.
+  const slack = (charges: readonly Charge[]): number =>
+    charges.reduce((sum, { event, count }) => sum + count * slackOf(event), 0);
   const search = (charges: readonly Charge[]): ConversionSearch => ({
     orders,
     isMonotone: charges.every(({ event }) => isMonotoneEvent(event)),
@@ -135,8 +138,11 @@ function rdpMethod(relation: Relation, orders: readonly number[] | undefined): M
   return {
     name: 'rdp',
     check: (event) => void rdpCurve(event, relation),
-    epsilon: (charges, delta) => rdpToEpsilon(total(charges), delta, search(charges)),
-    delta: (charges, epsilon) => rdpToDelta(total(charges), epsilon, search(charges)),
+    epsilon(charges, delta) {
+      const left = delta - slack(charges);
+      return left > 0 ? rdpToEpsilon(total(charges), left, search(charges)) : Number.POSITIVE_INFINITY;
+    },
+    delta: (charges, epsilon) => Math.min(1, rdpToDelta(total(charges), epsilon, search(charges)) + slack(charges)),
   };
 }
 

@@ -16,7 +16,8 @@ type FieldType =
   | 'text'
   | 'event'
   | 'events'
-  | 'variances';
+  | 'variances'
+  | 'counts';
 interface FieldRule {
   readonly type: FieldType;
   readonly optional?: true;
@@ -49,6 +50,13 @@ const FIELDS: Readonly<Record<DpEvent['kind'], Readonly<Record<string, FieldRule
   selfComposed: { count: { type: 'count' }, event: { type: 'event' } },
   composed: { events: { type: 'events' } },
   zCdp: { rho: { type: 'nonNegative' }, xi: { type: 'nonNegative', optional: true } },
+  treeAggregation: { noiseMultiplier: { type: 'positive' }, stepCounts: { type: 'counts' } },
+  repeatAndSelect: {
+    event: { type: 'event' },
+    mean: { type: 'positive' },
+    shape: { type: 'nonNegative', optional: true },
+  },
+  approximateDp: { delta: { type: 'nonNegative' }, epsilon: { type: 'nonNegative' } },
   nonPrivate: {},
   unsupported: { reason: { type: 'text' } },
 };
@@ -67,6 +75,7 @@ const EXPECTED: Readonly<Record<FieldType, string>> = {
   event: 'an event',
   events: `a list of at most ${MAX_EVENTS} events`,
   variances: 'a list of finite numbers > 0',
+  counts: 'a list of integers >= 1',
 };
 
 function isNumberOf(type: FieldType, x: unknown): x is number {
@@ -112,12 +121,13 @@ function walk(
     const field = `${path}.${key}`;
     if (value === undefined && optional) continue;
     if (type === 'event') result[key] = nested(value, field);
-    else if (type === 'events' || type === 'variances') {
+    else if (type === 'events' || type === 'variances' || type === 'counts') {
       if (!Array.isArray(value) || value.length > MAX_EVENTS) throw wrong(field, type, value);
       result[key] = value.map((item, i) => {
         if (type === 'events') return nested(item, `${field}[${i}]`);
         const mapped = mapNumber(item, field);
-        if (!isNumberOf('positive', asNumber(mapped, item))) throw wrong(field, type, item);
+        if (!isNumberOf(type === 'counts' ? 'count' : 'positive', asNumber(mapped, item)))
+          throw wrong(field, type, item);
         return mapped;
       });
     } else if (type === 'boolean') {

@@ -37,6 +37,12 @@ export type DpEvent =
   | { readonly kind: 'composed'; readonly events: readonly DpEvent[] }
   /** (xi, rho)-zCDP; xi is 0 where it is left out. */
   | { readonly kind: 'zCdp'; readonly rho: number; readonly xi?: number }
+  /** Binary trees of partial sums with Gaussian noise in every node; each record takes part once. Relation zero-out only. */
+  | { readonly kind: 'treeAggregation'; readonly noiseMultiplier: number; readonly stepCounts: readonly number[] }
+  /** The best of a random number of runs; negative binomial with `shape`, or Poisson where it is left out. */
+  | { readonly kind: 'repeatAndSelect'; readonly event: DpEvent; readonly mean: number; readonly shape?: number }
+  /** Any (epsilon, delta)-DP mechanism; its delta is taken off the delta of the claim. */
+  | { readonly kind: 'approximateDp'; readonly epsilon: number; readonly delta: number }
   /** A release without protection: epsilon is infinite from here on. */
   | { readonly kind: 'nonPrivate' }
   /** A mechanism nobody can bound; every accountant refuses it. */

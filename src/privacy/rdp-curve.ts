@@ -17,6 +17,7 @@ import {
   poissonGaussianLogMoment,
   poissonLogMoment,
 } from './rdp-sampling.ts';
+import { pureDpRdp, repeatAndSelectCurve, treeAggregationRdp } from './rdp-selection.ts';
 
 /** Renyi divergence bound of one event at every real order above 1. */
 export type RdpCurve = (order: number) => number;
@@ -79,6 +80,14 @@ function isSymmetric(event: DpEvent): boolean {
   return 'symmetric' in event && event.symmetric;
 }
 
+/** Delta that an event takes off the claim, apart from its curve. */
+export function slackOf(event: DpEvent): number {
+  if (event.kind === 'approximateDp') return event.delta;
+  if (event.kind === 'selfComposed') return event.count * slackOf(event.event);
+  if (event.kind === 'composed') return event.events.reduce((sum, part) => sum + slackOf(part), 0);
+  return 0;
+}
+
 function poissonCurve(event: Extract<DpEvent, { kind: 'poissonSampled' }>, relation: Relation): RdpCurve {
   const { probability, event: base } = event;
   if (relation === 'replace-one') {
@@ -87,6 +96,7 @@ function poissonCurve(event: Extract<DpEvent, { kind: 'poissonSampled' }>, relat
   if (base.kind === 'poissonSampled' || base.kind === 'fixedSizeSampled') {
     throw unsupported('a sample of a sample expected to be given as one sampling step', event.kind);
   }
+  if (slackOf(base) > 0) throw unsupported('a sample expected an event without a delta of its own', event.kind);
   if (base.kind === 'gaussian') {
     return (order) => poissonGaussianLogMoment(order, probability, base.noiseMultiplier) / (order - 1);
   }
@@ -159,6 +169,21 @@ function buildCurve(event: DpEvent, relation: Relation): RdpCurve {
     }
     case 'zCdp':
       return (order) => (event.xi ?? 0) + event.rho * order;
+    case 'treeAggregation':
+      if (relation !== 'zero-out' || event.stepCounts.length === 0) {
+        throw unsupported('trees of partial sums are accounted under zero-out, with at least one tree', event.kind);
+      }
+      return (order) => treeAggregationRdp(order, event.noiseMultiplier, event.stepCounts);
+    case 'repeatAndSelect': {
+      // A delta inside cannot be taken off the claim: every run would have its own.
+      if (slackOf(event.event) > 0)
+        throw unsupported('a selection expected runs without a delta of their own', event.kind);
+      if (event.mean <= 1 && event.shape !== undefined)
+        throw unsupported('"mean" expected more than one run', event.kind);
+      return repeatAndSelectCurve(rdpCurve(event.event, relation), event.mean, event.shape);
+    }
+    case 'approximateDp':
+      return (order) => pureDpRdp(order, event.epsilon);
     case 'nonPrivate':
       return () => Number.POSITIVE_INFINITY;
     case 'unsupported':
@@ -174,7 +199,7 @@ export function isMonotoneEvent(event: DpEvent): boolean {
   if (event.kind === 'selfComposed') return isMonotoneEvent(event.event);
   if (event.kind === 'composed') return event.events.every(isMonotoneEvent);
   if (event.kind === 'poissonSampled') return event.probability === 1 || isSymmetric(event.event);
-  return event.kind !== 'fixedSizeSampled';
+  return event.kind !== 'fixedSizeSampled' && event.kind !== 'repeatAndSelect';
 }
 
 /**

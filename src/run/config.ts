@@ -151,8 +151,8 @@ export function parseRunConfig(value: unknown): RunConfig {
     participants, `"cohort.colluders" expected less than a third of ${participants} participants, got ${colluders}`);
   if (config.clusters !== null) {
     // A founding slot holds one organization, so no floor can hold: a site that asks for one refuses such a run.
-    require(config.cohort.minCluster ===
-      0, `"cohort.minCluster" expected 0 with founding slots, got ${config.cohort.minCluster}`);
+    const { minCluster } = config.cohort;
+    require(minCluster === 0, `"cohort.minCluster" expected 0 with founding slots, got ${minCluster}`);
     const { choiceSteps, foundingSlots, kept } = config.clusters;
     require(foundingSlots >=
       participants, `"clusters.foundingSlots" expected at least ${participants} (one for each participant), got ${foundingSlots}`);

@@ -49,6 +49,18 @@ export function goldenEvent(json: Json, noiseMultiplier: number = Number.NaN): D
         sampleSize: number('sampleSize'),
         event: nested(),
       };
+    case 'treeAggregation':
+      return {
+        kind: 'treeAggregation',
+        noiseMultiplier: number('noiseMultiplier'),
+        stepCounts: json['stepCounts'] as number[],
+      };
+    case 'repeatAndSelect': {
+      const selection = { kind: 'repeatAndSelect', event: nested(), mean: number('mean') } as const;
+      return json['shape'] === 'inf' ? selection : { ...selection, shape: number('shape') };
+    }
+    case 'epsilonDelta':
+      return { kind: 'approximateDp', epsilon: number('epsilon'), delta: number('delta') };
     case 'selfComposed':
       return { kind: 'selfComposed', count: number('count'), event: nested() };
     case 'composed':

@@ -34,7 +34,7 @@ export async function openMemory(store: Store, runId: string): Promise<NodeMemor
     const bytes = await store.get(table, key);
     return bytes === undefined ? null : (JSON.parse(fromUtf8(bytes)) as T);
   };
-  let member = (await read<MemberState>('member', runId)) ?? NEW_MEMBER;
+  let member: MemberState = { ...NEW_MEMBER, ...(await read<MemberState>('member', runId)) };
   let entered = await read<Entered>('entered', runId);
   let census = ((await read<string[]>('census', runId)) ?? null)?.map(fromHex) ?? null;
   let uploaded = await read<{ round: number; purpose: Purpose }>('uploaded', runId);

@@ -11,7 +11,7 @@ import { parseEntry } from '../../src/audit/entries.ts';
 import type { Dataset } from '../../src/data/dataset.ts';
 import type { GradientOracle } from '../../src/learning/oracle.ts';
 import { parseRunConfig } from '../../src/run/config.ts';
-import { contribute, takeChoice, takeSeat } from '../../src/run/member.ts';
+import { contribute, type MemberState, takeChoice, takeSeat } from '../../src/run/member.ts';
 import { decodeRunMessage, encodeRunMessage } from '../../src/run/messages.ts';
 import { decodeOrder, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { planRun, type ScheduledSession } from '../../src/run/plan.ts';
@@ -33,7 +33,7 @@ export type NodeProgress =
       readonly step: number;
       readonly oracle: GradientOracle;
       readonly models: ReleasedModels;
-      readonly slot: number | null;
+      readonly member: MemberState;
     }
   | { readonly event: 'aborted'; readonly code: string; readonly reason: string }
   | { readonly event: 'charged'; readonly epsilon: number; readonly maxEpsilon: number }
@@ -42,7 +42,7 @@ export type NodeProgress =
       readonly config: RunFacts['config'];
       readonly oracle: GradientOracle;
       readonly models: ReleasedModels;
-      readonly slot: number | null;
+      readonly member: MemberState;
     };
 
 export interface NodeOptions {
@@ -117,7 +117,7 @@ export function createNode(options: NodeOptions): FederationNode {
         step: received.session.step,
         oracle: active().oracle,
         models: received.models,
-        slot: memory.member().slot,
+        member: memory.member(),
       });
     }
     // A slot is trained only among those who were counted in it (maxLoss, SPEC section 6).
@@ -216,7 +216,7 @@ export function createNode(options: NodeOptions): FederationNode {
     if (lastModelHash !== '' && toHex(modelsHash(crypto, models)) !== lastModelHash) {
       throw new CoveyError('PRIVACY_POLICY', '"models" expected the hash of the last signed release, got another');
     }
-    await onProgress({ event: 'finished', config: facts.config, oracle, models, slot: memory.member().slot });
+    await onProgress({ event: 'finished', config: facts.config, oracle, models, member: memory.member() });
     await options.send(encodeRunMessage({ type: 'run/leave', payload: new Uint8Array(0) }));
     finish();
   }

@@ -9,6 +9,7 @@ import { copyModel } from '../../src/learning/oracle.ts';
 import { stepDitto } from '../../src/personalize/ditto.ts';
 import { fineTune } from '../../src/personalize/fine-tuning.ts';
 import type { RunConfig } from '../../src/run/config.ts';
+import { type MemberState, memberHead } from '../../src/run/member.ts';
 import type { ReleasedModels } from '../../src/run/released.ts';
 
 /** What a site measures of its models on its own test records; it stays at the site. */
@@ -21,9 +22,10 @@ export interface NodeEvaluation {
 const TUNE_STREAM = 0x7475_6e65;
 const DITTO_LAMBDA = 0.5;
 
-/** The site's model among the released ones: the shared body with the head of its slot. */
-export function ownModel(models: ReleasedModels, slot: number | null): Model {
-  return copyModel({ body: models.body, head: models.heads[slot ?? 0] ?? new Float32Array(0) });
+/** The site's model among the released ones: the shared body with the head that it works with, the first before any. */
+function ownModel(models: ReleasedModels, { slot, open }: MemberState): Model {
+  const head = memberHead(models, slot, open) ?? models.heads[0] ?? new Float32Array(0);
+  return copyModel({ body: models.body, head });
 }
 
 /** Personal model of a site: computed from its records and released values, never sent. */
@@ -40,21 +42,21 @@ export function createEvaluator(
   data: SplitData,
   folder: string,
 ): {
-  onModels(oracle: GradientOracle, step: number, models: ReleasedModels, slot: number | null): void;
+  onModels(oracle: GradientOracle, step: number, models: ReleasedModels, member: MemberState): void;
   onFinished(
     config: RunConfig,
     oracle: GradientOracle,
     models: ReleasedModels,
-    slot: number | null,
+    member: MemberState,
   ): Promise<NodeEvaluation>;
 } {
   const overSteps: { step: number; accuracy: number }[] = [];
   return {
-    onModels(oracle, step, models, slot) {
-      if (step % 5 === 0) overSteps.push({ step, accuracy: accuracy(oracle, ownModel(models, slot), data.test) });
+    onModels(oracle, step, models, member) {
+      if (step % 5 === 0) overSteps.push({ step, accuracy: accuracy(oracle, ownModel(models, member), data.test) });
     },
-    async onFinished(config, oracle, models, slot) {
-      const released = ownModel(models, slot);
+    async onFinished(config, oracle, models, member) {
+      const released = ownModel(models, member);
       const personal = personalize(config, oracle, released, data);
       const final = accuracy(oracle, released, data.test);
       overSteps.push({ step: config.training.steps, accuracy: final });

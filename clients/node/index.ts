@@ -104,9 +104,9 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
       if (progress.event === 'agreed' && progress.session.kind === 'train')
         options.drill?.('after-upload', progress.session.step);
       if (progress.event === 'models' && options.evaluate)
-        evaluator.onModels(progress.oracle, progress.step, progress.models, progress.slot);
+        evaluator.onModels(progress.oracle, progress.step, progress.models, progress.member);
       if (progress.event === 'finished')
-        await evaluator.onFinished(progress.config, progress.oracle, progress.models, progress.slot);
+        await evaluator.onFinished(progress.config, progress.oracle, progress.models, progress.member);
     },
     onError: (error) => fail(error),
   });

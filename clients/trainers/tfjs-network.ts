@@ -1,6 +1,12 @@
 import type * as Core from '@tensorflow/tfjs-core';
 import { CoveyError } from '../../protocol/errors.ts';
-import { createManifest, type DenseShape, type ModelManifest, type TensorSpec } from '../../src/learning/manifest.ts';
+import {
+  bodyLayers,
+  createManifest,
+  type DenseShape,
+  type ModelManifest,
+  type TensorSpec,
+} from '../../src/learning/manifest.ts';
 
 /** Whether a convolution or pooling keeps the size of its input (padding with zeros) or only takes whole windows. */
 export type Padding = 'same' | 'valid';
@@ -27,10 +33,14 @@ export type LayerSpec =
   | { readonly kind: 'maxPool'; readonly size: number; readonly stride: number; readonly padding: Padding }
   | { readonly kind: 'flatten' };
 
-/** A classifier: the last layer must be dense and linear, it yields one logit a class and is the head of the model. */
+/**
+ * A classifier: the last layer must be dense and linear, it yields one logit a class. `sharedLayers`: layers with
+ * parameters that form the body, from the input; all but the last one by default.
+ */
 export interface NetworkSpec {
   readonly inputShape: readonly number[];
   readonly layers: readonly LayerSpec[];
+  readonly sharedLayers?: number | undefined;
 }
 
 /** Applies a layer to a batch. */
@@ -52,6 +62,7 @@ export function denseNetwork(shape: DenseShape): NetworkSpec {
   return {
     inputShape: [shape.inputs],
     layers: [...hidden, { kind: 'dense', units: shape.classes, activation: 'linear' }],
+    sharedLayers: bodyLayers(shape),
   };
 }
 
@@ -132,7 +143,7 @@ function planLayer(layer: LayerSpec, input: readonly number[]): Plan {
 
 /**
  * Checks the sizes of a network and lays out its parameters: kernel and bias of each layer in order, named by kind and
- * number; the last layer is the head, the rest the body.
+ * number; the shared layers are the body, the rest the head.
  * @throws CoveyError USAGE_CONFIG for layers that do not fit together, or a last layer that is not dense and linear.
  */
 export function createNetwork(spec: NetworkSpec): Network {
@@ -143,6 +154,10 @@ export function createNetwork(spec: NetworkSpec): Network {
   const tensors: TensorSpec[] = [];
   const plans: { plan: Plan; first: number }[] = [];
   const numbers = new Map<string, number>();
+  const weighted = spec.layers.filter(({ kind }) => kind !== 'maxPool' && kind !== 'flatten').length;
+  const shared = spec.sharedLayers ?? weighted - 1;
+  if (!Number.isInteger(shared) || shared < 0 || shared >= weighted)
+    throw new CoveyError('USAGE_CONFIG', `"sharedLayers" expected 0 to ${weighted - 1}, got ${shared}`);
   let shape = spec.inputShape;
   let activationFloats = count(shape);
   for (const layer of spec.layers) {
@@ -157,7 +172,7 @@ export function createNetwork(spec: NetworkSpec): Network {
     if (plan.kernel !== undefined && plan.bias !== undefined) {
       const number = (numbers.get(layer.kind) ?? 0) + 1;
       numbers.set(layer.kind, number);
-      const group = layer === last ? 'head' : 'body';
+      const group = tensors.length / 2 < shared ? 'body' : 'head';
       tensors.push({ name: `${layer.kind}_${number}/kernel`, shape: plan.kernel, group });
       tensors.push({ name: `${layer.kind}_${number}/bias`, shape: [plan.bias], group });
     }

@@ -316,7 +316,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       await journal.append('cluster.census', {
         sid: toHex(outcome.sid),
         counts: decodeCounts(sumCoordinates(params, outcome.sum)).map(String),
-        open: next.models.heads.map((_, j) => j),
+        open: next.open ?? next.models.heads.map((_, j) => j),
       });
       if (order.models.heads.length !== next.models.heads.length)
         await journal.append('cluster.assign', { step, kept: next.kept ?? [] });

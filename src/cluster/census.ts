@@ -35,3 +35,23 @@ export function countNoiseMargin(noiseStddev: number, slots: number, failure: nu
   }
   return noiseStddev * Math.sqrt(2 * Math.log(slots / failure));
 }
+
+/**
+ * Slot that a member trains after a census: its own if it is open. While no slot is open everybody trains slot 0, which
+ * holds the whole cohort then. Null: the own slot is closed, the member falls back to the cohort-wide model.
+ */
+export function placeMember(chosen: number, open: readonly number[]): number | null {
+  if (open.length === 0) return 0;
+  return open.includes(chosen) ? chosen : null;
+}
+
+/** Head of the cohort-wide model: the mean of the heads of the open slots. Post-processing of releases. */
+export function cohortHead(heads: readonly Float32Array[], open: readonly number[]): Float32Array {
+  const mean = new Float32Array(heads[0]?.length ?? 0);
+  for (let i = 0; i < mean.length; i++) {
+    let sum = 0;
+    for (const slot of open) sum += heads[slot]?.[i] ?? 0;
+    mean[i] = sum / open.length;
+  }
+  return mean;
+}

@@ -1,14 +1,15 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { backDense, forwardDense, forwardRow, kernelGradient, outerGradient } from './dense-kernels.ts';
-import { type DenseShape, denseManifest, type ModelManifest } from './manifest.ts';
+import { bodyLayers, type DenseShape, denseManifest, type ModelManifest } from './manifest.ts';
 import type { GradientOracle } from './oracle.ts';
 
-/** One dense layer. Units: `kernel` is the offset of its weights in the body, or in the head for the last layer. */
+/** One dense layer. Units: `kernel` is the offset of its weights in the body, or in the head if it belongs there. */
 interface Layer {
   readonly inputs: number;
   readonly outputs: number;
   readonly kernel: number;
+  readonly group: 'body' | 'head';
 }
 
 /** Records of a batch that share one pass; larger batches are cut. */
@@ -17,13 +18,14 @@ const BLOCK = 64;
 function layersOf(shape: DenseShape): Layer[] {
   const widths = [shape.inputs, ...shape.hidden, shape.classes];
   const layers: Layer[] = [];
-  let offset = 0;
+  const offsets = { body: 0, head: 0 };
+  const shared = bodyLayers(shape);
   for (let l = 0; l + 1 < widths.length; l++) {
     const inputs = widths[l] ?? 0;
     const outputs = widths[l + 1] ?? 0;
-    const isHead = l + 2 === widths.length;
-    layers.push({ inputs, outputs, kernel: isHead ? 0 : offset });
-    offset += (inputs + 1) * outputs;
+    const group = l < shared ? 'body' : 'head';
+    layers.push({ inputs, outputs, kernel: offsets[group], group });
+    offsets[group] += (inputs + 1) * outputs;
   }
   return layers;
 }
@@ -86,10 +88,10 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
 
   function forward(body: Float64Array, head: Float64Array, rows: number): void {
     for (let l = 0; l <= last; l++) {
-      const { inputs: n, outputs: m, kernel } = layers[l] as Layer;
+      const { inputs: n, outputs: m, kernel, group } = layers[l] as Layer;
       const out = act(l + 1);
-      if (rows === 1) forwardRow(act(l), 0, n, l === last ? head : body, kernel, m, out, 0);
-      else forwardDense(act(l), rows, n, l === last ? head : body, kernel, m, out);
+      if (rows === 1) forwardRow(act(l), 0, n, group === 'head' ? head : body, kernel, m, out, 0);
+      else forwardDense(act(l), rows, n, group === 'head' ? head : body, kernel, m, out);
       if (l < last)
         for (let k = 0; k < rows * m; k++)
           if (!((out[k] as number) > 0)) out[k] = Number.isNaN(out[k]) ? Number.NaN : 0;
@@ -98,8 +100,8 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
 
   function backward(body: Float64Array, head: Float64Array, rows: number): void {
     for (let l = last; l > 0; l--) {
-      const { inputs: n, outputs: m, kernel } = layers[l] as Layer;
-      backDense(err(l + 1), rows, m, l === last ? head : body, kernel, n, act(l), err(l));
+      const { inputs: n, outputs: m, kernel, group } = layers[l] as Layer;
+      backDense(err(l + 1), rows, m, group === 'head' ? head : body, kernel, n, act(l), err(l));
     }
   }
 
@@ -117,8 +119,8 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
     const loss = softmaxErrors(act(last + 1), 0, classes, data.labels[record] as number);
     backward(body, head, 1);
     for (let l = 0; l <= last; l++) {
-      const { inputs: n, outputs: m, kernel } = layers[l] as Layer;
-      outerGradient(act(l), n, err(l + 1), m, l === last ? headGradient : bodyGradient, kernel);
+      const { inputs: n, outputs: m, kernel, group } = layers[l] as Layer;
+      outerGradient(act(l), n, err(l + 1), m, group === 'head' ? headGradient : bodyGradient, kernel);
     }
     return loss;
   }
@@ -147,8 +149,8 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
       backward(body, head, rows);
       const first = start === 0;
       for (let l = 0; l <= last; l++) {
-        const { inputs: n, outputs: m, kernel } = layers[l] as Layer;
-        const target = l === last ? (first ? headGradient : headBlock) : first ? bodyGradient : bodyBlock;
+        const { inputs: n, outputs: m, kernel, group } = layers[l] as Layer;
+        const target = group === 'head' ? (first ? headGradient : headBlock) : first ? bodyGradient : bodyBlock;
         kernelGradient(act(l), rows, n, err(l + 1), m, target, kernel);
       }
       if (!first) {

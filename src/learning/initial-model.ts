@@ -13,23 +13,25 @@ function fill(
   tensors: readonly TensorSpec[],
   length: number,
   random: DataRandom,
-  stddev: (fanIn: number) => number,
+  stddev: (tensor: TensorSpec) => number,
 ): Float64Array {
   const values = new Float64Array(length);
   let at = 0;
   for (const tensor of tensors) {
     const size = tensorLength(tensor);
     // Biases (one dimension) start at zero.
-    if (tensor.shape.length > 1)
-      for (let i = 0; i < size; i++) values[at + i] = normalLike(random) * stddev(tensor.shape[0] ?? 1);
+    if (tensor.shape.length > 1) for (let i = 0; i < size; i++) values[at + i] = normalLike(random) * stddev(tensor);
     at += size;
   }
   return values;
 }
 
-/** Draws a starting point: body kernels of variance 2 / inputs (He 2015), small head kernels, zero biases. */
+/** Draws a starting point: kernels of variance 2 / inputs (He 2015), small ones in the last layer, zero biases. */
 export function initialModel(manifest: ModelManifest, random: DataRandom): Model {
   const of = (group: TensorSpec['group']): TensorSpec[] => manifest.tensors.filter((tensor) => tensor.group === group);
-  const body = fill(of('body'), manifest.bodyLength, random, (fanIn) => Math.sqrt(2 / fanIn));
-  return { body, head: fill(of('head'), manifest.headLength, random, (fanIn) => 0.3 / Math.sqrt(fanIn)) };
+  const lastKernel = manifest.tensors.findLast((tensor) => tensor.shape.length > 1);
+  const stddev = (tensor: TensorSpec): number =>
+    (tensor === lastKernel ? 0.3 : Math.SQRT2) / Math.sqrt(tensor.shape[0] ?? 1);
+  const body = fill(of('body'), manifest.bodyLength, random, stddev);
+  return { body, head: fill(of('head'), manifest.headLength, random, stddev) };
 }

@@ -16,11 +16,23 @@ export interface ModelManifest {
   readonly headLength: number;
 }
 
-/** Sizes of a multilayer perceptron; no hidden layer makes it a logistic regression, all of which is the head. */
+/**
+ * Sizes of a multilayer perceptron; no hidden layer makes it a logistic regression, all of which is the head.
+ * `sharedLayers`: layers of the body, counted from the input; the others are the head. All but the last one by default;
+ * 0 repeats the whole model in every slot.
+ */
 export interface DenseShape {
   readonly inputs: number;
   readonly hidden: readonly number[];
   readonly classes: number;
+  readonly sharedLayers?: number | undefined;
+}
+
+/** Number of layers in the body. @throws CoveyError USAGE_CONFIG unless at least one layer is left for the head. */
+export function bodyLayers({ hidden, sharedLayers = hidden.length }: DenseShape): number {
+  if (!Number.isInteger(sharedLayers) || sharedLayers < 0 || sharedLayers > hidden.length)
+    throw new CoveyError('USAGE_CONFIG', `"sharedLayers" expected 0 to ${hidden.length}, got ${sharedLayers}`);
+  return sharedLayers;
 }
 
 /** Number of parameters of a tensor. */
@@ -49,14 +61,15 @@ export function createManifest(tensors: readonly TensorSpec[]): ModelManifest {
   return { tensors, bodyLength, headLength };
 }
 
-/** Manifest of a multilayer perceptron: kernels (inputs x outputs) and biases; the last layer is the head. */
+/** Manifest of a multilayer perceptron: kernels (inputs x outputs) and biases; body layers first, then the head. */
 export function denseManifest(shape: DenseShape): ModelManifest {
   const widths = [shape.inputs, ...shape.hidden, shape.classes];
   const tensors: TensorSpec[] = [];
+  const shared = bodyLayers(shape);
   for (let layer = 0; layer + 1 < widths.length; layer++) {
     const inputs = widths[layer] ?? 0;
     const outputs = widths[layer + 1] ?? 0;
-    const group = layer + 2 === widths.length ? 'head' : 'body';
+    const group = layer < shared ? 'body' : 'head';
     tensors.push({ name: `dense_${layer + 1}/kernel`, shape: [inputs, outputs], group });
     tensors.push({ name: `dense_${layer + 1}/bias`, shape: [outputs], group });
   }

@@ -68,7 +68,7 @@ function prepareBlocks(crypto: CryptoProvider, spec: EncodingSpec): PreparedBloc
   return spec.blocks.map((block) => {
     const { segment, realLength, length, rotated } = block;
     const fits =
-      Number.isSafeInteger(length) && Number.isSafeInteger(realLength) && realLength >= 1 && realLength <= length;
+      Number.isSafeInteger(length) && Number.isSafeInteger(realLength) && realLength >= 0 && realLength <= length;
     if (!fits || (rotated && 2 ** Math.round(Math.log2(length)) !== length)) {
       const wanted = rotated ? 'a power of two, at least "realLength"' : 'at least "realLength"';
       throw new CoveyError('USAGE_RANGE', `"length" of "${segment}" expected ${wanted}, got ${length}`, {

@@ -3,19 +3,21 @@ import { hashParts, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { LABELS } from '../../protocol/labels.ts';
+import { LIMITS } from '../../protocol/limits.ts';
 import type { Lanes } from '../../protocol/session.ts';
 import { canonicalJson } from '../audit/canonical-json.ts';
 import { digitsNominalRecords } from '../data/digits.ts';
+import { bodyLayers, type DenseShape } from '../learning/manifest.ts';
 
 /** Hidden slots with founding seats, private choice and a public schedule. @see learning design, embedded scenario */
 export interface ClusterConfig {
-  /** Slots while clusters are founded: one for each participant. */
+  /** Slots while clusters are founded: one for each participant. 0: no founding, `kept` slots from the first step. */
   readonly foundingSlots: number;
-  /** Positions of the masked seat lottery; many more than participants, so that clashes are rare. */
+  /** Positions of the masked seat lottery; many more than participants, so that clashes are rare. 0 without founding. */
   readonly seatPositions: number;
   /** Slots that stay after the first choice. */
   readonly kept: number;
-  /** Training steps before which everybody chooses a slot; the first one ends the founding. */
+  /** Training steps before which everybody chooses a slot; the first one ends the founding (0 without one). */
   readonly choiceSteps: readonly number[];
   /** Epsilon of one choice (exponential mechanism). */
   readonly choiceEpsilon: number;
@@ -29,7 +31,8 @@ export interface ClusterConfig {
 export interface RunConfig {
   readonly federation: string;
   readonly data: { readonly scenario: 'digits' | 'heart'; readonly seed: number };
-  readonly model: { readonly inputs: number; readonly hidden: readonly number[]; readonly classes: number };
+  /** `sharedLayers` 0 hides the whole model in the slots (mode `hidden`); otherwise the body is shared (`hybrid`). */
+  readonly model: DenseShape;
   readonly training: {
     readonly steps: number;
     readonly samplingProbability: number;
@@ -65,7 +68,7 @@ export interface RunConfig {
     readonly colluders: number;
     /** Members of a census that may be missing later before its slots are no longer trusted. */
     readonly maxLoss: number;
-    /** Fewest members of a slot; 0 is no floor, the only value that founding slots of one organization can keep. */
+    /** Fewest members of a slot, colluders counted; 0 is no floor, the only one that founding slots of one can keep. */
     readonly minCluster: number;
   };
   readonly encoding: { readonly scale: number; readonly lanes: Lanes };
@@ -79,7 +82,12 @@ const seed: z.ZodNumber = z.number().int().min(0).max(0xffffffff);
 const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
   federation: z.string().min(1).max(64),
   data: z.strictObject({ scenario: z.enum(['digits', 'heart']), seed }),
-  model: z.strictObject({ inputs: count, hidden: z.array(count).max(4), classes: z.number().int().min(2) }),
+  model: z.strictObject({
+    inputs: count,
+    hidden: z.array(count).max(4),
+    classes: z.number().int().min(2),
+    sharedLayers: z.number().int().min(0).optional(),
+  }),
   training: z.strictObject({
     steps: z.number().int().min(1).max(100_000),
     samplingProbability: z.number().gt(0).max(1),
@@ -92,10 +100,10 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
   }),
   clusters: z
     .strictObject({
-      foundingSlots: z.number().int().min(2).max(64),
-      seatPositions: z.number().int().min(16).max(65_536),
+      foundingSlots: z.number().int().min(0).max(64),
+      seatPositions: z.number().int().min(0).max(65_536),
       kept: count,
-      choiceSteps: z.array(count).min(1),
+      choiceSteps: z.array(z.number().int().min(0)).min(1),
       choiceEpsilon: positive,
       lossBound: positive,
       countNoiseStddev: positive,
@@ -138,6 +146,7 @@ export function parseRunConfig(value: unknown): RunConfig {
   if (!parsed.success)
     throw new CoveyError('USAGE_CONFIG', parsed.error.issues.map(describeIssue).slice(0, 3).join('; '));
   const config = parsed.data;
+  bodyLayers(config.model);
   const { participants, minSurvivors, colluders } = config.cohort;
   const require = (holds: boolean, line: string): void => {
     if (!holds) throw new CoveyError('USAGE_CONFIG', line);
@@ -150,13 +159,23 @@ export function parseRunConfig(value: unknown): RunConfig {
   require(3 * colluders <
     participants, `"cohort.colluders" expected less than a third of ${participants} participants, got ${colluders}`);
   if (config.clusters !== null) {
-    // A founding slot holds one organization, so no floor can hold: a site that asks for one refuses such a run.
     const { minCluster } = config.cohort;
-    require(minCluster === 0, `"cohort.minCluster" expected 0 with founding slots, got ${minCluster}`);
-    const { choiceSteps, foundingSlots, kept } = config.clusters;
-    require(foundingSlots >=
-      participants, `"clusters.foundingSlots" expected at least ${participants} (one for each participant), got ${foundingSlots}`);
-    require(kept < foundingSlots, `"clusters.kept" expected fewer than ${foundingSlots} founding slots, got ${kept}`);
+    const { choiceSteps, foundingSlots, kept, seatPositions } = config.clusters;
+    const [firstChoice] = choiceSteps;
+    if (foundingSlots > 0) {
+      // A founding slot holds one organization, so no floor can hold: a site that asks for one refuses such a run.
+      require(minCluster === 0, `"cohort.minCluster" expected 0 with founding slots, got ${minCluster}`);
+      require(foundingSlots >=
+        participants, `"clusters.foundingSlots" expected at least ${participants} (one for each participant) or 0, got ${foundingSlots}`);
+      require(kept < foundingSlots, `"clusters.kept" expected fewer than ${foundingSlots} founding slots, got ${kept}`);
+      require(seatPositions >= 16, `"clusters.seatPositions" expected at least 16, got ${seatPositions}`);
+      require(firstChoice !== 0, '"clusters.choiceSteps" expected a founding before the first choice, got 0');
+    } else {
+      // Without a founding nobody has a slot before the first choice.
+      require(firstChoice === 0, `"clusters.choiceSteps" expected 0 first without founding slots, got ${firstChoice}`);
+      require(seatPositions === 0, `"clusters.seatPositions" expected 0 without founding slots, got ${seatPositions}`);
+      require(kept <= LIMITS.slots, `"clusters.kept" expected at most ${LIMITS.slots}, got ${kept}`);
+    }
     require(choiceSteps.every(
       (step, i) => i === 0 || step > (choiceSteps[i - 1] ?? 0),
     ), '"clusters.choiceSteps" expected increasing steps');

@@ -3,7 +3,7 @@ import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.t
 import { LABELS } from '../../protocol/labels.ts';
 import { packLanes } from '../../protocol/ring.ts';
 import type { SessionParams } from '../../protocol/session.ts';
-import { keptSlots } from '../cluster/census.ts';
+import { cohortHead, keptSlots, placeMember } from '../cluster/census.ts';
 import { chooseByExponentialMechanism, clippedLossScore } from '../cluster/choice.ts';
 import { drawSeat, seatRank } from '../cluster/founding.ts';
 import type { Dataset } from '../data/dataset.ts';
@@ -13,8 +13,9 @@ import { createDiscreteGaussian } from '../privacy/discrete-gaussian.ts';
 import { createEncoder } from '../privacy/encode.ts';
 import type { RunConfig } from './config.ts';
 import type { SessionOrder } from './order.ts';
-import { COUNT_SCALE, sessionBlocks } from './plan.ts';
+import { COUNT_SCALE, openAfterCensus, sessionBlocks } from './plan.ts';
 import { decodeCounts } from './release.ts';
+import type { ReleasedModels } from './released.ts';
 
 /** What an organization remembers of its hidden slot; it never leaves the site. */
 export interface MemberState {
@@ -24,9 +25,11 @@ export interface MemberState {
   readonly slot: number | null;
   /** Slots chosen so far, by number of the choice. A retried session repeats the choice: it was charged once. */
   readonly choices: readonly number[];
+  /** Slots that the last census left open; null in runs without a floor. */
+  readonly open: readonly number[] | null;
 }
 
-export const NEW_MEMBER: MemberState = { seat: null, slot: null, choices: [] };
+export const NEW_MEMBER: MemberState = { seat: null, slot: null, choices: [], open: null };
 
 /** Private inputs of a contribution. `seed`: 32 fresh random bytes that serve this contribution only. */
 export interface MemberInputs {
@@ -88,6 +91,16 @@ function choiceContribution(
   return { values, member: { ...member, choices } };
 }
 
+/** Released head that a member works with: its slot's, the cohort-wide one if that is closed, or none yet. */
+export function memberHead(
+  models: ReleasedModels,
+  slot: number | null,
+  open: readonly number[] | null,
+): Float32Array | null {
+  if (slot !== null) return models.heads[slot] ?? null;
+  return open === null ? null : cohortHead(models.heads, open);
+}
+
 function trainingContribution(
   crypto: CryptoProvider,
   config: RunConfig,
@@ -101,9 +114,9 @@ function trainingContribution(
   const blocks = sessionBlocks(config, order.session, slots);
   const values = new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0));
   const slot = config.clusters === null ? 0 : member.slot;
-  const head = slot === null ? undefined : models.heads[slot];
-  // A closed or unknown slot: zeros plus the noise share.
-  if (slot === null || head === undefined) return values;
+  const head = memberHead(models, slot, member.open);
+  // A slot that is not known yet: zeros plus the noise share.
+  if (head === null) return values;
   const { clippingNorm, scale, rotationSeed } = params.encoding;
   const encoder = createEncoder(crypto, { blocks, clippingNorm, scale, rotationSeed });
   const { data, oracle } = inputs;
@@ -115,7 +128,8 @@ function trainingContribution(
     oracle.perRecordGradient(released.body, released.head, data, record, term.body, term.head);
     encoder.addRecord(values, [
       { block: 0, values: term.body },
-      { block: 1 + slot, values: term.head },
+      // With a closed slot the body alone learns, through the released cohort-wide head.
+      ...(slot === null ? [] : [{ block: 1 + slot, values: term.head }]),
     ]);
   }
   return values;
@@ -155,8 +169,11 @@ export function takeSeat(member: MemberState, sum: Int32Array): MemberState {
 export function takeChoice(config: RunConfig, member: MemberState, choice: number, sum: Int32Array): MemberState {
   const chosen = member.choices[choice];
   if (chosen === undefined || config.clusters === null) return member;
+  const counts = decodeCounts(sum);
+  const open = openAfterCensus(config, counts);
+  if (open !== null) return { ...member, open, slot: placeMember(chosen, open) };
   if (choice > 0) return { ...member, slot: chosen };
-  const kept = keptSlots(decodeCounts(sum), config.clusters.kept);
+  const kept = keptSlots(counts, config.clusters.kept);
   const slot = kept.indexOf(chosen);
   return { ...member, slot: slot < 0 ? null : slot };
 }

@@ -4,6 +4,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import { LABELS } from '../../protocol/labels.ts';
 import { rosterHash } from '../../protocol/params.ts';
 import type { Roster, SessionParams } from '../../protocol/session.ts';
+import { bodyLayers } from '../learning/manifest.ts';
 import { configHash, type RunConfig } from './config.ts';
 import {
   COUNT_SCALE,
@@ -81,7 +82,7 @@ export function orderParams(
     purpose: purposeOf(session),
     attempt: number.attempt,
     groupId: 'all',
-    mode: 'hybrid',
+    mode: bodyLayers(config.model) === 0 ? 'hidden' : 'hybrid',
     slots,
     layout: sessionBlocks(config, session, slots).map(({ segment, length }) => ({ segment, length })),
     modelHash: hashParts(crypto, utf8(LABELS.order), encodeOrder(order)),

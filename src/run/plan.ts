@@ -1,4 +1,5 @@
 import type { SessionParams } from '../../protocol/session.ts';
+import { countNoiseMargin, openSlots } from '../cluster/census.ts';
 import { hiddenLayout } from '../cluster/layout.ts';
 import { calibrateNoiseMultiplier } from '../privacy/calibrate.ts';
 import type { Block } from '../privacy/encode.ts';
@@ -29,7 +30,8 @@ export const COUNT_SCALE = 16;
 
 /** The schedule: seats, then training steps, with a choice before each step that the configuration names. */
 export function buildSchedule(config: RunConfig): ScheduledSession[] {
-  const schedule: ScheduledSession[] = config.clusters === null ? [] : [{ kind: 'seats', step: 0 }];
+  const founding = (config.clusters?.foundingSlots ?? 0) > 0;
+  const schedule: ScheduledSession[] = founding ? [{ kind: 'seats', step: 0 }] : [];
   for (let step = 0; step < config.training.steps; step++) {
     const choice = config.clusters?.choiceSteps.indexOf(step) ?? -1;
     if (choice >= 0) schedule.push({ kind: 'choice', step, choice });
@@ -94,8 +96,9 @@ export function sessionEvents(
 /** Slots of the vector before and after the founding ends. */
 export function slotsAt(config: RunConfig, step: number): number {
   if (config.clusters === null) return 1;
-  const founding = config.clusters.choiceSteps[0];
-  return founding === undefined || step < founding ? config.clusters.foundingSlots : config.clusters.kept;
+  const { choiceSteps, foundingSlots, kept } = config.clusters;
+  const founded = choiceSteps[0];
+  return foundingSlots > 0 && (founded === undefined || step < founded) ? foundingSlots : kept;
 }
 
 /**
@@ -133,10 +136,26 @@ export function countShareVariance(config: RunConfig): number {
   return Math.max(2, stddev ** 2 / (config.cohort.minSurvivors - config.cohort.colluders));
 }
 
+/** Chance that noise lets a slot pass the gate that is too small. */
+const GATE_FAILURE = 1e-6;
+
+/**
+ * Slots that a census leaves open: count - noise margin - maxLoss >= minCluster (SPEC section 6). Everybody computes it
+ * from the released counts, so it is free. Units: `counts` in members. Null where the run has no floor.
+ */
+export function openAfterCensus(config: RunConfig, counts: readonly number[]): number[] | null {
+  const { maxLoss, minCluster, participants } = config.cohort;
+  if (minCluster === 0) return null;
+  // Every participant may add its share: more noise than that no session has.
+  const noiseStddev = Math.sqrt(participants * countShareVariance(config)) / COUNT_SCALE;
+  const noiseMargin = countNoiseMargin(noiseStddev, counts.length, GATE_FAILURE);
+  return openSlots(counts, { noiseMargin, maxLoss, minCluster }).flatMap((open, slot) => (open ? [slot] : []));
+}
+
 /** Slots that a session of the schedule offers; the first choice is still made among the founding slots. */
 export function sessionSlots(config: RunConfig, session: ScheduledSession): number {
-  if (config.clusters !== null && session.kind === 'choice' && session.choice === 0)
-    return config.clusters.foundingSlots;
+  const { foundingSlots, kept } = config.clusters ?? { foundingSlots: 0, kept: 1 };
+  if (session.kind === 'choice' && session.choice === 0) return foundingSlots > 0 ? foundingSlots : kept;
   return slotsAt(config, session.step);
 }
 

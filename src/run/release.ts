@@ -7,7 +7,7 @@ import { linearStep, publicDenominators, stepMomentum } from '../learning/server
 import { createEncoder } from '../privacy/encode.ts';
 import type { RunConfig } from './config.ts';
 import type { SessionOrder } from './order.ts';
-import { COUNT_SCALE, type RunPlan, type ScheduledSession, sessionBlocks, slotsAt } from './plan.ts';
+import { COUNT_SCALE, openAfterCensus, type RunPlan, type ScheduledSession, sessionBlocks, slotsAt } from './plan.ts';
 import { initialModels, type ReleasedModels } from './released.ts';
 
 /** Where a run stands: a function of the configuration and the released sums, nothing else (replay gives the same bits). */
@@ -20,6 +20,8 @@ export interface ReleaseState {
   readonly kept: readonly number[] | null;
   /** Noisy member counts of the last choice, one for each slot that was offered. */
   readonly counts: readonly number[] | null;
+  /** Slots that the last census left open; null before it and in runs without a floor. */
+  readonly open: readonly number[] | null;
 }
 
 /** Ring coordinates of a released sum, centred. */
@@ -40,6 +42,7 @@ export function initialState(config: RunConfig): ReleaseState {
     },
     kept: null,
     counts: null,
+    open: null,
   };
 }
 
@@ -76,18 +79,17 @@ function applyTraining(
     momentum,
     step,
   });
-  const headSteps = state.models.heads.map((head, j) =>
-    stepMomentum(
-      head,
-      state.velocity.heads[j] ?? new Float64Array(head.length),
-      heads[j] ?? new Float64Array(head.length),
-      {
-        denominator: denominators.head,
-        momentum,
-        step,
-      },
-    ),
-  );
+  const trained = state.open?.length === 0 ? [0] : state.open;
+  const headSteps = state.models.heads.map((head, j) => {
+    const velocity = state.velocity.heads[j] ?? new Float64Array(head.length);
+    // A closed slot holds nothing but noise.
+    if (trained !== null && !trained.includes(j)) return { parameters: head, velocity };
+    return stepMomentum(head, velocity, heads[j] ?? new Float64Array(head.length), {
+      denominator: denominators.head,
+      momentum,
+      step,
+    });
+  });
   return {
     ...state,
     position: state.position + 1,
@@ -98,7 +100,8 @@ function applyTraining(
 
 function applyChoice(config: RunConfig, state: ReleaseState, sum: Int32Array): ReleaseState {
   const counts = decodeCounts(sum);
-  if (state.kept !== null || config.clusters === null) return { ...state, position: state.position + 1, counts };
+  const open = openAfterCensus(config, counts);
+  if (state.kept !== null || config.clusters === null) return { ...state, position: state.position + 1, counts, open };
   // The first choice ends the founding: the slots with the largest noisy counts stay, in their old order.
   const kept = keptSlots(counts, config.clusters.kept);
   return {
@@ -107,6 +110,7 @@ function applyChoice(config: RunConfig, state: ReleaseState, sum: Int32Array): R
     velocity: { body: state.velocity.body, heads: kept.map((j) => state.velocity.heads[j] ?? new Float64Array(0)) },
     kept,
     counts,
+    open,
   };
 }
 

@@ -6,7 +6,7 @@ import { accuracy } from '../src/learning/evaluation.ts';
 import { trainLocalOnly } from '../src/learning/local-training.ts';
 import { fineTune } from '../src/personalize/fine-tuning.ts';
 import type { RunConfig } from '../src/run/config.ts';
-import { memberHead, NEW_MEMBER } from '../src/run/member.ts';
+import { homeSlot, memberHead, NEW_MEMBER } from '../src/run/member.ts';
 import { runInProcess } from './in-process.ts';
 
 /** Accuracy of every organization on its own test records, and what it cost. */
@@ -70,7 +70,9 @@ export function compareFederation(
   });
   const { epochs, batchSize, stepSize } = config.personal;
   const released = organizations.map((_, i) => {
-    const { slot, open } = members[i] ?? NEW_MEMBER;
+    const member = members[i] ?? NEW_MEMBER;
+    const { open } = member;
+    const slot = homeSlot(config, state.models, member, oracle, (organizations[i] as SplitData).train);
     const head = memberHead(state.models, slot, open) ?? state.models.heads[0];
     return { body: state.models.body, head: head ?? new Float32Array(oracle.manifest.headLength) };
   });

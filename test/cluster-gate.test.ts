@@ -2,12 +2,14 @@ import { describe, expect, it } from 'vitest';
 import { runInProcess } from '../experiments/in-process.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { countNoiseMargin } from '../src/cluster/census.ts';
+import type { Dataset } from '../src/data/dataset.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
-import { orderParams } from '../src/run/order.ts';
+import { contribute, NEW_MEMBER } from '../src/run/member.ts';
+import { orderParams, type SessionOrder } from '../src/run/order.ts';
 import { buildSchedule, COUNT_SCALE, countShareVariance, openAfterCensus, planRun } from '../src/run/plan.ts';
-import { initialState, type ReleaseState } from '../src/run/release.ts';
+import { initialState, type ReleaseState, sumCoordinates } from '../src/run/release.ts';
 
 const PARTICIPANTS = 40;
 
@@ -47,6 +49,19 @@ function run(config: RunConfig): ReturnType<typeof runInProcess> {
     organizations: Array.from({ length: PARTICIPANTS }, (_, i) => ({ data: generateDigits(5, i % 12).train, oracle })),
     isPresent: () => true,
   });
+}
+
+/** A data set without one record. */
+function without(data: Dataset, gone: number): Dataset {
+  const { featureLength: length } = data;
+  const keep = <T>(values: ArrayLike<T>, width: number): T[] =>
+    Array.from(values).filter((_, i) => Math.floor(i / width) !== gone);
+  return {
+    ...data,
+    count: data.count - 1,
+    features: Float32Array.from(keep(data.features, length)),
+    labels: Uint8Array.from(keep(data.labels, 1)),
+  };
 }
 
 const headsMoved = (config: RunConfig, state: ReleaseState): boolean[] =>
@@ -107,6 +122,55 @@ describe('the gate of noisy counts', () => {
     expect(state.open).toEqual([]);
     expect(members.every(({ slot }) => slot === 0)).toBe(true);
     expect(headsMoved(config, state)).toEqual([true, false, false]);
+  });
+});
+
+describe('soft assignment', () => {
+  const config = (): RunConfig => {
+    const base = gatedConfig(0);
+    return parseRunConfig({ ...base, clusters: { ...base.clusters, assignment: 'soft', choiceSteps: [] } });
+  };
+
+  it('needs no choice, charges none, and trains every slot', () => {
+    const soft = config();
+    expect(buildSchedule(soft).map(({ kind }) => kind)).toEqual(['train', 'train', 'train', 'train']);
+    const { state, members, epsilon } = run(soft);
+    expect(members.every(({ slot, choices }) => slot === null && choices.length === 0)).toBe(true);
+    expect(headsMoved(soft, state)).toEqual([true, true, true]);
+    expect(epsilon.server).toBeLessThanOrEqual(8);
+  });
+
+  it('moves the integer vector by at most one clipped record when a record is removed', () => {
+    const soft = config();
+    const plan = planRun(soft);
+    const oracle = createDenseOracle(soft.model);
+    const { train } = generateDigits(5, 0);
+    const order: SessionOrder = { session: { kind: 'train', step: 0 }, models: initialState(soft).models };
+    const facts = { runId: '00'.repeat(16), config: soft, plan, roster: { version: 1, entries: [], revoked: [] } };
+    // Without noise and with every record drawn, so that the two vectors differ by that record alone.
+    const all = { ...soft, training: { ...soft.training, samplingProbability: 1 } };
+    const params = orderParams(nodeCrypto, facts, order, { round: 1, attempt: 0 });
+    const quiet = { ...params, noise: { mechanism: 'none', shareVariance: 0 } as const };
+    const vector = (data: typeof train): Int32Array => {
+      const inputs = { data, oracle, seed: new Uint8Array(32) };
+      const { words } = contribute(nodeCrypto, all, order, quiet, NEW_MEMBER, inputs);
+      return sumCoordinates(quiet, words);
+    };
+    const whole = vector(train);
+    const few = Array.from({ length: 12 }, (_, i) => i * 7);
+    for (const gone of few) {
+      const less = vector(without(train, gone));
+      const moved = Math.sqrt(whole.reduce((sum, value, i) => sum + (value - (less[i] as number)) ** 2, 0));
+      expect(moved).toBeGreaterThan(0);
+      expect(moved).toBeLessThanOrEqual(plan.sensitivity);
+    }
+  });
+
+  it('refuses choices, a founding and a floor', () => {
+    const soft = config();
+    for (const change of [{ choiceSteps: [0] }, { foundingSlots: 40, seatPositions: 64 }])
+      expect(() => parseRunConfig({ ...soft, clusters: { ...soft.clusters, ...change } })).toThrow('assignment');
+    expect(() => parseRunConfig({ ...soft, cohort: { ...soft.cohort, minCluster: 2 } })).toThrow('minCluster');
   });
 });
 

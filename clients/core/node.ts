@@ -11,7 +11,7 @@ import { parseEntry } from '../../src/audit/entries.ts';
 import type { Dataset } from '../../src/data/dataset.ts';
 import type { GradientOracle } from '../../src/learning/oracle.ts';
 import { parseRunConfig } from '../../src/run/config.ts';
-import { contribute, type MemberState, takeChoice, takeSeat } from '../../src/run/member.ts';
+import { contribute, homeSlot, type MemberState, takeChoice, takeSeat } from '../../src/run/member.ts';
 import { decodeRunMessage, encodeRunMessage } from '../../src/run/messages.ts';
 import { decodeOrder, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { planRun, type ScheduledSession } from '../../src/run/plan.ts';
@@ -100,6 +100,13 @@ export function createNode(options: NodeOptions): FederationNode {
     return order.order;
   };
 
+  /** The member with the slot whose model it takes home. */
+  const atHome = (models: ReleasedModels): MemberState => {
+    const { facts, memory, oracle } = active();
+    const member = memory.member();
+    return { ...member, slot: homeSlot(facts.config, models, member, oracle, options.data) };
+  };
+
   async function authorize(params: SessionParams, sid: Uint8Array): Promise<readonly Uint8Array[] | null> {
     const { facts, memory } = active();
     const attachment = pending?.attachment ?? new Uint8Array(0);
@@ -117,7 +124,7 @@ export function createNode(options: NodeOptions): FederationNode {
         step: received.session.step,
         oracle: active().oracle,
         models: received.models,
-        member: memory.member(),
+        member: atHome(received.models),
       });
     }
     // A slot is trained only among those who were counted in it (maxLoss, SPEC section 6).
@@ -211,12 +218,12 @@ export function createNode(options: NodeOptions): FederationNode {
   }
 
   async function takeFinished(payload: Uint8Array): Promise<void> {
-    const { facts, memory, oracle } = active();
+    const { facts, oracle } = active();
     const models = decodeModels(facts.config, payload);
     if (lastModelHash !== '' && toHex(modelsHash(crypto, models)) !== lastModelHash) {
       throw new CoveyError('PRIVACY_POLICY', '"models" expected the hash of the last signed release, got another');
     }
-    await onProgress({ event: 'finished', config: facts.config, oracle, models, member: memory.member() });
+    await onProgress({ event: 'finished', config: facts.config, oracle, models, member: atHome(models) });
     await options.send(encodeRunMessage({ type: 'run/leave', payload: new Uint8Array(0) }));
     finish();
   }

@@ -11,6 +11,11 @@ import { bodyLayers, type DenseShape } from '../learning/manifest.ts';
 
 /** Hidden slots with founding seats, private choice and a public schedule. @see learning design, embedded scenario */
 export interface ClusterConfig {
+  /**
+   * `hard`: every member trains one slot, chosen privately. `soft`: every record trains the slot that fits it best under
+   * the released models; no member chooses, so nothing is charged for it (record-level FedSoft, privacy 3.4).
+   */
+  readonly assignment: 'hard' | 'soft';
   /** Slots while clusters are founded: one for each participant. 0: no founding, `kept` slots from the first step. */
   readonly foundingSlots: number;
   /** Positions of the masked seat lottery; many more than participants, so that clashes are rare. 0 without founding. */
@@ -100,10 +105,11 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
   }),
   clusters: z
     .strictObject({
+      assignment: z.enum(['hard', 'soft']),
       foundingSlots: z.number().int().min(0).max(64),
       seatPositions: z.number().int().min(0).max(65_536),
       kept: count,
-      choiceSteps: z.array(z.number().int().min(0)).min(1),
+      choiceSteps: z.array(z.number().int().min(0)),
       choiceEpsilon: positive,
       lossBound: positive,
       countNoiseStddev: positive,
@@ -160,19 +166,28 @@ export function parseRunConfig(value: unknown): RunConfig {
     participants, `"cohort.colluders" expected less than a third of ${participants} participants, got ${colluders}`);
   if (config.clusters !== null) {
     const { minCluster } = config.cohort;
-    const { choiceSteps, foundingSlots, kept, seatPositions } = config.clusters;
+    const { assignment, choiceSteps, foundingSlots, kept, seatPositions } = config.clusters;
     const [firstChoice] = choiceSteps;
-    if (foundingSlots > 0) {
+    if (assignment === 'soft') {
+      const got = `${foundingSlots} founding slots and ${choiceSteps.length} choices`;
+      require(foundingSlots === 0 &&
+        choiceSteps.length === 0, `"clusters.assignment" expected no founding and no choices with soft, got ${got}`);
+      require(minCluster ===
+        0, `"cohort.minCluster" expected 0 with soft assignment (no member is in a slot), got ${minCluster}`);
+    } else if (foundingSlots > 0) {
       // A founding slot holds one organization, so no floor can hold: a site that asks for one refuses such a run.
       require(minCluster === 0, `"cohort.minCluster" expected 0 with founding slots, got ${minCluster}`);
       require(foundingSlots >=
         participants, `"clusters.foundingSlots" expected at least ${participants} (one for each participant) or 0, got ${foundingSlots}`);
       require(kept < foundingSlots, `"clusters.kept" expected fewer than ${foundingSlots} founding slots, got ${kept}`);
       require(seatPositions >= 16, `"clusters.seatPositions" expected at least 16, got ${seatPositions}`);
-      require(firstChoice !== 0, '"clusters.choiceSteps" expected a founding before the first choice, got 0');
+      require(firstChoice !== undefined &&
+        firstChoice > 0, '"clusters.choiceSteps" expected a founding before the first choice, got 0');
     } else {
       // Without a founding nobody has a slot before the first choice.
       require(firstChoice === 0, `"clusters.choiceSteps" expected 0 first without founding slots, got ${firstChoice}`);
+    }
+    if (foundingSlots === 0) {
       require(seatPositions === 0, `"clusters.seatPositions" expected 0 without founding slots, got ${seatPositions}`);
       require(kept <= LIMITS.slots, `"clusters.kept" expected at most ${LIMITS.slots}, got ${kept}`);
     }
@@ -211,6 +226,7 @@ function clustersOf(participants: number, steps: number, kept: number): ClusterC
   const choiceSteps = [first, first + 1, Math.max(first + 2, at(30))].filter((step) => step < steps);
   if (choiceSteps.length === 0) return null;
   return {
+    assignment: 'hard',
     foundingSlots: participants,
     seatPositions: 1_024,
     kept,

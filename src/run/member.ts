@@ -4,8 +4,9 @@ import { LABELS } from '../../protocol/labels.ts';
 import { packLanes } from '../../protocol/ring.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { cohortHead, keptSlots, placeMember } from '../cluster/census.ts';
-import { chooseByExponentialMechanism, clippedLossScore } from '../cluster/choice.ts';
+import { chooseByExponentialMechanism, chooseLowestLoss, clippedLossScore } from '../cluster/choice.ts';
 import { drawSeat, seatRank } from '../cluster/founding.ts';
+import { bestSlotOfRecord } from '../cluster/soft.ts';
 import type { Dataset } from '../data/dataset.ts';
 import type { GradientOracle } from '../learning/oracle.ts';
 import { poissonSample } from '../learning/sampling.ts';
@@ -91,6 +92,22 @@ function choiceContribution(
   return { values, member: { ...member, choices } };
 }
 
+/**
+ * Slot whose released model a member takes home: its own, or with soft assignment the one of least training loss. That
+ * choice reads raw records and never leaves the site.
+ */
+export function homeSlot(
+  config: RunConfig,
+  models: ReleasedModels,
+  member: MemberState,
+  oracle: GradientOracle,
+  data: Dataset,
+): number | null {
+  if (config.clusters?.assignment !== 'soft') return member.slot;
+  const body = toDoubles(models.body);
+  return chooseLowestLoss(models.heads.map((head) => oracle.losses(body, toDoubles(head), data)));
+}
+
 /** Released head that a member works with: its slot's, the cohort-wide one if that is closed, or none yet. */
 export function memberHead(
   models: ReleasedModels,
@@ -113,23 +130,28 @@ function trainingContribution(
   const slots = models.heads.length;
   const blocks = sessionBlocks(config, order.session, slots);
   const values = new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0));
+  const soft = config.clusters?.assignment === 'soft';
   const slot = config.clusters === null ? 0 : member.slot;
-  const head = memberHead(models, slot, member.open);
-  // A slot that is not known yet: zeros plus the noise share.
-  if (head === null) return values;
+  // Not known yet: zeros plus the noise share.
+  if (!soft && memberHead(models, slot, member.open) === null) return values;
   const { clippingNorm, scale, rotationSeed } = params.encoding;
   const encoder = createEncoder(crypto, { blocks, clippingNorm, scale, rotationSeed });
   const { data, oracle } = inputs;
-  const released = { body: toDoubles(models.body), head: toDoubles(head) };
-  const term = { body: new Float64Array(released.body.length), head: new Float64Array(released.head.length) };
+  const body = toDoubles(models.body);
+  const heads = models.heads.map(toDoubles);
+  const losses = soft ? heads.map((head) => oracle.losses(body, head, data)) : [];
+  const common = toDoubles(memberHead(models, slot, member.open) ?? new Float32Array(0));
+  const term = { body: new Float64Array(body.length), head: new Float64Array(heads[0]?.length ?? 0) };
   const drawn = poissonSample(data.count, config.training.samplingProbability, streamOf(crypto, inputs.seed, 'sample'));
   for (const record of drawn) {
-    // Record rule: the term reads this record and released values only.
-    oracle.perRecordGradient(released.body, released.head, data, record, term.body, term.head);
+    // Record rule: the slot and the term read this record and released values only.
+    const own = soft ? bestSlotOfRecord(losses, record) : slot;
+    const head = own === null ? common : (heads[own] as Float64Array);
+    oracle.perRecordGradient(body, head, data, record, term.body, term.head);
     encoder.addRecord(values, [
       { block: 0, values: term.body },
       // With a closed slot the body alone learns, through the released cohort-wide head.
-      ...(slot === null ? [] : [{ block: 1 + slot, values: term.head }]),
+      ...(own === null ? [] : [{ block: 1 + own, values: term.head }]),
     ]);
   }
   return values;

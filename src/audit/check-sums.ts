@@ -2,6 +2,7 @@ import { toHex } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { coordinateCount } from '../../protocol/params.ts';
 import { bytesToWords, hasStrayBits, ringWordCount, unpackLanes } from '../../protocol/ring.ts';
+import type { JsonObject } from '../privacy/event-json.ts';
 import { type BundleFiles, requireFile } from './check-bundle.ts';
 import { failAudit } from './failures.ts';
 import type { RunHistory, SessionHistory } from './replay.ts';
@@ -19,24 +20,23 @@ function checkSeats(session: SessionHistory, sum: Int32Array): void {
   }
 }
 
-/** What the configuration says about the least size of a slot. */
-interface Floor {
-  readonly cohort: { readonly minCluster: number; readonly maxLoss: number; readonly participants: number };
-}
-
 /** Chance that the noise of the counts lets a slot pass that is too small. SPEC section 6 */
 const GATE_FAILURE = 1e-6;
 
 /** Counts in the log follow from the released sum, the open slots from the counts. */
-function checkCounts(session: SessionHistory, sum: Int32Array, { cohort }: Floor): void {
+function checkCounts(session: SessionHistory, sum: Int32Array, config: JsonObject): void {
   const { census, params } = session;
   if (census === undefined) return;
-  if (cohort.minCluster > 0) {
+  const { minCluster = 0, participants = 0 } = (config['cohort'] ?? {}) as {
+    minCluster?: number;
+    participants?: number;
+  };
+  if (minCluster > 0) {
     const { noise, encoding, slots, maxLoss } = params;
-    const variance = (cohort.participants * noise.shareVariance) / encoding.scale ** 2;
+    const variance = (participants * noise.shareVariance) / encoding.scale ** 2;
     const margin = Math.sqrt(2 * variance * Math.log(slots / GATE_FAILURE));
     const large = [...sum.keys()].filter(
-      (slot) => (sum[slot] as number) / encoding.scale - margin - maxLoss >= cohort.minCluster,
+      (slot) => (sum[slot] as number) / encoding.scale - margin - maxLoss >= minCluster,
     );
     if (census.body.open.join() !== large.join())
       failAudit(
@@ -94,7 +94,7 @@ export function checkSums(files: BundleFiles, history: RunHistory, crypto: Crypt
     if (hasStrayBits(words, coordinates, lanes)) failAudit('sums', { file }, 'bits outside of the ring are set');
     const sum = unpackLanes(words, coordinates, lanes);
     if (session.kind === 'seats') checkSeats(session, sum);
-    if (session.kind === 'choice') checkCounts(session, sum, history.open.config as unknown as Floor);
+    if (session.kind === 'choice') checkCounts(session, sum, history.open.config);
     if (session.kind === 'train') checkNoiseEnergy(session, sum);
     checked += 1;
   }

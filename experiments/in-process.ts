@@ -6,11 +6,13 @@ import { nodeId } from '../protocol/params.ts';
 import type { Roster, SessionParams } from '../protocol/session.ts';
 import type { Dataset } from '../src/data/dataset.ts';
 import type { GradientOracle } from '../src/learning/oracle.ts';
-import { rdpAccountant } from '../src/privacy/accountant.ts';
+import { type Accountant, rdpAccountant } from '../src/privacy/accountant.ts';
+import type { View } from '../src/privacy/views.ts';
 import type { RunConfig } from '../src/run/config.ts';
+import { groupMembers, isInGroup } from '../src/run/groups.ts';
 import { contribute, type MemberState, NEW_MEMBER, takeChoice, takeSeat } from '../src/run/member.ts';
 import { orderParams, type RunFacts } from '../src/run/order.ts';
-import { planRun, sessionEvents } from '../src/run/plan.ts';
+import { groupOf, planRun, sessionEvents } from '../src/run/plan.ts';
 import {
   applyRelease,
   initialState,
@@ -68,19 +70,23 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
   const facts: RunFacts = { runId, config, plan, roster };
   const members: MemberState[] = organizations.map(() => NEW_MEMBER);
   let state = initialState(config);
-  let accountants = { server: rdpAccountant(), release: rdpAccountant() };
+  const none = { server: rdpAccountant(), release: rdpAccountant() };
+  // Groups are disjoint: each pays for its own sessions.
+  const accountants = new Map<number, Record<View, Accountant>>();
   let round = 0;
   let uploadBytes = 0;
   for (let order = nextOrder(plan, state); order !== null; order = nextOrder(plan, state)) {
     round += 1;
     const current = order;
     const params = orderParams(crypto, facts, current, { round, attempt: 0 });
+    const group = groupMembers(crypto, facts, groupOf(current.session));
     const contributions = new Map<string, Uint32Array>();
     let sessionBytes = 0;
     organizations.forEach(({ data, oracle }, i) => {
       const id = ids[i];
       const member = members[i];
-      if (id === undefined || member === undefined || !options.isPresent(i, current.session.step)) return;
+      if (id === undefined || member === undefined || !isInGroup(group, id)) return;
+      if (!options.isPresent(i, current.session.step)) return;
       const { words, member: next } = contribute(crypto, config, current, params, member, {
         data,
         oracle,
@@ -90,7 +96,7 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
       contributions.set(toHex(id), words);
       sessionBytes = words.byteLength;
     });
-    uploadBytes += sessionBytes;
+    if (groupOf(current.session) === 0) uploadBytes += sessionBytes;
     const drops: SessionDrops = {};
     const { sum, survivors } = secureSum(params, contributions, drops);
     if (survivors.length < config.cohort.minSurvivors) {
@@ -111,18 +117,21 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
         members[i] = takeChoice(config, member, current.session.choice, coordinates);
     });
     const slots = current.models.heads.length;
-    const charge = (view: 'server' | 'release'): ReturnType<typeof rdpAccountant> =>
+    const spent = accountants.get(groupOf(current.session)) ?? none;
+    const charge = (view: View): Accountant =>
       sessionEvents(config, plan, current.session, slots, survivors.length, view).reduce(
         (accountant, event) => accountant.compose(event),
-        accountants[view],
+        spent[view],
       );
-    accountants = { server: charge('server'), release: charge('release') };
+    accountants.set(groupOf(current.session), { server: charge('server'), release: charge('release') });
   }
   const { delta } = config.privacy;
+  const worst = (view: View): number =>
+    Math.max(0, ...[...accountants.values()].map((accountant) => accountant[view].epsilon(delta)));
   return {
     state,
     members,
-    epsilon: { server: accountants.server.epsilon(delta), release: accountants.release.epsilon(delta) },
+    epsilon: { server: worst('server'), release: worst('release') },
     sessions: round,
     uploadBytes,
   };

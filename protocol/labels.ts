@@ -31,6 +31,7 @@ export const LABELS = {
   order: 'covey/1 order',
   task: 'covey/1 task',
   rotation: 'covey/1 rotation',
+  group: 'covey/1 group',
   rotationSigns: 'covey/1 rotation signs',
   contribution: 'covey/1 contribution',
   logEntry: 'covey/1 log entry',

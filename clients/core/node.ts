@@ -11,10 +11,11 @@ import { parseEntry } from '../../src/audit/entries.ts';
 import type { Dataset } from '../../src/data/dataset.ts';
 import type { GradientOracle } from '../../src/learning/oracle.ts';
 import { parseRunConfig } from '../../src/run/config.ts';
+import { groupMembers, isInGroup } from '../../src/run/groups.ts';
 import { contribute, homeSlot, type MemberState, takeChoice, takeSeat } from '../../src/run/member.ts';
 import { decodeRunMessage, encodeRunMessage } from '../../src/run/messages.ts';
 import { decodeOrder, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
-import { planRun, type ScheduledSession } from '../../src/run/plan.ts';
+import { groupOf, planRun, type ScheduledSession } from '../../src/run/plan.ts';
 import { seatsAreDistinct, sumCoordinates } from '../../src/run/release.ts';
 import { decodeModels, modelsHash, type ReleasedModels } from '../../src/run/released.ts';
 import type { FederationFile } from '../../src/run/roster.ts';
@@ -115,6 +116,9 @@ export function createNode(options: NodeOptions): FederationNode {
     }
     const received = decodeOrder(facts, attachment);
     checkSession(crypto, facts, received, params);
+    // Another group's session would charge this site for a step twice.
+    if (!isInGroup(groupMembers(crypto, facts, groupOf(received.session)), identity.id))
+      throw new CoveyError('PRIVACY_POLICY', `"groupId" expected the own group, got ${params.groupId}`);
     memory.requireNewer(params);
     order = { sid: toHex(sid), order: received };
     await memory.rememberSession(sid, received.session);

@@ -22,6 +22,8 @@ export interface SitePolicy {
   readonly minCluster: number;
   /** Least noise standard deviation over sensitivity, after dropouts and without the colluders' shares. */
   readonly minNoiseMultiplier: number;
+  /** Whether the server may know in which cluster the site is (mode `open`). */
+  readonly openClusters: boolean;
   readonly maxClippingNorm: number;
 }
 
@@ -45,6 +47,8 @@ export function checkRun(policy: SitePolicy, facts: RunFacts): void {
   if (cohort.colluders < policy.colluders) refuse('cohort.colluders', `at least ${policy.colluders}`, cohort.colluders);
   if (clusters !== null && cohort.minCluster < policy.minCluster)
     refuse('cohort.minCluster', `at least ${policy.minCluster}`, cohort.minCluster);
+  if (clusters?.open !== undefined && !policy.openClusters)
+    refuse('clusters.open', 'clusters that the server cannot see', 'clusters in the open');
   if (training.clippingNorm > policy.maxClippingNorm)
     refuse('training.clippingNorm', `at most ${policy.maxClippingNorm}`, training.clippingNorm);
   if (plan.noiseMultiplier < policy.minNoiseMultiplier)

@@ -52,6 +52,7 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
       colluders: z.number().int().min(0).default(0),
       minCluster: z.number().int().min(0).default(0),
       minNoiseMultiplier: z.number().min(0).default(0.3),
+      openClusters: z.boolean().default(false),
       maxClippingNorm: z.number().positive().default(1),
     })
     .prefault({}),

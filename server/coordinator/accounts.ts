@@ -19,8 +19,8 @@ export interface Accounts {
     readonly actor: string;
     readonly body: { readonly sid: string; readonly events: readonly unknown[] };
   }): void;
-  /** True if the worst accepted outcome of a session would pass the budget of any member. */
-  wouldExceed(order: SessionOrder): boolean;
+  /** True if the worst accepted outcome of a session would pass the budget of any of these members. */
+  wouldExceed(order: SessionOrder, members: Roster['entries']): boolean;
   /** Largest epsilon of any member. */
   worst(view: View): number;
   /** By hex id. */
@@ -64,9 +64,10 @@ export function createAccounts(config: RunConfig, plan: RunPlan, roster: Roster)
       own.set(body.sid, body.events.map(eventFromJson));
       reserves.set(actor, own);
     },
-    wouldExceed(order) {
+    wouldExceed(order, members) {
       const worst = eventsOf(order, config.cohort.minSurvivors, 'server');
-      return ids.some((id) => {
+      return members.some((member) => {
+        const id = toHex(member.id);
         const total = composeAll(ledgerOf(id).server, [...lostCharges(id), ...worst]);
         return total.epsilon(delta) > targetEpsilon * (1 + 1e-9);
       });

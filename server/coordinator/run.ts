@@ -1,4 +1,4 @@
-import { equalBytes, fromUtf8, toBase64, toHex, utf8 } from '../../protocol/bytes.ts';
+import { equalBytes, fromBase64, fromUtf8, toBase64, toHex, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { decodeSessionMessage, encodeSessionMessage, frameType } from '../../protocol/frame.ts';
@@ -8,9 +8,10 @@ import { wordsToBytes } from '../../protocol/ring.ts';
 import type { Roster, SessionOutcome, SessionParams } from '../../protocol/session.ts';
 import { eventToJson } from '../../src/privacy/event-json.ts';
 import { configHash, type RunConfig } from '../../src/run/config.ts';
+import { groupIdOf, groupMembers, isInGroup } from '../../src/run/groups.ts';
 import { decodeRunMessage, encodeRunMessage, type RunMessage } from '../../src/run/messages.ts';
 import { encodeOrder, orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
-import { planRun, sessionEvents } from '../../src/run/plan.ts';
+import { groupOf, planRun, sessionEvents } from '../../src/run/plan.ts';
 import {
   applyRelease,
   decodeCounts,
@@ -158,10 +159,13 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     for (const line of journal.lines()) {
       const entry = JSON.parse(line) as {
         type: string;
-        body: { sid: string; kind: string; step: number; slots: number };
+        body: { sid: string; kind: string; step: number; slots: number; params: string };
       };
       if (entry.type !== 'round.open') continue;
-      const scheduled = plan.schedule.find((s) => s.kind === entry.body.kind && s.step === entry.body.step);
+      const { groupId } = decodeParams(fromBase64(entry.body.params));
+      const scheduled = plan.schedule.find(
+        (s) => s.kind === entry.body.kind && s.step === entry.body.step && groupIdOf(config, groupOf(s)) === groupId,
+      );
       if (scheduled === undefined) continue;
       // Charges depend on the number of slots only, not on the models of that time.
       const heads = Array.from({ length: entry.body.slots }, () => new Float32Array(0));
@@ -360,7 +364,9 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       let attempt = -1;
       let failures = 0;
       for (let order = nextOrder(plan, state); order !== null; order = nextOrder(plan, state)) {
-        if (accounts.wouldExceed(order)) {
+        const group = groupMembers(crypto, facts, groupOf(order.session));
+        const outside = roster.entries.map(({ id }) => id).filter((id) => !isInGroup(group, id));
+        if (accounts.wouldExceed(order, group)) {
           const epsilon = accounts.worst('server');
           await journal.append('budget.block', {
             round: round + 1,
@@ -371,7 +377,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
           onProgress({ event: 'budget', epsilon, targetEpsilon });
           break;
         }
-        const invited = await presence.gather(needed, excluded, (connected) =>
+        const invited = await presence.gather(needed, [...excluded, ...outside], (connected) =>
           onProgress({ event: 'waiting', connected, needed }),
         );
         // A number is retried only if no upload can have left under it; a restarted coordinator never retries.

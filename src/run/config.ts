@@ -8,6 +8,7 @@ import type { Lanes } from '../../protocol/session.ts';
 import { canonicalJson } from '../audit/canonical-json.ts';
 import { digitsNominalRecords } from '../data/digits.ts';
 import { bodyLayers, type DenseShape } from '../learning/manifest.ts';
+import { groupCount } from './groups.ts';
 
 /** Hidden slots with founding seats, private choice and a public schedule. @see learning design, embedded scenario */
 export interface ClusterConfig {
@@ -16,6 +17,11 @@ export interface ClusterConfig {
    * the released models; no member chooses, so nothing is charged for it (record-level FedSoft, privacy 3.4).
    */
   readonly assignment: 'hard' | 'soft';
+  /**
+   * Clusters in the open (mode `open`): names of the organizations of each. Membership is public metadata that this
+   * configuration declares; every cluster is a session of its own with its own model.
+   */
+  readonly open?: readonly (readonly string[])[] | undefined;
   /** Slots while clusters are founded: one for each participant. 0: no founding, `kept` slots from the first step. */
   readonly foundingSlots: number;
   /** Positions of the masked seat lottery; many more than participants, so that clashes are rare. 0 without founding. */
@@ -66,6 +72,8 @@ export interface RunConfig {
   };
   readonly cohort: {
     readonly participants: number;
+    /** Independent groups that a larger cohort is cut into; each is a session with enough noise of its own. */
+    readonly groups: number;
     /** Fewest survivors a session accepts. */
     readonly minSurvivors: number;
     readonly minOrgs: number;
@@ -106,6 +114,10 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
   clusters: z
     .strictObject({
       assignment: z.enum(['hard', 'soft']),
+      open: z
+        .array(z.array(z.string().min(1)).min(1))
+        .min(2)
+        .optional(),
       foundingSlots: z.number().int().min(0).max(64),
       seatPositions: z.number().int().min(0).max(65_536),
       kept: count,
@@ -128,7 +140,8 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     targetEpsilon: positive,
   }),
   cohort: z.strictObject({
-    participants: z.number().int().min(4).max(256),
+    participants: z.number().int().min(4).max(65_536),
+    groups: z.number().int().min(1).max(1_024),
     minSurvivors: z.number().int().min(3),
     minOrgs: count,
     colluders: z.number().int().min(0),
@@ -153,22 +166,46 @@ export function parseRunConfig(value: unknown): RunConfig {
     throw new CoveyError('USAGE_CONFIG', parsed.error.issues.map(describeIssue).slice(0, 3).join('; '));
   const config = parsed.data;
   bodyLayers(config.model);
-  const { participants, minSurvivors, colluders } = config.cohort;
+  const { participants, groups, minSurvivors, colluders } = config.cohort;
+  const { open } = config.clusters ?? {};
   const require = (holds: boolean, line: string): void => {
     if (!holds) throw new CoveyError('USAGE_CONFIG', line);
   };
-  require(minSurvivors <=
-    participants, `"cohort.minSurvivors" expected at most ${participants} participants, got ${minSurvivors}`);
+  // Every session must be able to run with what its group has.
+  const sizes = open?.map((names) => names.length) ?? [
+    Math.floor(participants / groups),
+    Math.ceil(participants / groups),
+  ];
+  const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
+  const inGroup = groupCount(config) === 1 ? 'participants' : 'participants of a group';
+  require(most <= LIMITS.cohort, `"cohort.groups" expected at most ${LIMITS.cohort} participants in each, got ${most}`);
+  require(minSurvivors <= least, `"cohort.minSurvivors" expected at most ${least} ${inGroup}, got ${minSurvivors}`);
   require(minSurvivors >
     colluders, `"cohort.minSurvivors" expected more than ${colluders} colluders, got ${minSurvivors}`);
-  // Strict profile: 3c < |U1| for the smallest cohort that could be accepted. SPEC section 4, P1
+  // Strict profile: 3c < |U1| for the smallest cohort that could be accepted. All colluders may sit in one group.
   require(3 * colluders <
-    participants, `"cohort.colluders" expected less than a third of ${participants} participants, got ${colluders}`);
+    least, `"cohort.colluders" expected less than a third of ${least} ${inGroup}, got ${colluders}`);
+  require(groups === 1 ||
+    config.clusters === null ||
+    (config.clusters.assignment === 'soft' &&
+      open === undefined), `"cohort.groups" expected 1 with clusters that are chosen or open, got ${groups}`);
   if (config.clusters !== null) {
     const { minCluster } = config.cohort;
     const { assignment, choiceSteps, foundingSlots, kept, seatPositions } = config.clusters;
     const [firstChoice] = choiceSteps;
-    if (assignment === 'soft') {
+    if (open !== undefined) {
+      const names = open.flat();
+      require(new Set(names).size === names.length, '"clusters.open" expected every organization in one cluster');
+      require(names.length ===
+        participants, `"clusters.open" expected ${participants} participants, got ${names.length}`);
+      require(kept === open.length, `"clusters.kept" expected ${open.length} open clusters, got ${kept}`);
+      require(bodyLayers(config.model) === 0, '"model.sharedLayers" expected 0 with open clusters: nothing is shared');
+      require(minCluster <=
+        minSurvivors, `"cohort.minCluster" expected at most ${minSurvivors} survivors, got ${minCluster}`);
+      require(assignment === 'hard' &&
+        foundingSlots === 0 &&
+        choiceSteps.length === 0, '"clusters.open" expected hard assignment without founding slots and choices');
+    } else if (assignment === 'soft') {
       const got = `${foundingSlots} founding slots and ${choiceSteps.length} choices`;
       require(foundingSlots === 0 &&
         choiceSteps.length === 0, `"clusters.assignment" expected no founding and no choices with soft, got ${got}`);
@@ -216,7 +253,7 @@ function cohortOf(participants: number): RunConfig['cohort'] {
   const minSurvivors = Math.max(3, Math.ceil(participants * 0.75));
   // The strict profile asks for 3c < |U1|; two members may be lost for good and the rest must still satisfy it.
   const colluders = Math.max(0, Math.ceil((participants - 2) / 3) - 1);
-  return { participants, minSurvivors, minOrgs: minSurvivors, colluders, maxLoss: 3, minCluster: 0 };
+  return { participants, groups: 1, minSurvivors, minOrgs: minSurvivors, colluders, maxLoss: 3, minCluster: 0 };
 }
 
 /** The founding takes 14 of 80 steps; choices before 14, 15 and 30 scale with shorter and longer runs. */

@@ -14,7 +14,7 @@ import { createDiscreteGaussian } from '../privacy/discrete-gaussian.ts';
 import { createEncoder } from '../privacy/encode.ts';
 import type { RunConfig } from './config.ts';
 import type { SessionOrder } from './order.ts';
-import { COUNT_SCALE, openAfterCensus, sessionBlocks } from './plan.ts';
+import { COUNT_SCALE, groupOf, openAfterCensus, sessionBlocks } from './plan.ts';
 import { decodeCounts } from './release.ts';
 import type { ReleasedModels } from './released.ts';
 
@@ -131,7 +131,8 @@ function trainingContribution(
   const blocks = sessionBlocks(config, order.session, slots);
   const values = new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0));
   const soft = config.clusters?.assignment === 'soft';
-  const slot = config.clusters === null ? 0 : member.slot;
+  const isOpen = config.clusters?.open !== undefined;
+  const slot = isOpen ? groupOf(order.session) : config.clusters === null ? 0 : member.slot;
   // Not known yet: zeros plus the noise share.
   if (!soft && memberHead(models, slot, member.open) === null) return values;
   const { clippingNorm, scale, rotationSeed } = params.encoding;
@@ -151,7 +152,7 @@ function trainingContribution(
     encoder.addRecord(values, [
       { block: 0, values: term.body },
       // With a closed slot the body alone learns, through the released cohort-wide head.
-      ...(own === null ? [] : [{ block: 1 + own, values: term.head }]),
+      ...(own === null ? [] : [{ block: isOpen ? 1 : 1 + own, values: term.head }]),
     ]);
   }
   return values;
@@ -170,12 +171,13 @@ export function contribute(
   inputs: MemberInputs,
 ): Contribution {
   const { kind } = order.session;
+  const trained = config.clusters?.open === undefined ? member : { ...member, slot: groupOf(order.session) };
   const { values, member: next } =
     kind === 'seats'
       ? seatContribution(crypto, config, member, inputs)
       : kind === 'choice'
         ? choiceContribution(crypto, config, order, member, inputs)
-        : { values: trainingContribution(crypto, config, order, params, member, inputs), member };
+        : { values: trainingContribution(crypto, config, order, params, member, inputs), member: trained };
   if (params.noise.mechanism === 'discrete-gaussian') {
     createDiscreteGaussian(params.noise.shareVariance).add(values, streamOf(crypto, inputs.seed, 'noise'));
   }

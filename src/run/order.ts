@@ -6,9 +6,11 @@ import { rosterHash } from '../../protocol/params.ts';
 import type { Roster, SessionParams } from '../../protocol/session.ts';
 import { bodyLayers } from '../learning/manifest.ts';
 import { configHash, type RunConfig } from './config.ts';
+import { groupIdOf, groupMembers } from './groups.ts';
 import {
   COUNT_SCALE,
   countShareVariance,
+  groupOf,
   purposeOf,
   type RunPlan,
   type ScheduledSession,
@@ -31,10 +33,18 @@ export interface SessionOrder {
   readonly models: ReleasedModels;
 }
 
+const readU32 = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
+
 const KINDS = ['seats', 'choice', 'train'] as const;
 
 export function encodeOrder(order: SessionOrder): Uint8Array {
-  return encodeParts([u8(KINDS.indexOf(order.session.kind)), u32le(order.session.step), encodeModels(order.models)]);
+  const { session, models } = order;
+  return encodeParts([
+    u8(KINDS.indexOf(session.kind)),
+    u32le(session.step),
+    u32le(groupOf(session)),
+    encodeModels(models),
+  ]);
 }
 
 /**
@@ -42,13 +52,13 @@ export function encodeOrder(order: SessionOrder): Uint8Array {
  * @throws CoveyError CODEC_* for malformed bytes, PRIVACY_POLICY for a session that the schedule does not contain.
  */
 export function decodeOrder(facts: Pick<RunFacts, 'config' | 'plan'>, bytes: Uint8Array): SessionOrder {
-  const [kindByte, stepBytes, models] = decodeParts(bytes, 3);
+  const [kindByte, stepBytes, groupBytes, models] = decodeParts(bytes, 4);
   const kind = KINDS[kindByte?.[0] ?? 255];
-  if (kindByte?.length !== 1 || kind === undefined || stepBytes?.length !== 4 || models === undefined) {
-    throw new CoveyError('CODEC_TYPE', '"order" expected a kind, a step and models');
-  }
-  const step = new DataView(stepBytes.buffer, stepBytes.byteOffset, 4).getUint32(0, true);
-  const session = facts.plan.schedule.find((s) => s.kind === kind && s.step === step);
+  const isMalformed = kindByte?.length !== 1 || stepBytes?.length !== 4 || groupBytes?.length !== 4;
+  if (isMalformed || kind === undefined || models === undefined)
+    throw new CoveyError('CODEC_TYPE', '"order" expected a kind, a step, a group and models');
+  const [step, group] = [readU32(stepBytes), readU32(groupBytes)];
+  const session = facts.plan.schedule.find((s) => s.kind === kind && s.step === step && groupOf(s) === group);
   if (session === undefined)
     throw new CoveyError('PRIVACY_POLICY', `"order" expected a session of the schedule, got ${kind} ${step}`);
   const decoded = decodeModels(facts.config, models);
@@ -81,8 +91,8 @@ export function orderParams(
     round: number.round,
     purpose: purposeOf(session),
     attempt: number.attempt,
-    groupId: 'all',
-    mode: bodyLayers(config.model) === 0 ? 'hidden' : 'hybrid',
+    groupId: groupIdOf(config, groupOf(session)),
+    mode: config.clusters?.open !== undefined ? 'open' : bodyLayers(config.model) === 0 ? 'hidden' : 'hybrid',
     slots,
     layout: sessionBlocks(config, session, slots).map(({ segment, length }) => ({ segment, length })),
     modelHash: hashParts(crypto, utf8(LABELS.order), encodeOrder(order)),
@@ -108,7 +118,7 @@ export function orderParams(
     minSurvivors: config.cohort.minSurvivors,
     minOrgs: config.cohort.minOrgs,
     colluders: config.cohort.colluders,
-    dropoutFraction: 1 - config.cohort.minSurvivors / config.cohort.participants,
+    dropoutFraction: 1 - config.cohort.minSurvivors / groupMembers(crypto, facts, groupOf(session)).length,
     maxLoss: config.cohort.maxLoss,
     profile: 'strict',
     deadlineMs: config.deadlineMs,

@@ -6,13 +6,15 @@ import type { Block } from '../privacy/encode.ts';
 import type { DpEvent } from '../privacy/events.ts';
 import { honestShares, type View } from '../privacy/views.ts';
 import type { RunConfig } from './config.ts';
+import { groupCount } from './groups.ts';
 import { modelManifest } from './released.ts';
 
 /** One session of the public schedule. `step` counts training steps; `choice` counts choices from 0. */
 export type ScheduledSession =
   | { readonly kind: 'seats'; readonly step: 0 }
   | { readonly kind: 'choice'; readonly step: number; readonly choice: number }
-  | { readonly kind: 'train'; readonly step: number };
+  /** `group`: the one that trains where a step is spread over several sessions. */
+  | { readonly kind: 'train'; readonly step: number; readonly group?: number };
 
 /** What follows from a configuration alone; every participant derives it anew and compares. */
 export interface RunPlan {
@@ -25,6 +27,11 @@ export interface RunPlan {
   readonly shareVariance: number;
 }
 
+/** Number of a session's group; sessions of the whole cohort count as group 0. */
+export function groupOf(session: ScheduledSession): number {
+  return session.kind === 'train' ? (session.group ?? 0) : 0;
+}
+
 /** Scale of the unrotated slot counts: keeps the share of each participant above 1.5 integer units. */
 export const COUNT_SCALE = 16;
 
@@ -35,7 +42,9 @@ export function buildSchedule(config: RunConfig): ScheduledSession[] {
   for (let step = 0; step < config.training.steps; step++) {
     const choice = config.clusters?.choiceSteps.indexOf(step) ?? -1;
     if (choice >= 0) schedule.push({ kind: 'choice', step, choice });
-    schedule.push({ kind: 'train', step });
+    const groups = groupCount(config);
+    if (groups === 1) schedule.push({ kind: 'train', step });
+    else for (let group = 0; group < groups; group++) schedule.push({ kind: 'train', step, group });
   }
   return schedule;
 }
@@ -43,7 +52,8 @@ export function buildSchedule(config: RunConfig): ScheduledSession[] {
 /** Padded ring coordinates of the vector of a training step with `slots` heads. */
 export function trainingBlocks(config: RunConfig, slots: number): readonly Block[] {
   const { bodyLength, headLength } = modelManifest(config);
-  return hiddenLayout({ bodyLength, headLength, slots });
+  // In the open a session holds the model of its own cluster.
+  return hiddenLayout({ bodyLength, headLength, slots: config.clusters?.open === undefined ? slots : 1 });
 }
 
 /** Blocks of a session's vector: the rotated model segments, or one unrotated block of counts. */
@@ -115,6 +125,8 @@ export function planRun(config: RunConfig): RunPlan {
     // Founding and later steps differ in the dimension of the vector only.
     const groups = new Map<string, { event: DpEvent; count: number }>();
     for (const session of schedule) {
+      // Groups are disjoint: nobody pays for more than one.
+      if (groupOf(session) !== 0) continue;
       const slots = sessionSlots(config, session);
       for (const event of sessionEvents(config, noise, session, slots, config.cohort.minSurvivors, 'server')) {
         const key = `${session.kind}/${slots}`;

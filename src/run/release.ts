@@ -6,8 +6,17 @@ import { keptSlots } from '../cluster/census.ts';
 import { linearStep, publicDenominators, stepMomentum } from '../learning/server-optimizer.ts';
 import { createEncoder } from '../privacy/encode.ts';
 import type { RunConfig } from './config.ts';
+import { groupCount } from './groups.ts';
 import type { SessionOrder } from './order.ts';
-import { COUNT_SCALE, openAfterCensus, type RunPlan, type ScheduledSession, sessionBlocks, slotsAt } from './plan.ts';
+import {
+  COUNT_SCALE,
+  groupOf,
+  openAfterCensus,
+  type RunPlan,
+  type ScheduledSession,
+  sessionBlocks,
+  slotsAt,
+} from './plan.ts';
 import { initialModels, type ReleasedModels } from './released.ts';
 
 /** Where a run stands: a function of the configuration and the released sums, nothing else (replay gives the same bits). */
@@ -22,6 +31,8 @@ export interface ReleaseState {
   readonly counts: readonly number[] | null;
   /** Slots that the last census left open; null before it and in runs without a floor. */
   readonly open: readonly number[] | null;
+  /** Decoded sums of the groups of a step that have released so far, added up; null between steps. */
+  readonly pending: readonly Float64Array[] | null;
 }
 
 /** Ring coordinates of a released sum, centred. */
@@ -43,6 +54,7 @@ export function initialState(config: RunConfig): ReleaseState {
     kept: null,
     counts: null,
     open: null,
+    pending: null,
   };
 }
 
@@ -68,7 +80,13 @@ function applyTraining(
   const slots = state.models.heads.length;
   const blocks = sessionBlocks(config, session, slots);
   const { clippingNorm, scale, rotationSeed } = params.encoding;
-  const [body, ...heads] = createEncoder(crypto, { blocks, clippingNorm, scale, rotationSeed }).decode(sum);
+  const decoded = createEncoder(crypto, { blocks, clippingNorm, scale, rotationSeed }).decode(sum);
+  const group = groupOf(session);
+  if (config.clusters?.open !== undefined) return applyOpenCluster(config, state, session, group, decoded);
+  // Every group has a rotation of its own, so sums are added after decoding.
+  const total = decoded.map((values, i) => values.map((value, k) => value + (state.pending?.[i]?.[k] ?? 0)));
+  if (group + 1 < groupCount(config)) return { ...state, position: state.position + 1, pending: total };
+  const [body, ...heads] = total;
   if (body === undefined || heads.length !== slots)
     throw new CoveyError('INTERNAL_INVARIANT', 'a released sum does not match its layout');
   const { samplingProbability, nominalRecords, momentum, stepSize, steps } = config.training;
@@ -95,6 +113,33 @@ function applyTraining(
     position: state.position + 1,
     models: { body: bodyStep.parameters, heads: headSteps.map((h) => h.parameters) },
     velocity: { body: bodyStep.velocity, heads: headSteps.map((h) => h.velocity) },
+    pending: null,
+  };
+}
+
+/** A session of a cluster in the open moves the model of that cluster and no other. */
+function applyOpenCluster(
+  config: RunConfig,
+  state: ReleaseState,
+  session: ScheduledSession,
+  group: number,
+  [, sum]: readonly Float64Array[],
+): ReleaseState {
+  const [head, velocity] = [state.models.heads[group], state.velocity.heads[group]];
+  if (head === undefined || velocity === undefined || sum === undefined)
+    throw new CoveyError('INTERNAL_INVARIANT', 'a released sum does not match its cluster');
+  const { samplingProbability, nominalRecords, momentum, stepSize, steps } = config.training;
+  const moved = stepMomentum(head, velocity, sum, {
+    denominator: publicDenominators(samplingProbability, nominalRecords, state.models.heads.length).head,
+    momentum,
+    step: linearStep(stepSize, session.step, steps),
+  });
+  const replaced = <T>(values: readonly T[], value: T): T[] => values.map((old, j) => (j === group ? value : old));
+  return {
+    ...state,
+    position: state.position + 1,
+    models: { body: state.models.body, heads: replaced(state.models.heads, moved.parameters) },
+    velocity: { body: state.velocity.body, heads: replaced(state.velocity.heads, moved.velocity) },
   };
 }
 
@@ -111,6 +156,7 @@ function applyChoice(config: RunConfig, state: ReleaseState, sum: Int32Array): R
     kept,
     counts,
     open,
+    pending: null,
   };
 }
 

@@ -189,6 +189,7 @@ describe('A6: a run below the policy of a site', () => {
     colluders: config.cohort.colluders,
     minCluster: 0,
     minNoiseMultiplier: facts.plan.noiseMultiplier,
+    openClusters: false,
     maxClippingNorm: 1,
   };
 
@@ -212,6 +213,12 @@ describe('A6: a run below the policy of a site', () => {
       expect([fault?.code, fault?.detail['field']]).toEqual(['PRIVACY_POLICY', field]);
     });
   }
+
+  it('refuses clusters in the open unless the site accepts them', () => {
+    const open = { ...config, clusters: { ...config.clusters, open: [['a'], ['b']] } } as typeof config;
+    expect(faultOf(() => checkRun(policy, { ...facts, config: open }))?.detail['field']).toBe('clusters.open');
+    expect(faultOf(() => checkRun({ ...policy, openClusters: true }, { ...facts, config: open }))).toBeNull();
+  });
 
   it('A26: refuses a configuration in which the colluders are a third of the participants', () => {
     expect(

@@ -70,7 +70,8 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
   const facts: RunFacts = { runId, config, plan, roster };
   const members: MemberState[] = organizations.map(() => NEW_MEMBER);
   let state = initialState(config);
-  const none = { server: rdpAccountant(), release: rdpAccountant() };
+  const { relation } = config.privacy;
+  const none = { server: rdpAccountant({ relation }), release: rdpAccountant({ relation }) };
   // Groups are disjoint: each pays for its own sessions.
   const accountants = new Map<number, Record<View, Accountant>>();
   let round = 0;

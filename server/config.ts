@@ -7,6 +7,7 @@ export type RunChoice =
       readonly seed: number;
       readonly steps: number;
       readonly targetEpsilon: number;
+      readonly unit: 'record' | 'participant';
     }
   | { readonly config: unknown };
 
@@ -45,6 +46,7 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
       seed: z.number().int().min(0).max(0xffffffff).default(1),
       steps: z.number().int().min(1).max(100_000).default(80),
       targetEpsilon: z.number().positive().default(8),
+      unit: z.enum(['record', 'participant']).default('record'),
     }),
     z.strictObject({ config: z.unknown() }),
   ]),

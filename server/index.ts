@@ -34,6 +34,7 @@ function runConfigOf(config: ServerConfig, participants: number): RunConfig {
     seed: run.seed,
     steps: run.steps,
     targetEpsilon: run.targetEpsilon,
+    unit: run.unit,
     participants,
   });
 }

@@ -5,11 +5,11 @@ import { coordinateCount, encodeParams } from '../../protocol/params.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { checkRingWidth } from '../../src/privacy/ring-width.ts';
 import { orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
-import { COUNT_SCALE } from '../../src/run/plan.ts';
+import { COUNT_SCALE, trainingSensitivity } from '../../src/run/plan.ts';
 
 /** What a site asks of every session; the coordinator can never lower it. */
 export interface SitePolicy {
-  /** Most epsilon (server view) that one record of this site may pay in a run. */
+  /** Most epsilon (server view) that one record of this site, or the whole site, may pay in a run. */
   readonly maxEpsilon: number;
   readonly maxDelta: number;
   /** Fewest survivors, counting colluders. */
@@ -18,7 +18,7 @@ export interface SitePolicy {
   readonly minOrgs: number;
   /** Members that this site assumes to collude with the coordinator. */
   readonly colluders: number;
-  /** Fewest members of a hidden slot; 0 accepts slots of one, which only the unit `record` allows. */
+  /** Fewest members of a hidden slot; 0 accepts slots of one, whose only cover is the noise of the whole cohort. */
   readonly minCluster: number;
   /** Least noise standard deviation over sensitivity, after dropouts and without the colluders' shares. */
   readonly minNoiseMultiplier: number;
@@ -83,13 +83,13 @@ export function checkSession(
   const { config } = facts;
   const members = facts.roster.entries.length;
   const training = order.session.kind === 'train';
-  const largestTerm = training ? Math.ceil(params.encoding.scale * params.encoding.clippingNorm) : COUNT_SCALE;
+  const unitTerm = training ? Math.ceil(trainingSensitivity(config, order.models.heads.length)) : COUNT_SCALE;
   checkRingWidth({
     bits: params.ring.bits,
     coordinates: coordinateCount(params),
+    largestTerm: unitTerm,
     // At record level one coordinate may collect every record of every member.
-    largestTerm,
-    terms: training ? members * config.training.maxRecordsPerStep : members,
+    terms: training && config.privacy.unit === 'record' ? members * config.training.maxRecordsPerStep : members,
     noiseVariance: members * params.noise.shareVariance,
   });
 }

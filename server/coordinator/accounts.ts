@@ -30,7 +30,7 @@ export interface Accounts {
 type MemberAccounts = Readonly<Record<View, Accountant>>;
 
 export function createAccounts(config: RunConfig, plan: RunPlan, roster: Roster): Accounts {
-  const { delta, targetEpsilon } = config.privacy;
+  const { delta, relation, targetEpsilon } = config.privacy;
   const ids = roster.entries.map(({ id }) => toHex(id));
   const ledgers = new Map<string, MemberAccounts>();
   /** Pairs sid/id: a member that vanished keeps its reserve although the others were charged. */
@@ -38,7 +38,7 @@ export function createAccounts(config: RunConfig, plan: RunPlan, roster: Roster)
   const reserves = new Map<string, Map<string, readonly DpEvent[]>>();
 
   const ledgerOf = (id: string): MemberAccounts =>
-    ledgers.get(id) ?? { server: rdpAccountant(), release: rdpAccountant() };
+    ledgers.get(id) ?? { server: rdpAccountant({ relation }), release: rdpAccountant({ relation }) };
   const eventsOf = (order: SessionOrder, survivors: number, view: View): DpEvent[] =>
     sessionEvents(config, plan, order.session, order.models.heads.length, survivors, view);
   const composeAll = (accountant: Accountant, events: readonly DpEvent[]): Accountant =>

@@ -22,7 +22,7 @@ function checkParams(session: SessionHistory, plan: RunPlanClaim, at: AuditLocat
   expect(params.noise.mechanism === 'discrete-gaussian', 'a session that depends on data must carry noise');
   if (kind === 'choice') {
     expect(params.layout.length === 1 && params.layout[0]?.segment === 'counts', 'a choice may release counts only');
-    expect(Number(plan.choiceEpsilon) > 0, 'a choice must be charged');
+    expect(plan.unit === 'participant' || Number(plan.choiceEpsilon) > 0, 'a choice must be charged');
     return;
   }
   expect(

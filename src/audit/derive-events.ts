@@ -14,7 +14,7 @@ export function deriveSensitivity(params: SessionParams): number {
   const { clippingNorm, scale, rounding } = params.encoding;
   const scaled = clippingNorm * scale;
   // Rounding toward zero never lengthens a vector; integers make the norm at most the floor of what was clipped to.
-  if (rounding === 'toward-zero') return Math.floor(scaled);
+  if (rounding !== 'conditional') return Math.floor(scaled);
   const dimension = coordinateCount(params);
   const squared = Math.floor(
     Math.min((scaled + Math.sqrt(dimension)) ** 2, scaled ** 2 + dimension / 4 + scaled + Math.sqrt(dimension) / 2),
@@ -41,11 +41,12 @@ export function deriveEvents(
 ): readonly DpEvent[] | null {
   // Seats are drawn at random before any data is read: their sum says nothing about records.
   if (kind === 'seats') return [];
-  if (kind === 'choice') {
+  if (kind === 'choice' && plan.unit === 'record') {
     return [
       { kind: 'exponentialMechanism', epsilon: Number(plan.choiceEpsilon), monotone: plan.relation !== 'replace-one' },
     ];
   }
+  // A participant's choice hides in the slots; what its counts add is a sum like any other. privacy 3.4
   const shares = unknownShares(view, survivors, params.colluders);
   if (shares < 1) return null;
   const sum: DpEvent = {

@@ -175,11 +175,15 @@ function parameters({ history }: ReportFacts): string {
     ],
     [
       'Record sampling',
-      `each record joins a step with probability ${esc(plan.samplingProbability)}, drawn in secret inside its organization`,
+      plan.unit === 'record'
+        ? `each record joins a step with probability ${esc(plan.samplingProbability)}, drawn in secret inside its organization`
+        : 'none: every organization sends one clipped update a step',
     ],
     [
       'Steps and choices',
-      `${plan.rounds} training steps; ${plan.choices} private choices of a slot at ε = ${esc(plan.choiceEpsilon)} each`,
+      plan.unit === 'record'
+        ? `${plan.rounds} training steps; ${plan.choices} private choices of a slot at ε = ${esc(plan.choiceEpsilon)} each`
+        : `${plan.rounds} training steps; ${plan.choices} choices of a slot, hidden in the slots, their noisy counts charged`,
     ],
     [
       'Survivors',

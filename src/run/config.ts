@@ -7,6 +7,7 @@ import { LIMITS } from '../../protocol/limits.ts';
 import type { Lanes } from '../../protocol/session.ts';
 import { canonicalJson } from '../audit/canonical-json.ts';
 import { digitsNominalRecords } from '../data/digits.ts';
+import type { EpochOptions } from '../learning/local-training.ts';
 import { bodyLayers, type DenseShape } from '../learning/manifest.ts';
 import { groupCount } from './groups.ts';
 
@@ -56,6 +57,8 @@ export interface RunConfig {
     /** Most records one organization may add to a step; bounds the ring. */
     readonly maxRecordsPerStep: number;
     readonly initialSeed: number;
+    /** Local epochs of a member at unit `participant`; null at unit `record`, where a step is one gradient a record. */
+    readonly local: EpochOptions | null;
   };
   readonly clusters: ClusterConfig | null;
   readonly personal: {
@@ -65,8 +68,10 @@ export interface RunConfig {
     readonly stepSize: number;
   };
   readonly privacy: {
-    readonly unit: 'record';
-    readonly relation: 'add-remove';
+    /** What one epsilon protects: a record, or everything that a participant holds. */
+    readonly unit: 'record' | 'participant';
+    /** `add-remove` for records; `zero-out` for participants, whose number is public. */
+    readonly relation: 'add-remove' | 'zero-out';
     readonly delta: number;
     readonly targetEpsilon: number;
   };
@@ -110,6 +115,7 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     nominalRecords: positive,
     maxRecordsPerStep: count,
     initialSeed: seed,
+    local: z.strictObject({ epochs: count, batchSize: count, stepSize: positive }).nullable(),
   }),
   clusters: z
     .strictObject({
@@ -134,8 +140,8 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     stepSize: positive,
   }),
   privacy: z.strictObject({
-    unit: z.literal('record'),
-    relation: z.literal('add-remove'),
+    unit: z.enum(['record', 'participant']),
+    relation: z.enum(['add-remove', 'zero-out']),
     delta: z.number().gt(0).lt(1),
     targetEpsilon: positive,
   }),
@@ -171,6 +177,19 @@ export function parseRunConfig(value: unknown): RunConfig {
   const require = (holds: boolean, line: string): void => {
     if (!holds) throw new CoveyError('USAGE_CONFIG', line);
   };
+  const { unit, relation } = config.privacy;
+  const { local, samplingProbability } = config.training;
+  if (unit === 'participant') {
+    require(relation === 'zero-out', `"privacy.relation" expected zero-out for participants, got ${relation}`);
+    require(local !== null, '"training.local" expected epochs, batchSize and stepSize at unit participant, got null');
+    // The server sees who takes part, so cohort sampling amplifies nothing (privacy 3.9).
+    require(samplingProbability ===
+      1, `"training.samplingProbability" expected 1 at unit participant, got ${samplingProbability}`);
+  } else {
+    require(relation === 'add-remove', `"privacy.relation" expected add-remove for records, got ${relation}`);
+    // More than one step between two releases makes a record's term depend on other raw records (record rule).
+    require(local === null, '"training.local" expected null at unit record');
+  }
   // Every session must be able to run with what its group has.
   const sizes = open?.map((names) => names.length) ?? [
     Math.floor(participants / groups),
@@ -242,6 +261,8 @@ export function configHash(crypto: CryptoProvider, config: RunConfig): Uint8Arra
 
 /** Options of a run that a user may set; the rest of an embedded scenario is fixed by what was measured for it. */
 export interface ScenarioOptions {
+  /** `record` by default. A few participants cannot hide one of their own: unit `participant` needs hundreds. */
+  readonly unit?: RunConfig['privacy']['unit'] | undefined;
   readonly seed: number;
   readonly steps: number;
   readonly targetEpsilon: number;
@@ -257,7 +278,7 @@ function cohortOf(participants: number): RunConfig['cohort'] {
 }
 
 /** The founding takes 14 of 80 steps; choices before 14, 15 and 30 scale with shorter and longer runs. */
-function clustersOf(participants: number, steps: number, kept: number): ClusterConfig | null {
+function clustersOf(participants: number, steps: number, kept: number, countNoiseStddev: number): ClusterConfig | null {
   const at = (step: number): number => Math.max(1, Math.round((step * steps) / 80));
   const first = at(14);
   const choiceSteps = [first, first + 1, Math.max(first + 2, at(30))].filter((step) => step < steps);
@@ -270,13 +291,14 @@ function clustersOf(participants: number, steps: number, kept: number): ClusterC
     choiceSteps,
     choiceEpsilon: 0.5,
     lossBound: 2,
-    countNoiseStddev: 0.7,
+    countNoiseStddev,
   };
 }
 
 /** An embedded scenario with the settings that were measured for it. @throws CoveyError USAGE_CONFIG */
 export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOptions): RunConfig {
-  const { participants, steps, seed, targetEpsilon } = options;
+  const { participants, steps, seed, targetEpsilon, unit = 'record' } = options;
+  const record = unit === 'record';
   const digits = scenario === 'digits';
   return parseRunConfig({
     federation: 'covey-demo',
@@ -284,17 +306,18 @@ export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOp
     model: digits ? { inputs: 64, hidden: [48], classes: 10 } : { inputs: 13, hidden: [16], classes: 2 },
     training: {
       steps,
-      samplingProbability: 0.5,
+      samplingProbability: record ? 0.5 : 1,
       clippingNorm: 1,
-      momentum: 0.9,
-      stepSize: digits ? 1.2 : 0.6,
+      momentum: record ? 0.9 : 0,
+      stepSize: !record ? 1 : digits ? 1.2 : 0.6,
       nominalRecords: digits ? digitsNominalRecords(participants) : 480,
       maxRecordsPerStep: 1_400,
       initialSeed: seed,
+      local: record ? null : { epochs: 1, batchSize: 32, stepSize: digits ? 0.1 : 0.05 },
     },
-    clusters: clustersOf(participants, steps, digits ? 3 : 2),
+    clusters: clustersOf(participants, steps, digits ? 3 : 2, record ? 0.7 : 4),
     personal: { method: 'fine-tuning', epochs: 30, batchSize: 32, stepSize: digits ? 0.1 : 0.05 },
-    privacy: { unit: 'record', relation: 'add-remove', delta: 1e-5, targetEpsilon },
+    privacy: { unit, relation: record ? 'add-remove' : 'zero-out', delta: 1e-5, targetEpsilon },
     cohort: cohortOf(participants),
     encoding: { scale: 65_536, lanes: 2 },
     deadlineMs: 30_000,

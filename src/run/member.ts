@@ -17,6 +17,7 @@ import type { SessionOrder } from './order.ts';
 import { COUNT_SCALE, groupOf, openAfterCensus, sessionBlocks } from './plan.ts';
 import { decodeCounts } from './release.ts';
 import type { ReleasedModels } from './released.ts';
+import { encodeUpdate, placeInSlot, placeSoftly } from './update.ts';
 
 /** What an organization remembers of its hidden slot; it never leaves the site. */
 export interface MemberState {
@@ -73,20 +74,22 @@ function choiceContribution(
   const choice = order.session.kind === 'choice' ? order.session.choice : 0;
   const { choiceEpsilon, lossBound } = config.clusters ?? { choiceEpsilon: 0, lossBound: 0 };
   const body = toDoubles(order.models.body);
-  const chosen =
-    member.choices[choice] ??
-    chooseByExponentialMechanism(
-      // Sum, not mean: a mean would bring the private number of records in. privacy 3.4
-      Float64Array.from(order.models.heads, (head) =>
-        clippedLossScore(inputs.oracle.losses(body, toDoubles(head), inputs.data), lossBound),
-      ),
-      choiceEpsilon,
-      lossBound,
-      true,
-      streamOf(crypto, inputs.seed, 'choice'),
-    );
+  const lossesOf = (head: Float32Array): Float64Array => inputs.oracle.losses(body, toDoubles(head), inputs.data);
+  const choose = (): number =>
+    config.privacy.unit === 'participant'
+      ? chooseLowestLoss(order.models.heads.map(lossesOf))
+      : chooseByExponentialMechanism(
+          // Sum, not mean: a mean would bring the private number of records in. privacy 3.4
+          Float64Array.from(order.models.heads, (head) => clippedLossScore(lossesOf(head), lossBound)),
+          choiceEpsilon,
+          lossBound,
+          true,
+          streamOf(crypto, inputs.seed, 'choice'),
+        );
+  const chosen = member.choices[choice] ?? choose();
   const values = new Int32Array(order.models.heads.length);
-  values[chosen] = COUNT_SCALE;
+  // A participant without records is the zero-out neighbour of every other one: it counts itself nowhere.
+  if (config.privacy.unit === 'record' || inputs.data.count > 0) values[chosen] = COUNT_SCALE;
   const choices = [...member.choices];
   choices[choice] = chosen;
   return { values, member: { ...member, choices } };
@@ -133,26 +136,46 @@ function trainingContribution(
   const soft = config.clusters?.assignment === 'soft';
   const isOpen = config.clusters?.open !== undefined;
   const slot = isOpen ? groupOf(order.session) : config.clusters === null ? 0 : member.slot;
+  const own = memberHead(models, slot, member.open);
   // Not known yet: zeros plus the noise share.
-  if (!soft && memberHead(models, slot, member.open) === null) return values;
+  if (!soft && own === null) return values;
+  const { local } = config.training;
+  if (config.privacy.unit === 'participant' && local !== null) {
+    const placement =
+      soft && inputs.data.count > 0
+        ? placeSoftly(models, inputs.oracle, inputs.data)
+        : placeInSlot(blocks.length - 1, isOpen ? 0 : slot, own ?? new Float32Array(0));
+    return encodeUpdate(
+      crypto,
+      params,
+      blocks,
+      models,
+      placement,
+      { ...inputs, local },
+      {
+        order: streamOf(crypto, inputs.seed, 'order'),
+        rounding: streamOf(crypto, inputs.seed, 'rounding'),
+      },
+    );
+  }
   const { clippingNorm, scale, rotationSeed } = params.encoding;
   const encoder = createEncoder(crypto, { blocks, clippingNorm, scale, rotationSeed });
   const { data, oracle } = inputs;
   const body = toDoubles(models.body);
   const heads = models.heads.map(toDoubles);
   const losses = soft ? heads.map((head) => oracle.losses(body, head, data)) : [];
-  const common = toDoubles(memberHead(models, slot, member.open) ?? new Float32Array(0));
+  const common = toDoubles(own ?? new Float32Array(0));
   const term = { body: new Float64Array(body.length), head: new Float64Array(heads[0]?.length ?? 0) };
   const drawn = poissonSample(data.count, config.training.samplingProbability, streamOf(crypto, inputs.seed, 'sample'));
   for (const record of drawn) {
     // Record rule: the slot and the term read this record and released values only.
-    const own = soft ? bestSlotOfRecord(losses, record) : slot;
-    const head = own === null ? common : (heads[own] as Float64Array);
+    const filled = soft ? bestSlotOfRecord(losses, record) : slot;
+    const head = filled === null ? common : (heads[filled] as Float64Array);
     oracle.perRecordGradient(body, head, data, record, term.body, term.head);
     encoder.addRecord(values, [
       { block: 0, values: term.body },
       // With a closed slot the body alone learns, through the released cohort-wide head.
-      ...(own === null ? [] : [{ block: isOpen ? 1 : 1 + own, values: term.head }]),
+      ...(filled === null ? [] : [{ block: isOpen ? 1 : 1 + filled, values: term.head }]),
     ]);
   }
   return values;

@@ -109,7 +109,7 @@ export function orderParams(
       clippingNorm: training ? config.training.clippingNorm : 1,
       scale: training ? config.encoding.scale : session.kind === 'choice' ? COUNT_SCALE : 1,
       rotationSeed: hashParts(crypto, utf8(LABELS.rotation), fromHex(runId), u32le(number.round)),
-      rounding: training ? 'toward-zero' : 'none',
+      rounding: !training ? 'none' : config.privacy.unit === 'record' ? 'toward-zero' : 'conditional',
     },
     noise: {
       mechanism: session.kind === 'seats' ? 'none' : 'discrete-gaussian',

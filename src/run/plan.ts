@@ -4,6 +4,7 @@ import { hiddenLayout } from '../cluster/layout.ts';
 import { calibrateNoiseMultiplier } from '../privacy/calibrate.ts';
 import type { Block } from '../privacy/encode.ts';
 import type { DpEvent } from '../privacy/events.ts';
+import { contributionBound } from '../privacy/rounding.ts';
 import { honestShares, type View } from '../privacy/views.ts';
 import type { RunConfig } from './config.ts';
 import { groupCount } from './groups.ts';
@@ -21,7 +22,7 @@ export interface RunPlan {
   readonly schedule: readonly ScheduledSession[];
   /** Noise standard deviation over sensitivity that meets the target with the fewest accepted honest shares. */
   readonly noiseMultiplier: number;
-  /** l2 norm of one record's encoded term. Units: integer units. */
+  /** Largest l2 norm that one unit adds to a training step: a record's term or a participant's update. Units: integer units. */
   readonly sensitivity: number;
   /** Variance that one participant adds to each coordinate. Units: squared integer units. */
   readonly shareVariance: number;
@@ -67,18 +68,23 @@ function dimension(config: RunConfig, slots: number): number {
   return trainingBlocks(config, slots).reduce((sum, block) => sum + block.length, 0);
 }
 
+/**
+ * l2 norm by which one unit moves the integer vector of a training step: a record's term is rounded toward zero, the
+ * update of a participant at random within a bound that grows with the dimension. @see privacy F13
+ */
+export function trainingSensitivity(config: RunConfig, slots: number): number {
+  const scaledNorm = config.encoding.scale * config.training.clippingNorm;
+  if (config.privacy.unit === 'record') return Math.floor(scaledNorm);
+  return contributionBound(scaledNorm, dimension(config, slots)).sensitivity;
+}
+
 /** The event of one training step for a viewer against whom `shares` noise shares count. @see privacy F9, F11 */
-function trainingEvent(
-  config: RunConfig,
-  plan: Pick<RunPlan, 'sensitivity' | 'shareVariance'>,
-  slots: number,
-  shares: number,
-): DpEvent {
+function trainingEvent(config: RunConfig, shareVariance: number, slots: number, shares: number): DpEvent {
   const base: DpEvent = {
     kind: 'discreteGaussian',
     shares,
-    shareVariance: plan.shareVariance,
-    sensitivity: plan.sensitivity,
+    shareVariance,
+    sensitivity: trainingSensitivity(config, slots),
     dimension: dimension(config, slots),
     symmetric: true,
   };
@@ -86,21 +92,27 @@ function trainingEvent(
   return probability === 1 ? base : { kind: 'poissonSampled', probability, event: base };
 }
 
-/** What one record of a participant pays for a session with `survivors` members. Seats depend on no data: no event. */
+/** What one unit of a participant pays for a session with `survivors` members. Seats depend on no data: no event. */
 export function sessionEvents(
   config: RunConfig,
-  plan: Pick<RunPlan, 'sensitivity' | 'shareVariance'>,
+  plan: Pick<RunPlan, 'shareVariance'>,
   session: ScheduledSession,
   slots: number,
   survivors: number,
   view: View,
 ): DpEvent[] {
   if (session.kind === 'seats') return [];
-  if (session.kind === 'choice') {
+  const shares = honestShares(view, survivors, config.cohort.colluders);
+  if (session.kind === 'train') return [trainingEvent(config, plan.shareVariance, slots, shares)];
+  if (config.privacy.unit === 'record') {
     // The noisy counts post-process the charged choices; a record moves every score one way. privacy 3.4, F21
     return [{ kind: 'exponentialMechanism', epsilon: config.clusters?.choiceEpsilon ?? 0, monotone: true }];
   }
-  return [trainingEvent(config, plan, slots, honestShares(view, survivors, config.cohort.colluders))];
+  // In hidden slots the choice itself costs a participant nothing; its one in the counts is a release. privacy 3.4
+  const shareVariance = countShareVariance(config);
+  return [
+    { kind: 'discreteGaussian', shares, shareVariance, sensitivity: COUNT_SCALE, dimension: slots, symmetric: true },
+  ];
 }
 
 /** Slots of the vector before and after the founding ends. */
@@ -118,10 +130,11 @@ export function slotsAt(config: RunConfig, step: number): number {
 export function planRun(config: RunConfig): RunPlan {
   const schedule = buildSchedule(config);
   const shares = config.cohort.minSurvivors - config.cohort.colluders;
-  const sensitivity = Math.floor(config.encoding.scale * config.training.clippingNorm);
+  const trained = schedule.filter(({ kind }) => kind === 'train');
+  const sensitivity = Math.max(...trained.map((session) => trainingSensitivity(config, sessionSlots(config, session))));
   const shareVarianceOf = (noiseMultiplier: number): number => (noiseMultiplier * sensitivity) ** 2 / shares;
   const build = (noiseMultiplier: number): { event: DpEvent; count: number }[] => {
-    const noise = { sensitivity, shareVariance: shareVarianceOf(noiseMultiplier) };
+    const noise = { shareVariance: shareVarianceOf(noiseMultiplier) };
     // Founding and later steps differ in the dimension of the vector only.
     const groups = new Map<string, { event: DpEvent; count: number }>();
     for (const session of schedule) {
@@ -145,7 +158,7 @@ export function planRun(config: RunConfig): RunPlan {
 export function countShareVariance(config: RunConfig): number {
   const stddev = (config.clusters?.countNoiseStddev ?? 0) * COUNT_SCALE;
   // Local deviations under 1.5 integer units are refused by the mechanism (privacy F11).
-  return Math.max(2, stddev ** 2 / (config.cohort.minSurvivors - config.cohort.colluders));
+  return Math.max(2.25, stddev ** 2 / (config.cohort.minSurvivors - config.cohort.colluders));
 }
 
 /** Chance that noise lets a slot pass the gate that is too small. */

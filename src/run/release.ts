@@ -69,6 +69,13 @@ export function decodeCounts(coordinates: Int32Array): number[] {
   return [...coordinates].map((value) => value / COUNT_SCALE);
 }
 
+/** Public denominators: expected records of a step, or the participants, whose updates are averaged. */
+function denominatorsOf({ cohort, privacy, training }: RunConfig, slots: number): { body: number; head: number } {
+  return privacy.unit === 'record'
+    ? publicDenominators(training.samplingProbability, training.nominalRecords, slots)
+    : publicDenominators(1, cohort.participants, slots);
+}
+
 function applyTraining(
   crypto: CryptoProvider,
   config: RunConfig,
@@ -89,8 +96,8 @@ function applyTraining(
   const [body, ...heads] = total;
   if (body === undefined || heads.length !== slots)
     throw new CoveyError('INTERNAL_INVARIANT', 'a released sum does not match its layout');
-  const { samplingProbability, nominalRecords, momentum, stepSize, steps } = config.training;
-  const denominators = publicDenominators(samplingProbability, nominalRecords, slots);
+  const { momentum, stepSize, steps } = config.training;
+  const denominators = denominatorsOf(config, slots);
   const step = linearStep(stepSize, session.step, steps);
   const bodyStep = stepMomentum(state.models.body, state.velocity.body, body, {
     denominator: denominators.body,
@@ -128,9 +135,9 @@ function applyOpenCluster(
   const [head, velocity] = [state.models.heads[group], state.velocity.heads[group]];
   if (head === undefined || velocity === undefined || sum === undefined)
     throw new CoveyError('INTERNAL_INVARIANT', 'a released sum does not match its cluster');
-  const { samplingProbability, nominalRecords, momentum, stepSize, steps } = config.training;
+  const { momentum, stepSize, steps } = config.training;
   const moved = stepMomentum(head, velocity, sum, {
-    denominator: publicDenominators(samplingProbability, nominalRecords, state.models.heads.length).head,
+    denominator: denominatorsOf(config, state.models.heads.length).head,
     momentum,
     step: linearStep(stepSize, session.step, steps),
   });

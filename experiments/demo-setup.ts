@@ -89,6 +89,7 @@ export async function writeDemoFiles(folder: string, plan: DemoPlan, port: numbe
       state: '.',
       graceMs: 2_000,
       joinMs: 15_000,
+      gatherMs: 120_000,
       run: { scenario: plan.scenario, seed: plan.seed, steps: plan.steps, targetEpsilon: plan.targetEpsilon },
     }),
   );

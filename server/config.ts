@@ -27,6 +27,8 @@ export interface ServerConfig {
   readonly graceMs: number;
   /** How long to wait for the rest once enough members are connected. */
   readonly joinMs: number;
+  /** How long to wait for enough members before the coordinator stops; a restart goes on. */
+  readonly gatherMs: number;
   readonly run: RunChoice;
 }
 
@@ -40,6 +42,7 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
   state: z.string().min(1),
   graceMs: z.number().int().min(0).max(600_000).default(5_000),
   joinMs: z.number().int().min(0).max(600_000).default(20_000),
+  gatherMs: z.number().int().min(1_000).max(604_800_000).default(86_400_000),
   run: z.union([
     z.strictObject({
       scenario: z.enum(['digits', 'heart']),

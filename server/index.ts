@@ -84,6 +84,7 @@ export async function runServer(options: RunServerOptions): Promise<void> {
     onError: options.onError,
     graceMs: config.graceMs,
     joinMs: config.joinMs,
+    gatherMs: config.gatherMs,
   });
   server = await startSocketServer({
     host: config.host,
@@ -95,7 +96,7 @@ export async function runServer(options: RunServerOptions): Promise<void> {
     crypto: nodeCrypto,
     random: nodeRandom,
     httpHandler: createHttpHandler({ isReady: () => isReady, metrics, onError: options.onError }),
-    onOpen: ({ id }) => coordinator.onOpen(id),
+    onOpen: ({ id }, isResumed) => coordinator.onOpen(id, isResumed),
     onMessage: ({ id }, bytes) => coordinator.onMessage(id, bytes),
     onClose: ({ id }) => coordinator.onClose(id),
     onError: options.onError,

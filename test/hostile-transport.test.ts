@@ -62,6 +62,9 @@ async function closeCodeAfter(dial: Promise<HostileSocket>, ...messages: (Uint8A
   return closed;
 }
 
+/** A challenge that begins a link. */
+const NEW_LINK = { token: new Uint8Array(32).fill(1), resumed: 0 as const, received: 0 };
+
 const validHello = (): Uint8Array => encodeHello(createHello(insider.id, new Uint8Array(32), 1_000_000));
 
 describe('before the hello is authenticated', () => {
@@ -230,6 +233,7 @@ describe('a false coordinator', () => {
           nonce: new Uint8Array(32),
           maxMessageBytes: 1_000_000,
           heartbeatMs: 1_000,
+          ...NEW_LINK,
         };
         const digest = helloDigest(nodeCrypto, 'server', COORDINATOR.publicKey, hello, challenge);
         socket.send(encodeChallenge(challenge, nodeCrypto.ed25519Sign(digest, impostor.secretSeed)));
@@ -254,6 +258,7 @@ describe('a false coordinator', () => {
       nonce: new Uint8Array(32),
       maxMessageBytes: 1_000_000,
       heartbeatMs: 1_000,
+      ...NEW_LINK,
     };
     const key = COORDINATOR.publicKey;
     const digests = [
@@ -267,6 +272,8 @@ describe('a false coordinator', () => {
         { features: ['strict'] },
         { nonce: insider.id },
         { maxMessageBytes: 1 },
+        { token: insider.id },
+        { received: 1 },
       ].map((change) => helloDigest(nodeCrypto, 'client', key, { ...hello, ...change }, challenge)),
       ...[
         { proto: 2 },
@@ -274,6 +281,9 @@ describe('a false coordinator', () => {
         { nonce: insider.id },
         { maxMessageBytes: 1 },
         { heartbeatMs: 1 },
+        { token: insider.id },
+        { resumed: 1 as const },
+        { received: 1 },
       ].map((change) => helloDigest(nodeCrypto, 'client', key, hello, { ...challenge, ...change })),
     ];
     expect(new Set(digests.map(toHex)).size).toBe(digests.length);

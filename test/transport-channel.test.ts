@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { WebSocket } from 'ws';
 import { type ChannelEnd, openChannel } from '../platform/transport/channel.ts';
 import { DEFAULT_TRANSPORT_LIMITS, type TransportLimits } from '../platform/transport/limits.ts';
+import { createLink } from '../platform/transport/link.ts';
 import { createInbox } from './support/transport.ts';
 
 /** The part of a WebSocket that a channel uses, without a network: what it does is seen, what it answers is chosen. */
@@ -11,6 +12,7 @@ class FakeSocket extends EventEmitter {
   pings = 0;
   terminated = false;
   closedWith: string | null = null;
+  readonly acknowledged: number[] = [];
   readonly sent: { readonly bytes: Uint8Array; done(error?: Error): void }[] = [];
   pause(): void {
     this.isPaused = true;
@@ -28,7 +30,8 @@ class FakeSocket extends EventEmitter {
     this.closedWith = `${code} ${reason}`;
   }
   send(bytes: Uint8Array, _options: unknown, done: (error?: Error) => void): void {
-    this.sent.push({ bytes, done });
+    if (bytes[0] === 3) this.acknowledged.push(bytes[1] ?? 0);
+    else this.sent.push({ bytes, done });
   }
   receive(payload: Uint8Array): void {
     this.emit('message', Uint8Array.of(0, ...payload), true);
@@ -54,6 +57,8 @@ function start(change: Partial<TransportLimits> = {}): {
     heartbeatMs: 1_000,
     peerMaxBytes: 10_000,
     staging: { heldBytes: 0, maxBytes: 10_000 },
+    link: createLink(new Uint8Array(32), 10_000, { heldBytes: 0, maxBytes: 10_000 }),
+    repeated: 0,
     async onMessage(message) {
       handled.push(message[0] ?? -1);
       await release.next();
@@ -87,6 +92,16 @@ describe('channel', () => {
     release.put(true);
     await settled();
     expect(socket.isPaused).toBe(false);
+  });
+
+  it('acknowledges what it has handed out whenever nothing waits', async () => {
+    const { socket, release } = start();
+    for (const value of [1, 2, 3]) socket.receive(Uint8Array.of(value));
+    await settled();
+    expect(socket.acknowledged).toEqual([]);
+    for (let i = 0; i < 3; i++) release.put(true);
+    await settled();
+    expect(socket.acknowledged).toEqual([3]);
   });
 
   it('has one fragment on its way and sends messages in order', async () => {

@@ -64,7 +64,8 @@ export interface NodeOptions {
 }
 
 export interface FederationNode {
-  onOpen(): void;
+  /** `isResumed`: the connection goes on where the last one broke; there is nothing to repeat. */
+  onOpen(isResumed: boolean): void;
   onMessage(bytes: Uint8Array): void;
   readonly finished: Promise<void>;
 }
@@ -257,7 +258,9 @@ export function createNode(options: NodeOptions): FederationNode {
 
   let queue: Promise<void> = Promise.resolve();
   return {
-    onOpen() {
+    onOpen(isResumed) {
+      // The link repeats what was under way by itself.
+      if (isResumed) return;
       queue = queue
         .then(async () => {
           for (const line of run?.charges.recentLines() ?? []) await sendLog(line);

@@ -120,7 +120,7 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
     insecure: config.insecure,
     ...(config.ca === undefined ? {} : { ca: await readFile(at(config.ca), 'utf8') }),
     onMessage: (bytes) => node.onMessage(bytes),
-    onOpen: () => node.onOpen(),
+    onOpen: (isResumed) => node.onOpen(isResumed),
     onClose({ retryInMs, error }) {
       if (retryInMs === null && error !== null) fail(error);
       else options.onState(`connection lost${error === null ? '' : ` (${error.code})`}, trying again`);

@@ -1,7 +1,14 @@
 import type { WebSocket } from 'ws';
 import { CoveyError, isCoveyError } from '../../protocol/errors.ts';
-import { createReassembler, type Staging, splitMessage } from './framing.ts';
+import {
+  createReassembler,
+  decodeAcknowledgement,
+  encodeAcknowledgement,
+  type Staging,
+  splitMessage,
+} from './framing.ts';
 import type { TransportLimits } from './limits.ts';
+import type { Link } from './link.ts';
 
 /** Why a connection ended. Units: `code` is a WebSocket close code, 1006 if the peer just vanished. */
 export interface ChannelEnd {
@@ -11,8 +18,10 @@ export interface ChannelEnd {
 
 /** An authenticated connection that carries whole messages. */
 export interface Channel {
+  /** Sends what the link has kept, before anything else. */
+  replay(): void;
   /**
-   * Resolves when the last byte has left this process.
+   * Resolves when the last byte has left this process; the link keeps the message until it is acknowledged.
    * @throws CoveyError CODEC_LIMIT for a message larger than the peer takes, PROTO_DEADLINE if the connection ended before.
    */
   send(message: Uint8Array): Promise<void>;
@@ -28,6 +37,10 @@ export interface ChannelOptions {
   /** Largest message that the peer takes. */
   readonly peerMaxBytes: number;
   readonly staging: Staging;
+  /** Counts and keeps messages across connections. */
+  readonly link: Link;
+  /** Messages at the start of this connection that an older one has handed out meanwhile. */
+  readonly repeated: number;
   /** While a returned promise is pending, nothing more is read from the peer. */
   onMessage(message: Uint8Array): Promise<void> | void;
   onEnd(end: ChannelEnd): void;
@@ -66,6 +79,11 @@ const endedEarly = (cause?: unknown): CoveyError =>
     cause === undefined ? undefined : { cause },
   );
 
+/** Ends after which a link may go on: the peer vanished, fell silent or was replaced. Whoever broke a rule starts anew. */
+export function isResumableEnd({ code, reason }: ChannelEnd): boolean {
+  return code === 1001 || code === 1005 || code === 1006 || reason === 'PROTO_DEADLINE' || reason === 'AUTH_DUPLICATE';
+}
+
 /** Serves an authenticated socket: fragments, back pressure, heartbeat and a deadline for everything that can stall. */
 export function openChannel(socket: WebSocket, options: ChannelOptions): Channel {
   const { limits, staging } = options;
@@ -76,6 +94,7 @@ export function openChannel(socket: WebSocket, options: ChannelOptions): Channel
   let waiting: Uint8Array[] = [];
   let waitingBytes = 0;
   let isHandling = false;
+  let toSkip = options.repeated;
   let messageTimer: NodeJS.Timeout | null = null;
   let ended: ChannelEnd | null = null;
   /** Rejects the one fragment that is on its way. */
@@ -118,8 +137,14 @@ export function openChannel(socket: WebSocket, options: ChannelOptions): Channel
     isHandling = true;
     try {
       for (let message = waiting.shift(); message !== undefined; message = waiting.shift()) {
-        await options.onMessage(message);
+        // An older connection of this link has handed it out while this one was being opened.
+        if (toSkip > 0) toSkip -= 1;
+        else {
+          options.link.takeOne();
+          await options.onMessage(message);
+        }
         waitingBytes -= message.length;
+        if (waiting.length === 0) acknowledge();
         if (socket.isPaused && !isFull()) socket.resume();
       }
     } catch (error) {
@@ -129,11 +154,22 @@ export function openChannel(socket: WebSocket, options: ChannelOptions): Channel
     isHandling = false;
   }
 
+  /** Cumulative, so one that a full pipe leaves out is made up for by the next. */
+  function acknowledge(): void {
+    if (ended !== null || socket.bufferedAmount > limits.fragmentBytes) return;
+    socket.send(encodeAcknowledgement(options.link.received()), { binary: true, compress: false }, () => undefined);
+  }
+
   function take(data: Uint8Array, isBinary: boolean): void {
     isAlive();
     // Frames that were already read may still come after the end.
     if (ended !== null) return;
     if (!isBinary) throw new CoveyError('CODEC_TYPE', '"message" expected binary data, got text');
+    const acknowledged = decodeAcknowledgement(data);
+    if (acknowledged !== null) {
+      options.link.acknowledge(acknowledged);
+      return;
+    }
     const message = reassembler.push(data);
     if (messageTimer !== null && !reassembler.isPartial()) {
       clearTimeout(messageTimer);
@@ -186,8 +222,22 @@ export function openChannel(socket: WebSocket, options: ChannelOptions): Channel
     }
   }
 
+  async function enqueue(message: Uint8Array): Promise<void> {
+    queuedBytes += message.length;
+    const sent = sending.then(() => sendNow(message));
+    sending = sent.catch(() => undefined);
+    try {
+      await sent;
+    } finally {
+      queuedBytes -= message.length;
+    }
+  }
+
   return {
     end,
+    replay() {
+      for (const message of options.link.unacknowledged()) enqueue(message).catch(() => undefined);
+    },
     async send(message) {
       if (message.length > options.peerMaxBytes) {
         throw new CoveyError(
@@ -195,19 +245,14 @@ export function openChannel(socket: WebSocket, options: ChannelOptions): Channel
           `"message" expected at most ${options.peerMaxBytes} bytes, got ${message.length}`,
         );
       }
+      // Kept first: a connection that breaks at any later point leaves the message to the one that resumes the link.
+      options.link.remember(message);
       if (ended !== null) throw endedEarly();
       if (queuedBytes + message.length > limits.queuedBytes && queuedBytes > 0) {
         end(new CoveyError('PROTO_DEADLINE', '"peer" expected to keep up with what is sent'));
         throw endedEarly();
       }
-      queuedBytes += message.length;
-      const sent = sending.then(() => sendNow(message));
-      sending = sent.catch(() => undefined);
-      try {
-        await sent;
-      } finally {
-        queuedBytes -= message.length;
-      }
+      await enqueue(message);
     },
   };
 }

@@ -6,11 +6,28 @@ import { CoveyError } from '../../protocol/errors.ts';
  *   whole        0x00 | bytes
  *   first        0x01 | total length, u32 LE | bytes
  *   continuation 0x02 | bytes
+ *   acknowledge  0x03 | messages of this link handed out so far, u32 LE; between any two fragments
  * All but the last fragment of a message are full, so that a message has exactly one form.
  */
 const WHOLE = 0;
 const FIRST = 1;
 const CONTINUATION = 2;
+
+const ACKNOWLEDGE = 3;
+
+export function encodeAcknowledgement(count: number): Uint8Array {
+  return Uint8Array.of(ACKNOWLEDGE, ...u32le(count));
+}
+
+/** Count of an acknowledgement, or null for a fragment. @throws CoveyError CODEC_TRUNCATED, CODEC_TRAILING */
+export function decodeAcknowledgement(frame: Uint8Array): number | null {
+  if (frame[0] !== ACKNOWLEDGE) return null;
+  if (frame.length !== 5) {
+    const code = frame.length < 5 ? 'CODEC_TRUNCATED' : 'CODEC_TRAILING';
+    throw new CoveyError(code, `"acknowledgement" expected 5 bytes, got ${frame.length}`);
+  }
+  return readU32le(frame, 1);
+}
 
 /** Bytes that a fragment is longer than what it carries. */
 export const FRAGMENT_OVERHEAD = 5;

@@ -1,14 +1,15 @@
-import { encodeParts, hashParts, u32le, utf8 } from '../../protocol/bytes.ts';
+import { encodeParts, equalBytes, hashParts, u32le, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { decodeFrame, encodeFrame, requireKeys } from '../../protocol/frame.ts';
 import { LABELS } from '../../protocol/labels.ts';
 import { LIMITS } from '../../protocol/limits.ts';
+import { NO_TOKEN, TOKEN_BYTES } from './link.ts';
 
 /*
  * The hello (SPEC section 8), four frames without payload:
- *   client -> server  hello      versions, features, id, nonce, largest message
- *   server -> client  challenge  version, features, nonce, limits, signature of the coordinator over both
+ *   client -> server  hello      versions, features, id, nonce, largest message, link to resume
+ *   server -> client  challenge  version, features, nonce, limits, link, signature of the coordinator over both
  *   client -> server  proof      signature of the node over both
  *   server -> client  welcome
  * Each side signs what it received and what it sent, so versions and features cannot be talked down by a third party.
@@ -19,7 +20,7 @@ const PROTOCOL_MIN = 1;
 const PROTOCOL_MAX = 1;
 
 /** Safety features of the wire; a peer that lacks one is refused, whatever its version. */
-export const REQUIRED_FEATURES: readonly string[] = ['strict', 'fragments'];
+export const REQUIRED_FEATURES: readonly string[] = ['strict', 'fragments', 'resume'];
 
 const NONCE_BYTES = 32;
 const ID_BYTES = 32;
@@ -34,6 +35,9 @@ export interface Hello {
   readonly id: Uint8Array;
   readonly nonce: Uint8Array;
   readonly maxMessageBytes: number;
+  /** Link to resume, all zeros for none, and the messages of it that were handed out here. */
+  readonly token: Uint8Array;
+  readonly received: number;
 }
 
 export interface Challenge {
@@ -42,6 +46,11 @@ export interface Challenge {
   readonly nonce: Uint8Array;
   readonly maxMessageBytes: number;
   readonly heartbeatMs: number;
+  /** The link of this connection: the one that the hello named, or a new one. */
+  readonly token: Uint8Array;
+  readonly resumed: 0 | 1;
+  /** Messages of a resumed link that were handed out at the server. */
+  readonly received: number;
 }
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -81,8 +90,15 @@ function featuresField(fields: Fields): readonly string[] {
 }
 
 /** A hello of this version for a node. Random: `nonce` is 32 fresh bytes. */
-export function createHello(id: Uint8Array, nonce: Uint8Array, maxMessageBytes: number): Hello {
-  return { protoMin: PROTOCOL_MIN, protoMax: PROTOCOL_MAX, features: REQUIRED_FEATURES, id, nonce, maxMessageBytes };
+export function createHello(
+  id: Uint8Array,
+  nonce: Uint8Array,
+  maxMessageBytes: number,
+  link: Pick<Hello, 'token' | 'received'> = { token: NO_TOKEN, received: 0 },
+): Hello {
+  const { token, received } = link;
+  const versions = { protoMin: PROTOCOL_MIN, protoMax: PROTOCOL_MAX, features: REQUIRED_FEATURES };
+  return { ...versions, id, nonce, maxMessageBytes, token, received };
 }
 
 export function encodeHello(hello: Hello): Uint8Array {
@@ -91,7 +107,16 @@ export function encodeHello(hello: Hello): Uint8Array {
 
 /** @throws CoveyError CODEC_*, PROTO_UNEXPECTED */
 export function decodeHello(bytes: Uint8Array): Hello {
-  const fields = open(bytes, 'hello', ['protoMin', 'protoMax', 'features', 'id', 'nonce', 'maxMessageBytes']);
+  const fields = open(bytes, 'hello', [
+    'protoMin',
+    'protoMax',
+    'features',
+    'id',
+    'nonce',
+    'maxMessageBytes',
+    'token',
+    'received',
+  ]);
   return {
     protoMin: integerField(fields, 'protoMin', 1, 0xffff),
     protoMax: integerField(fields, 'protoMax', 1, 0xffff),
@@ -99,6 +124,8 @@ export function decodeHello(bytes: Uint8Array): Hello {
     id: bytesField(fields, 'id', ID_BYTES),
     nonce: bytesField(fields, 'nonce', NONCE_BYTES),
     maxMessageBytes: integerField(fields, 'maxMessageBytes', LIMITS.helloBytes, 0xffff_ffff),
+    token: bytesField(fields, 'token', TOKEN_BYTES),
+    received: integerField(fields, 'received', 0, 0xffff_ffff),
   };
 }
 
@@ -144,11 +171,16 @@ export function helloDigest(
     features(hello.features),
     hello.nonce,
     u32le(hello.maxMessageBytes),
+    hello.token,
+    u32le(hello.received),
     u32le(challenge.proto),
     features(challenge.features),
     challenge.nonce,
     u32le(challenge.maxMessageBytes),
     u32le(challenge.heartbeatMs),
+    challenge.token,
+    u32le(challenge.resumed),
+    u32le(challenge.received),
   );
 }
 
@@ -172,6 +204,9 @@ export function openChallenge(
     'nonce',
     'maxMessageBytes',
     'heartbeatMs',
+    'token',
+    'resumed',
+    'received',
     'signature',
   ]);
   const challenge: Challenge = {
@@ -180,6 +215,9 @@ export function openChallenge(
     nonce: bytesField(fields, 'nonce', NONCE_BYTES),
     maxMessageBytes: integerField(fields, 'maxMessageBytes', LIMITS.helloBytes, 0xffff_ffff),
     heartbeatMs: integerField(fields, 'heartbeatMs', 1, 3_600_000),
+    token: bytesField(fields, 'token', TOKEN_BYTES),
+    resumed: integerField(fields, 'resumed', 0, 1) === 1 ? 1 : 0,
+    received: integerField(fields, 'received', 0, 0xffff_ffff),
   };
   const signature = bytesField(fields, 'signature', SIGNATURE_BYTES);
   if (
@@ -194,6 +232,8 @@ export function openChallenge(
       `"proto" expected ${hello.protoMin} to ${hello.protoMax}, got ${challenge.proto}`,
     );
   }
+  if (challenge.resumed === 1 && !equalBytes(challenge.token, hello.token))
+    throw new CoveyError('PROTO_UNEXPECTED', '"token" expected the link that the hello named');
   return challenge;
 }
 

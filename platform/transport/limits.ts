@@ -17,6 +17,11 @@ export interface TransportLimits {
   readonly messageMs: number;
   /** Bytes that may wait for one slow peer. */
   readonly queuedBytes: number;
+  /** Bytes of unacknowledged messages kept for one peer, and for all peers together. */
+  readonly replayBytes: number;
+  readonly replayTotalBytes: number;
+  /** How long a link waits for its peer to come back. */
+  readonly resumeMs: number;
   /** Bytes of incomplete messages of all peers together. */
   readonly stagingBytes: number;
   /** Messages of one peer that wait for the handler before reading stops. */
@@ -35,6 +40,9 @@ export const DEFAULT_TRANSPORT_LIMITS: TransportLimits = {
   sendMs: 60_000,
   messageMs: 300_000,
   queuedBytes: 2 * LIMITS.payloadBytes,
+  replayBytes: 2 * LIMITS.payloadBytes,
+  replayTotalBytes: 8 * LIMITS.payloadBytes,
+  resumeMs: 120_000,
   stagingBytes: 8 * LIMITS.payloadBytes,
   maxWaiting: 16,
   maxPending: 256,

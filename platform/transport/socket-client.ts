@@ -2,7 +2,7 @@ import { WebSocket } from 'ws';
 import type { CryptoProvider, RandomSource } from '../../protocol/crypto-provider.ts';
 import { CoveyError, ERROR_CODES, type ErrorCode } from '../../protocol/errors.ts';
 import { requireSecureUrl } from './address.ts';
-import { asCoveyError, type Channel, type ChannelEnd, closeSocket, openChannel } from './channel.ts';
+import { asCoveyError, type Channel, type ChannelEnd, closeSocket, isResumableEnd, openChannel } from './channel.ts';
 import type { Staging } from './framing.ts';
 import {
   type Challenge,
@@ -14,6 +14,7 @@ import {
   requireWelcome,
 } from './hello.ts';
 import { DEFAULT_TRANSPORT_LIMITS, type TransportLimits } from './limits.ts';
+import { createLink, type Link, type ReplayBudget } from './link.ts';
 import { webSocketLimits } from './socket-server.ts';
 
 /** Waiting times between attempts: full jitter below a bound that doubles. Units: milliseconds. */
@@ -44,7 +45,8 @@ export interface SocketClientOptions {
   readonly insecure?: boolean;
   /** While a returned promise is pending, nothing more is read. */
   onMessage(message: Uint8Array): Promise<void> | void;
-  onOpen(): void;
+  /** `isResumed`: nothing was lost in either direction; otherwise the application repeats what matters. */
+  onOpen(isResumed: boolean): void;
   onClose(reason: ClientClose): void;
   /** Faults of our own message handler; the connection is closed and opened anew. */
   onError?(error: unknown): void;
@@ -96,6 +98,8 @@ export function connectSocketClient(options: SocketClientOptions): SocketClient 
   const limits: TransportLimits = { ...DEFAULT_TRANSPORT_LIMITS, ...options.limits };
   const backoff = options.backoff ?? DEFAULT_BACKOFF;
   const staging: Staging = { heldBytes: 0, maxBytes: limits.stagingBytes };
+  const budget: ReplayBudget = { heldBytes: 0, maxBytes: limits.replayTotalBytes };
+  let link: Link | null = null;
   let channel: Channel | null = null;
   let current: WebSocket | null = null;
   let failedAttempts = 0;
@@ -150,7 +154,12 @@ export function connectSocketClient(options: SocketClientOptions): SocketClient 
       ...webSocketLimits(limits.fragmentBytes),
     });
     current = socket;
-    const hello = createHello(identity.id, random(32), limits.maxMessageBytes);
+    const hello = createHello(
+      identity.id,
+      random(32),
+      limits.maxMessageBytes,
+      link === null ? undefined : { token: link.token, received: link.received() },
+    );
     let challenge: Challenge | null = null;
     let fault: CoveyError | null = null;
     let retryAfterMs = 0;
@@ -169,6 +178,8 @@ export function connectSocketClient(options: SocketClientOptions): SocketClient 
           throw new CoveyError('CODEC_LIMIT', '"hello" expected a short binary message');
         if (challenge === null) {
           challenge = openChallenge(crypto, coordinatorKey, hello, data);
+          if (challenge.resumed === 1 && link?.canReplayFrom(challenge.received) !== true)
+            throw new CoveyError('PROTO_UNEXPECTED', '"received" expected a count of messages that were sent');
           const digest = helloDigest(crypto, 'client', coordinatorKey, hello, challenge);
           socket.send(encodeProof(crypto.ed25519Sign(digest, identity.secretSeed)));
         } else {
@@ -204,7 +215,17 @@ export function connectSocketClient(options: SocketClientOptions): SocketClient 
 
   function open(socket: WebSocket, challenge: Challenge): void {
     let hasHeard = false;
+    const isResumed = challenge.resumed === 1 && link !== null;
+    if (!isResumed) {
+      link?.forget();
+      link = createLink(challenge.token, limits.replayBytes, budget);
+    }
+    const own = link as Link;
+    // What the coordinator has handed out need not be sent again.
+    if (isResumed) own.acknowledge(challenge.received);
     const opened = openChannel(socket, {
+      link: own,
+      repeated: 0,
       limits,
       isPinging: false,
       heartbeatMs: challenge.heartbeatMs,
@@ -216,23 +237,34 @@ export function connectSocketClient(options: SocketClientOptions): SocketClient 
         hasHeard = true;
         return options.onMessage(message);
       },
-      onEnd: (end) => onGone(end, null, 0),
+      onEnd: (end) => {
+        if (!isResumableEnd(end)) {
+          own.forget();
+          if (link === own) link = null;
+        }
+        onGone(end, null, 0);
+      },
       onError: (error) => options.onError?.(error),
     });
+    if (isResumed) opened.replay();
     channel = opened;
     for (const waiter of waiters) waiter.resolve(opened);
     waiters = [];
-    options.onOpen();
+    options.onOpen(isResumed);
   }
 
   async function sendWhole(message: Uint8Array): Promise<void> {
+    let carrier: Link | null = null;
     for (;;) {
       const open = await whenOpen();
+      // The resumed link has kept the message and sends it again by itself.
+      if (carrier !== null && carrier === link) return;
+      carrier = link;
       try {
         await open.send(message);
         return;
       } catch (error) {
-        // The connection broke: the same bytes go out again on the next one.
+        // The connection broke: the same bytes go out again on the next one, by the link or by this loop.
         if (asCoveyError(error).code !== 'PROTO_DEADLINE') throw error;
         if (channel === open) channel = null;
       }

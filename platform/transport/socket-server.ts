@@ -7,7 +7,7 @@ import { toHex } from '../../protocol/bytes.ts';
 import type { CryptoProvider, RandomSource } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { requireSecureHost } from './address.ts';
-import { asCoveyError, type Channel, closeSocket, openChannel } from './channel.ts';
+import { asCoveyError, type Channel, closeSocket, isResumableEnd, openChannel } from './channel.ts';
 import { FRAGMENT_OVERHEAD, type Staging } from './framing.ts';
 import {
   type Challenge,
@@ -21,6 +21,7 @@ import {
   REQUIRED_FEATURES,
 } from './hello.ts';
 import { DEFAULT_TRANSPORT_LIMITS, type TransportLimits } from './limits.ts';
+import { createLink, isResumable, type Link, type ReplayBudget, TOKEN_BYTES } from './link.ts';
 
 /** An authenticated participant. */
 export interface Peer {
@@ -43,7 +44,8 @@ export interface SocketServerOptions {
   readonly insecure?: boolean;
   /** Other requests on the same port: health and metrics. */
   readonly httpHandler?: RequestListener;
-  onOpen(peer: Peer): void;
+  /** `isResumed`: the peer goes on where it was; everything sent meanwhile reaches it once. */
+  onOpen(peer: Peer, isResumed: boolean): void;
   /** While a returned promise is pending, nothing more is read from this peer. */
   onMessage(peer: Peer, message: Uint8Array): Promise<void> | void;
   /** Units: `code` is the WebSocket close code, 1006 if the peer vanished. */
@@ -54,7 +56,10 @@ export interface SocketServerOptions {
 
 export interface SocketServer {
   readonly port: number;
-  /** Resolves with true once all bytes have left, with false if the peer is not connected or was lost on the way. */
+  /**
+   * Resolves with true once all bytes have left, or are kept for a peer that may come back; with false if the peer is not
+   * connected and its link has ended.
+   */
   send(idHex: string, message: Uint8Array): Promise<boolean>;
   connected(): readonly Uint8Array[];
   /** Ends all connections and stops listening. Units: `retryAfterMs` is what the peers are asked to wait. */
@@ -106,6 +111,12 @@ export async function startSocketServer(options: SocketServerOptions): Promise<S
   const staging: Staging = { heldBytes: 0, maxBytes: limits.stagingBytes };
   const peers = new Map<string, { readonly peer: Peer; readonly channel: Channel }>();
   const pending = new Set<WebSocket>();
+  const budget: ReplayBudget = { heldBytes: 0, maxBytes: limits.replayTotalBytes };
+  /** By id; a link whose peer is away ends with its timer. */
+  const links = new Map<
+    string,
+    { readonly link: Link; readonly maxMessageBytes: number; timer: NodeJS.Timeout | null }
+  >();
   let isClosing = false;
 
   /** Our own handlers must not bring the server down. */
@@ -117,10 +128,39 @@ export async function startSocketServer(options: SocketServerOptions): Promise<S
     }
   }
 
-  function admit(socket: WebSocket, hello: Hello): void {
+  function endLink(idHex: string): void {
+    const entry = links.get(idHex);
+    if (entry === undefined) return;
+    if (entry.timer !== null) clearTimeout(entry.timer);
+    entry.link.forget();
+    links.delete(idHex);
+  }
+
+  function waitForPeer(idHex: string): void {
+    const entry = links.get(idHex);
+    if (entry === undefined) return;
+    entry.timer = setTimeout(() => endLink(idHex), limits.resumeMs);
+    entry.timer.unref();
+  }
+
+  function admit(socket: WebSocket, hello: Hello, challenge: Challenge): void {
     const peer: Peer = { id: hello.id, idHex: toHex(hello.id) };
+    // The link may have ended, or moved on, since the challenge was signed.
+    const resumed = challenge.resumed === 1 ? links.get(peer.idHex) : undefined;
+    const isResumed = resumed !== undefined && isResumable(resumed.link, hello.token, hello.received);
+    if (challenge.resumed === 1 && !isResumed) {
+      refuse(socket, new CoveyError('PROTO_DEADLINE', '"link" ended while it was being resumed'));
+      return;
+    }
     peers.get(peer.idHex)?.channel.end(new CoveyError('AUTH_DUPLICATE', '"connection" was replaced by a newer one'));
+    if (!isResumed) endLink(peer.idHex);
+    const link = isResumed ? resumed.link : createLink(challenge.token, limits.replayBytes, budget);
+    if (resumed?.timer != null) clearTimeout(resumed.timer);
+    links.set(peer.idHex, { link, maxMessageBytes: hello.maxMessageBytes, timer: null });
+    if (isResumed) link.acknowledge(hello.received);
     const channel = openChannel(socket, {
+      link,
+      repeated: isResumed ? link.received() - challenge.received : 0,
       limits,
       isPinging: true,
       heartbeatMs: limits.heartbeatMs,
@@ -128,13 +168,18 @@ export async function startSocketServer(options: SocketServerOptions): Promise<S
       staging,
       onMessage: (message) => options.onMessage(peer, message),
       onError,
-      onEnd({ code }) {
+      onEnd(end) {
         if (peers.get(peer.idHex)?.channel === channel) peers.delete(peer.idHex);
-        guard(() => options.onClose(peer, code));
+        if (links.get(peer.idHex)?.link === link && !peers.has(peer.idHex)) {
+          if (isResumableEnd(end) && !isClosing) waitForPeer(peer.idHex);
+          else endLink(peer.idHex);
+        }
+        guard(() => options.onClose(peer, end.code));
       },
     });
     peers.set(peer.idHex, { peer, channel });
-    guard(() => options.onOpen(peer));
+    if (isResumed) channel.replay();
+    guard(() => options.onOpen(peer, isResumed));
   }
 
   /** The steps of one hello; every message has to be the next one. */
@@ -147,12 +192,17 @@ export async function startSocketServer(options: SocketServerOptions): Promise<S
         const key = options.authenticate(hello.id);
         if (key === undefined) throw new CoveyError('AUTH_UNKNOWN', '"id" expected one of the roster');
         const { heartbeatMs, maxMessageBytes } = limits;
+        const known = links.get(toHex(hello.id))?.link;
+        const link = isResumable(known, hello.token, hello.received) ? known : null;
         const challenge: Challenge = {
           proto,
           features: REQUIRED_FEATURES,
           nonce: random(32),
           maxMessageBytes,
           heartbeatMs,
+          token: link?.token ?? random(TOKEN_BYTES),
+          resumed: link === null ? 0 : 1,
+          received: link?.received() ?? 0,
         };
         sent = { hello, challenge, key };
         const digest = helloDigest(crypto, 'server', identity.publicKey, hello, challenge);
@@ -166,7 +216,7 @@ export async function startSocketServer(options: SocketServerOptions): Promise<S
       socket.send(encodeWelcome());
       leaveHello(socket);
       onAdmitted();
-      admit(socket, hello);
+      admit(socket, hello, challenge);
     };
   }
 
@@ -282,13 +332,19 @@ export async function startSocketServer(options: SocketServerOptions): Promise<S
     connected: () => [...peers.values()].map(({ peer }) => peer.id),
     async send(idHex, message) {
       const entry = peers.get(idHex);
-      if (entry === undefined) return false;
+      const away = links.get(idHex);
+      if (entry === undefined) {
+        if (away === undefined || message.length > away.maxMessageBytes) return false;
+        // The peer finds it when it comes back.
+        away.link.remember(message);
+        return true;
+      }
       try {
         await entry.channel.send(message);
         return true;
       } catch (error) {
         if (asCoveyError(error).code !== 'PROTO_DEADLINE') throw error;
-        return false;
+        return links.get(idHex) === away && away !== undefined;
       }
     },
     async close(retryAfterMs = 1_000) {
@@ -296,6 +352,7 @@ export async function startSocketServer(options: SocketServerOptions): Promise<S
       const goodbye = new CoveyError('ROUND_TIMEOUT', '"coordinator" is going down');
       for (const { channel } of [...peers.values()]) channel.end(goodbye, retryAfterMs);
       for (const socket of [...pending]) refuse(socket, goodbye);
+      for (const idHex of [...links.keys()]) endLink(idHex);
       await new Promise<void>((resolve) => {
         server.close(() => resolve());
         server.closeIdleConnections();

@@ -1,16 +1,21 @@
 import { compareBytes, equalBytes, toHex } from '../../protocol/bytes.ts';
+import { CoveyError } from '../../protocol/errors.ts';
 import type { Roster } from '../../protocol/session.ts';
 
 /** Who is connected, who is expected back and who is given up. */
 export interface Presence {
-  opened(id: Uint8Array): void;
+  /** True if the member had been given up. */
+  opened(id: Uint8Array): boolean;
   /** Starts the grace of a member that is away; when it ends the member is lost. */
   closed(id: Uint8Array): void;
   /** Wakes whoever waits for a change. */
   wake(): void;
   /** Resolves at the next change or when the time is up. */
   changed(ms: number): Promise<void>;
-  /** Waits for enough members, and a while longer for the rest; in order of id. */
+  /**
+   * Waits for enough members, and a while longer for the rest; in order of id.
+   * @throws CoveyError ROUND_TIMEOUT if not enough have come in time.
+   */
   gather(
     needed: number,
     excluded: readonly Uint8Array[],
@@ -29,6 +34,8 @@ export function createPresence(options: {
   readonly graceMs: number;
   /** How long to wait for members that are not connected once enough are. */
   readonly joinMs: number;
+  /** How long to wait for enough members. */
+  readonly gatherMs: number;
   onLost(id: Uint8Array): void;
 }): Presence {
   const away = new Map<string, NodeJS.Timeout>();
@@ -51,8 +58,9 @@ export function createPresence(options: {
       const key = toHex(id);
       clearTimeout(away.get(key));
       away.delete(key);
-      lost.delete(key);
+      const wasLost = lost.delete(key);
       wake();
+      return wasLost;
     },
     closed(id) {
       const key = toHex(id);
@@ -79,8 +87,15 @@ export function createPresence(options: {
         const waited = performance.now() - started;
         if (here.length >= needed && (here.length >= expected || waited >= options.joinMs))
           return [...here].sort(compareBytes);
+        if (here.length < needed && waited >= options.gatherMs) {
+          throw new CoveyError(
+            'ROUND_TIMEOUT',
+            `"members" expected at least ${needed} connected within ${Math.round(options.gatherMs / 1_000)} s, got ${here.length}; the run goes on when the coordinator is started again`,
+          );
+        }
         onWaiting(here.length);
-        await changed(here.length >= needed ? Math.max(SHORTEST_WAIT_MS, options.joinMs - waited) : LONGEST_WAIT_MS);
+        const restMs = here.length >= needed ? options.joinMs - waited : options.gatherMs - waited;
+        await changed(Math.min(LONGEST_WAIT_MS, Math.max(SHORTEST_WAIT_MS, restMs)));
       }
     },
   };

@@ -50,12 +50,14 @@ export interface CoordinatorOptions {
   readonly graceMs: number;
   /** How long to wait for members that are not connected once enough are. */
   readonly joinMs: number;
+  /** How long to wait for enough members; then the run stops and can be taken up again. */
+  readonly gatherMs: number;
 }
 
 export interface Coordinator {
   /** Resolves when the schedule is done or the budget is used up. */
   run(): Promise<void>;
-  onOpen(id: Uint8Array): void;
+  onOpen(id: Uint8Array, isResumed: boolean): void;
   /** Rejects for bytes that are not what a member may send; the connection is then closed with the code. */
   onMessage(id: Uint8Array, bytes: Uint8Array): Promise<void>;
   onClose(id: Uint8Array): void;
@@ -90,6 +92,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     connected: peers.connected,
     graceMs: options.graceMs,
     joinMs: options.joinMs,
+    gatherMs: options.gatherMs,
     onLost(id) {
       if (!left.has(toHex(id))) onProgress({ event: 'lost', organization: requireMember(roster, id).organization });
       session?.lost(id);
@@ -395,10 +398,14 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       }
       await finish();
     },
-    onOpen(id) {
-      presence.opened(id);
-      onProgress({ event: 'joined', organization: requireMember(roster, id).organization });
-      greet(id).then(() => session?.reconnected(id), options.onError);
+    onOpen(id, isResumed) {
+      const wasLost = presence.opened(id);
+      // A resumed link has kept what was sent meanwhile; the session hears of a member that it had given up.
+      if (isResumed && wasLost) session?.reconnected(id);
+      if (!isResumed) {
+        onProgress({ event: 'joined', organization: requireMember(roster, id).organization });
+        greet(id).then(() => session?.reconnected(id), options.onError);
+      }
       presence.wake();
     },
     onMessage: receive,

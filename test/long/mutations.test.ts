@@ -1,0 +1,200 @@
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+
+/*
+ * Every check below is taken out of a copy of the machines, one at a time; the named attacks or the simulated worlds must
+ * turn red. A check that nothing misses is no check.
+ */
+
+interface Mutation {
+  readonly name: string;
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+const MUTATIONS: readonly Mutation[] = [
+  {
+    name: 'U1 may hold as many colluders as the coordinator likes',
+    file: 'participant-share.ts',
+    from: 'if (3 * params.colluders >= advertisements.length) {',
+    to: 'if (params.colluders < 0) {',
+  },
+  {
+    name: 'advertised keys may repeat',
+    file: 'participant-share.ts',
+    from: 'if (keys.size !== 2 * advertisements.length)',
+    to: 'if (keys.size === 0)',
+  },
+  {
+    name: 'the own advertisement may be another one',
+    file: 'participant-share.ts',
+    from: 'if (ownBody === undefined || !equalBytes(ownBody, p1.body)) {',
+    to: 'if (ownBody === undefined) {',
+  },
+  {
+    name: 'dealers may have signed different lists of members',
+    file: 'participant-share.ts',
+    from: 'if (!equalBytes(h1, cohort.h1))',
+    to: 'if (h1.length === 0)',
+  },
+  {
+    name: 'shares need no path to the signed root',
+    file: 'participant-share.ts',
+    from: 'if (!verifyInclusion(',
+    to: 'if (ownRank < 0 && !verifyInclusion(',
+  },
+  {
+    name: 'shares need not open their commitments',
+    file: 'participant-share.ts',
+    from: 'if (!opensB || !opensS)',
+    to: 'if (!opensB && !opensS && held.shareB.length === 0)',
+  },
+  {
+    name: 'survivors may have seen other dealers',
+    file: 'participant-unmask.ts',
+    from: 'if (!equalBytes(upload.h2, h2))',
+    to: 'if (upload.h2.length === 0)',
+  },
+  {
+    name: 'the own upload may have another digest in U3',
+    file: 'participant-unmask.ts',
+    from: 'if (own === undefined || !equalBytes(own.digest, digest))',
+    to: 'if (own === undefined)',
+  },
+  {
+    name: 'a certificate may hold fewer signatures than the threshold',
+    file: 'participant-unmask.ts',
+    from: 'if (signatures < cohort.threshold) {',
+    to: 'if (signatures < 1) {',
+  },
+  {
+    name: 'a certificate may be about another survivor set',
+    file: 'participant-unmask.ts',
+    from: 'if (!equalBytes(signed, h3))',
+    to: 'if (signed.length === 0)',
+  },
+  {
+    name: 'too many members of the census may be missing',
+    file: 'participant-unmask.ts',
+    from: 'if (missing > params.maxLoss) {',
+    to: 'if (missing > 1_000) {',
+  },
+  {
+    name: 'old sessions may come again',
+    file: 'params.ts',
+    from: 'if (at < 0 || (now[at] as number) < (before[at] as number)) {',
+    to: 'if (at > 3) {',
+  },
+  {
+    name: 'a number may be used again after an upload',
+    file: 'params.ts',
+    from: 'if (last.uploaded && at === 2)',
+    to: 'if (last.uploaded && at === 4)',
+  },
+  {
+    name: 'an upload leaves before its record is durable',
+    file: 'participant-local.ts',
+    from: `      { type: 'persist', record: { kind: 'uploaded', runId, sid, round, purpose, digest } },
+      { type: 'send', message },`,
+    to: `      { type: 'send', message },
+      { type: 'persist', record: { kind: 'uploaded', runId, sid, round, purpose, digest } },`,
+  },
+  {
+    name: 'shares are opened without settling the charge',
+    file: 'participant.ts',
+    from: "          { type: 'settle', params, sid, h3: agreement.h3, survivors },\n",
+    to: '',
+  },
+  {
+    name: 'pair masks are the same whatever the dealers were',
+    file: 'key-schedule.ts',
+    from: 'utf8(LABELS.pairMask), h2,',
+    to: 'utf8(LABELS.pairMask), new Uint8Array(32),',
+  },
+  {
+    name: 'an upload may differ from its signed digest',
+    file: 'aggregator.ts',
+    from: 'if (!equalBytes(crypto.sha256(message.attachment), digest))',
+    to: 'if (digest.length === 0)',
+  },
+  {
+    name: 'openings need not fit the commitments',
+    file: 'aggregator-unmask.ts',
+    from: 'if (!equalBytes(commitment, survived ? leaf.commitmentB : leaf.commitmentS)) {',
+    to: 'if (commitment.length === 0) {',
+  },
+  {
+    name: 'what is left of the masks of a dropped member is taken off with one sign',
+    file: 'aggregator-unmask.ts',
+    from: 'return { seed, sign: pairSign(id, survivor) };',
+    to: 'return { seed, sign: 1 };',
+  },
+  {
+    name: 'fewer members than the fewest survivors will do',
+    file: 'roster.ts',
+    from: 'const fewest = Math.max(threshold, params.minSurvivors);',
+    to: 'const fewest = Math.min(threshold, params.minSurvivors);',
+  },
+];
+
+const ROOT = resolve(import.meta.dirname, '../..');
+const SOURCES = ['protocol', 'platform', 'src', 'clients', 'server', 'experiments', 'cli', 'bench', 'scripts', 'test'];
+const SETTINGS = ['package.json', 'tsconfig.json', 'tsconfig.base.json', 'vitest.config.ts'];
+const copy = mkdtempSync(join(tmpdir(), 'covey-mutants-'));
+for (const name of [...SOURCES, ...SETTINGS]) cpSync(join(ROOT, name), join(copy, name), { recursive: true });
+symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
+afterAll(() => rmSync(copy, { recursive: true, force: true }));
+
+/** Names of the first tests that fail in the copy; empty if all pass. */
+function failures(): string[] {
+  const report = join(copy, 'report.json');
+  try {
+    execFileSync(
+      process.execPath,
+      [
+        join(ROOT, 'node_modules/vitest/vitest.mjs'),
+        ...['run', 'test/attacks', 'test/simulation', 'test/session-machine', '--bail', '1', '--maxWorkers', '1'],
+        ...['--reporter', 'json', '--outputFile', report],
+      ],
+      { cwd: copy, stdio: 'ignore', env: { ...process.env, VITEST: '' } },
+    );
+    return [];
+  } catch {
+    const { testResults } = JSON.parse(readFileSync(report, 'utf8')) as {
+      testResults: { assertionResults: { status: string; fullName: string }[]; message: string; name: string }[];
+    };
+    const failed = testResults
+      .flatMap(({ assertionResults }) => assertionResults)
+      .filter(({ status }) => status === 'failed')
+      .map(({ fullName }) => fullName);
+    // A copy that does not even load proves nothing.
+    if (failed.length === 0) throw new Error(testResults.map(({ message }) => message).join('\n'));
+    return failed;
+  }
+}
+
+describe('the attacks and simulated worlds', () => {
+  it('pass on the machines as they are', () => {
+    expect(failures()).toEqual([]);
+  });
+
+  for (const { name, file, from, to } of MUTATIONS) {
+    it(`notice if ${name}`, () => {
+      const path = join(copy, 'protocol', file);
+      const source = readFileSync(path, 'utf8');
+      expect(source.split(from).length - 1).toBe(1);
+      writeFileSync(path, source.replace(from, to));
+      try {
+        const [first] = failures();
+        expect(first).toBeDefined();
+        process.stdout.write(`${name} -> ${first}\n`);
+      } finally {
+        writeFileSync(path, source);
+      }
+    });
+  }
+});

@@ -31,7 +31,7 @@ const codeOf = (work: () => unknown): string => {
   }
 };
 
-describe('A25: the coordinator lies about a sum', () => {
+describe('A25 and A29: the coordinator lies about a sum or a census', () => {
   const world = census();
   const transcript = world.outcome?.transcript ?? new Uint8Array(0);
   const verify = (bytes: Uint8Array): ReturnType<typeof verifyTranscript> =>

@@ -1,0 +1,81 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** What each attack tries and what stops it, in the numbering of threat-model.md. */
+export const ATTACKS: readonly (readonly [number: number, tried: string, stopped: string])[] = [
+  [1, 'ask one member for both shares of another', 'partition derived from one signed U3; one reply ever'],
+  [2, 'show members different survivor sets', 'certificate of t signatures over the own h3'],
+  [3, 'show members different cohorts or dealers', 'h1 in every dealing, masks bound to h2'],
+  [4, 'substitute keys', 'signatures by enrolled keys; own advertisement byte for byte'],
+  [5, 'surround a member with Sybils', 'pinned roster, organizations, distinct ids'],
+  [6, 'lower the threshold, cohort, ring, clip or noise', 'every byte derived again from the run configuration'],
+  [7, 'choose the graph', 'complete graph; other profiles are refused'],
+  [8, 'give members different models', 'modelHash in sid: masks do not cancel'],
+  [9, 'leave one member alone in a cluster', 'every slot carries the noise of the whole cohort'],
+  [10, 'release just below the fewest survivors', 'fit(U) checked by every member on U1, U2 and U3'],
+  [11, 'abort after the reveal, rerun without the victim', 'a number is spent by its upload'],
+  [12, 'difference rounds with changing membership', 'fresh noise of every round, charged each time'],
+  [13, 'replay messages across rounds, groups and runs', 'every signature bound to sid and type'],
+  [14, 'make a restarted member mask twice', 'durable records; masks bound to sid and h2'],
+  [15, 'deal or open wrong shares', 'separate commitments under a signed root; the party is named'],
+  [16, 'use the late upload of a dropped member', 'discarded unread, self mask never opened'],
+  [17, 'wrap the ring', 'largest sum and seven deviations must fit'],
+  [18, 'predict or correlate masks', 'AES-256-CTR from 256-bit seeds'],
+  [19, 'send low-order, non-canonical or duplicate keys', 'refused before a charge, the signer named'],
+  [20, 'alter a signature that stays valid', 'S < L'],
+  [21, 'read the wire', 'nothing but masked words, ciphertexts and public facts'],
+  [22, 'tell members apart by message lengths', 'equal lengths'],
+  [23, 'break decoders with damaged messages', 'coded errors only'],
+  [24, 'poison the sum', 'not prevented (documented): the sum moves, nothing is learned'],
+  [25, 'lie about the sum', 'recomputed from the transcript'],
+  [26, 'crop the cohort so that colluders reach a third', '3c < |U1| with an absolute c'],
+  [27, 'upload in part, twice or late', 'folded only when complete and verified'],
+  [28, 'grind the graph seed, cut an arc', 'complete graph; other profiles are refused'],
+  [29, 'lie about a census', 'every member recomputes the counts'],
+  [30, 'restore a node from a backup or clone it', 'its charges must continue the chain it signed'],
+  [31, 'sign with torsion', 'one verification rule on every provider'],
+];
+
+interface Assertion {
+  readonly status: string;
+  readonly fullName: string;
+}
+
+/** Numbers of the attacks that a test name carries: `A7 and A28: ...`. */
+export function numbersOf(name: string): number[] {
+  const [head = ''] = name.split(':');
+  return [...head.matchAll(/\bA(\d{1,2})\b/g)].map(([, number]) => Number(number));
+}
+
+function main(): void {
+  const folder = mkdtempSync(join(tmpdir(), 'covey-attacks-'));
+  const report = join(folder, 'report.json');
+  const run = ['run', 'test/attacks', '--reporter', 'json', '--outputFile', report];
+  spawnSync(process.execPath, ['node_modules/vitest/vitest.mjs', ...run], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const { testResults } = JSON.parse(readFileSync(report, 'utf8')) as {
+    testResults: { assertionResults: Assertion[] }[];
+  };
+  rmSync(folder, { recursive: true });
+  const tests = testResults.flatMap(({ assertionResults }) => assertionResults);
+  let failed = 0;
+  for (const [number, tried, stopped] of ATTACKS) {
+    const own = tests.filter(({ fullName }) => numbersOf(fullName).includes(number));
+    const bad = own.filter(({ status }) => status !== 'passed').length;
+    const isRight = own.length > 0 && bad === 0;
+    if (!isRight) failed += 1;
+    const verdict = isRight ? 'ok' : own.length === 0 ? 'NO TEST' : `${bad} FAILED`;
+    process.stdout.write(
+      `${`A${number}`.padEnd(4)}${tried.padEnd(54)}${String(own.length).padStart(4)} tests  ${verdict.padEnd(8)}${stopped}\n`,
+    );
+  }
+  const rest = tests.filter(({ fullName }) => numbersOf(fullName).length === 0);
+  const restBad = rest.filter(({ status }) => status !== 'passed').length;
+  process.stdout.write(
+    `    coalitions, other frameworks' faults, messages out of order${String(rest.length).padStart(3)} tests  ${restBad === 0 ? 'ok' : `${restBad} FAILED`}\n`,
+  );
+  process.exitCode = failed + restBad === 0 ? 0 : 1;
+}
+
+if (process.argv[1]?.endsWith('attacks.js') === true) main();

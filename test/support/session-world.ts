@@ -59,6 +59,8 @@ export interface World {
     readonly secretSeed: Uint8Array;
   }[];
   readonly values: readonly Int32Array[];
+  /** What enters each machine with P0; copies, for the machines wipe theirs. */
+  readonly entropies: readonly Uint8Array[];
   readonly contributions: ReadonlyMap<string, Uint32Array>;
   readonly effects: { readonly member: number; readonly effect: ParticipantEffect }[];
   readonly sent: { readonly from: number; readonly message: SessionMessage }[];
@@ -147,6 +149,7 @@ export function runSession(options: WorldOptions): World {
     coordinator,
     members,
     values,
+    entropies: members.map((_, m) => seedOf('entropy', m)),
     contributions,
     effects: [],
     sent: [],

@@ -1,0 +1,90 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { nobleCrypto } from '../platform/noble/crypto.ts';
+import { nodeCrypto } from '../platform/node/crypto.ts';
+import { applyMasksWeb, webCrypto, webRandom } from '../platform/web/crypto.ts';
+import { fromHex, toHex } from '../protocol/bytes.ts';
+import { decodeSessionMessage, encodeSessionMessage } from '../protocol/frame.ts';
+import { LIMITS } from '../protocol/limits.ts';
+import { applyMasks } from '../protocol/ring.ts';
+import type { Lanes, MaskSeed } from '../protocol/session.ts';
+import { decodeRunMessage, encodeRunMessage, type RunMessage } from '../src/run/messages.ts';
+import { describeCryptoProvider } from './support/crypto-provider.ts';
+import { failedVectors, type Vectors } from './vectors/check.ts';
+
+const vectors = JSON.parse(readFileSync(join(import.meta.dirname, 'vectors/covey-1.json'), 'utf8')) as Vectors;
+const LIMIT = { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes };
+
+describe('frozen vectors', () => {
+  for (const provider of [nodeCrypto, nobleCrypto, webCrypto])
+    it(`are reproduced by the provider ${provider.name}, byte for byte`, () => {
+      expect(failedVectors(provider, vectors)).toEqual([]);
+    });
+
+  it('are not reproduced by a provider that differs in one byte', () => {
+    const broken = {
+      ...nodeCrypto,
+      sha256: (data: Uint8Array) => nodeCrypto.sha256(data).map((b, i) => (i === 9 ? b ^ 1 : b)),
+    };
+    const failed = failedVectors(broken, vectors);
+    expect(failed).toContain('sha256');
+    expect(failed.filter((name) => name.startsWith('session, member')).length).toBe(5);
+  });
+
+  it('hold a negative case for every primitive that can refuse', () => {
+    const bad = vectors.primitives.filter(({ name }) => name.startsWith('bad_'));
+    expect(new Set(bad.map(({ call }) => call))).toEqual(
+      new Set(['hkdf', 'ed25519Verify', 'x25519Agree', 'gcmOpen', 'combine', 'parts']),
+    );
+    for (const { call, output } of bad)
+      expect(output).toMatch(call === 'ed25519Verify' ? /^00$/ : /^(USAGE|CRYPTO|CODEC)_[A-Z]+$/);
+  });
+
+  it('hold a frame of every message type, in its only form', () => {
+    const types = [
+      'p0',
+      'p1',
+      'p1-all',
+      'p2',
+      'p2-all',
+      'p3',
+      'p4-ask',
+      'p4',
+      'p5-ask',
+      'p5',
+      'result',
+      'complaint',
+      'abort',
+    ];
+    const run = ['run/census', 'run/finished', 'run/leave', 'run/log'];
+    expect(vectors.frames.map(({ type }) => type).sort()).toEqual([...types, ...run].sort());
+    for (const { type, frame } of vectors.frames) {
+      const bytes = fromHex(frame);
+      const again = type.startsWith('run/')
+        ? encodeRunMessage(decodeRunMessage(bytes) as RunMessage)
+        : encodeSessionMessage(decodeSessionMessage(bytes, LIMIT));
+      expect(toHex(again)).toBe(frame);
+    }
+  });
+});
+
+describeCryptoProvider(webCrypto);
+
+describe('masks by WebCrypto', () => {
+  it('are the bytes of the synchronous masks, over several chunks and both signs', async () => {
+    for (const lanes of [2, 3, 4] as Lanes[]) {
+      const seeds = [1, 2, 3].map((n): MaskSeed => ({ seed: new Uint8Array(32).fill(n), sign: n === 2 ? -1 : 1 }));
+      const words = new Uint32Array(600_002).map((_, i) => (i * 2_654_435_761) & 0x7fff_ffff);
+      const [expected, actual] = [words.slice(), words.slice()];
+      applyMasks(expected, lanes, seeds, nodeCrypto);
+      await applyMasksWeb(actual, lanes, seeds);
+      expect(actual.every((word, i) => word === expected[i])).toBe(true);
+    }
+  });
+
+  it('have random bytes beyond the quota of one call', () => {
+    const bytes = webRandom(200_000);
+    expect(new Set(bytes.subarray(131_072)).size).toBe(256);
+  });
+});

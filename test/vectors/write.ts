@@ -1,0 +1,137 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { nodeCrypto } from '../../platform/node/crypto.ts';
+import { encodeParts, hashParts, toHex, u32le } from '../../protocol/bytes.ts';
+import { encodeSessionMessage } from '../../protocol/frame.ts';
+import { encodeAbort, encodeComplaint, signMessage } from '../../protocol/messages.ts';
+import { packLanes, wordsToBytes } from '../../protocol/ring.ts';
+import type { SessionMessage } from '../../protocol/session.ts';
+import { encodeRunMessage } from '../../src/run/messages.ts';
+import { runSession } from '../support/session-world.ts';
+import { type CallName, encodeMessageVector, evaluate, VECTOR_LABEL, type Vectors } from './check.ts';
+
+/* Writes test/vectors/covey-1.json: node dist/test/vectors/write.js [--renew]. Existing vectors never change by accident. */
+
+const crypto = nodeCrypto;
+const bytes = (n: number, length = 32): Uint8Array => {
+  const stream = crypto.aes256Ctr(hashParts(crypto, VECTOR_LABEL, u32le(n)));
+  const target = new Uint8Array(length);
+  stream.read(target);
+  return target;
+};
+const number = (value: number): Uint8Array => Uint8Array.of(value >> 8, value & 255);
+const flip = (value: Uint8Array, at: number): Uint8Array => value.map((byte, i) => (i === at ? byte ^ 1 : byte));
+
+function primitives(): Vectors['primitives'] {
+  const cases: [string, CallName, Uint8Array[]][] = [];
+  const seed = bytes(1);
+  const publicKey = crypto.ed25519PublicKey(seed);
+  const message = bytes(2, 45);
+  const signature = crypto.ed25519Sign(message, seed);
+  cases.push(
+    ['sha256', 'sha256', [bytes(3, 100)]],
+    ['hash of parts', 'hashParts', [bytes(3, 5), new Uint8Array(0), bytes(4, 70)]],
+    ['hkdf', 'hkdf', [bytes(5), bytes(6), bytes(7, 20), number(77)]],
+    ['bad_hkdf length', 'hkdf', [bytes(5), bytes(6), bytes(7, 20), number(8_161)]],
+    ['ed25519 public key', 'ed25519PublicKey', [seed]],
+    ['ed25519 signature', 'ed25519Sign', [message, seed]],
+    ['ed25519 accepts', 'ed25519Verify', [signature, message, publicKey]],
+    ['bad_signature R', 'ed25519Verify', [flip(signature, 0), message, publicKey]],
+    ['bad_signature S', 'ed25519Verify', [flip(signature, 40), message, publicKey]],
+    ['bad_signature message', 'ed25519Verify', [signature, flip(message, 3), publicKey]],
+    ['bad_signature key', 'ed25519Verify', [signature, message, flip(publicKey, 9)]],
+    ['bad_signature small order key', 'ed25519Verify', [new Uint8Array(64), message, Uint8Array.of(1, ...new Uint8Array(31))]],
+    ['bad_signature length', 'ed25519Verify', [signature.subarray(1), message, publicKey]],
+    ['x25519 public key', 'x25519PublicKey', [bytes(8)]],
+    ['x25519 agreement', 'x25519Agree', [bytes(8), crypto.x25519PublicKey(bytes(9))]],
+    ['bad_point zero', 'x25519Agree', [bytes(8), new Uint8Array(32)]],
+    ['bad_point one', 'x25519Agree', [bytes(8), Uint8Array.of(1, ...new Uint8Array(31))]],
+    ['bad_point bit 255', 'x25519Agree', [bytes(8), crypto.x25519PublicKey(bytes(9)).map((b, i) => (i === 31 ? b | 128 : b))]],
+    ['bad_point above p', 'x25519Agree', [bytes(8), new Uint8Array(32).fill(255, 0, 31).fill(127, 31)]],
+    ['aes-256-ctr', 'ctr', [bytes(10), number(300)]],
+  );
+  const [key, nonce, aad, text] = [bytes(11), bytes(12, 12), bytes(13, 32), bytes(14, 128)] as const;
+  const sealed = crypto.aes256GcmSeal(key, nonce, aad, text);
+  cases.push(
+    ['aes-256-gcm', 'gcmSeal', [key, nonce, aad, text]],
+    ['aes-256-gcm opens', 'gcmOpen', [key, nonce, aad, sealed]],
+    ['bad_tag ciphertext', 'gcmOpen', [key, nonce, aad, flip(sealed, 5)]],
+    ['bad_tag tag', 'gcmOpen', [key, nonce, aad, flip(sealed, sealed.length - 1)]],
+    ['bad_tag additional data', 'gcmOpen', [key, nonce, flip(aad, 0), sealed]],
+    ['merkle root of 1', 'merkleRoot', [bytes(15, 96)]],
+    ['merkle root of 5', 'merkleRoot', [15, 16, 17, 18, 19].map((n) => bytes(n, 96))],
+    ['shamir 4 of 6', 'split', [bytes(20), number(6), number(4), bytes(21)]],
+  );
+  const shares = evaluate(crypto, 'split', [bytes(20), number(6), number(4), bytes(21)].map(toHex));
+  const share = (i: number): Uint8Array => Uint8Array.from(shares.slice(64 * i, 64 * i + 64).match(/../g) ?? [], (h) => Number.parseInt(h, 16));
+  const four = [0, 2, 3, 5].flatMap((i) => [number(i + 1), share(i)]);
+  cases.push(
+    ['shamir combines', 'combine', [number(6), ...four]],
+    ['bad_share repeated x', 'combine', [number(6), ...four.slice(0, 4), ...four.slice(0, 2), ...four.slice(6)]],
+    ['bad_share x of zero', 'combine', [number(6), number(0), share(0)]],
+    ['parts', 'parts', [encodeParts([bytes(22, 3), new Uint8Array(0), bytes(23, 9)])]],
+    ['bad_parts truncated', 'parts', [encodeParts([bytes(22, 3)]).subarray(0, 6)]],
+    ['bad_parts trailing', 'parts', [Uint8Array.of(...encodeParts([bytes(22, 3)]), 1)]],
+  );
+  for (const lanes of [2, 3, 4] as const) {
+    const words = wordsToBytes(packLanes(Int32Array.from({ length: 7 }, (_, i) => 1_000 * i - 3_000), lanes)).slice();
+    cases.push([`mask in ${lanes} lanes`, 'mask', [words, number(lanes), bytes(30), bytes(31), bytes(32)]]);
+  }
+  return cases.map(([name, call, inputs]) => {
+    const hex = inputs.map(toHex);
+    return { name, call, inputs: hex, output: evaluate(crypto, call, hex) };
+  });
+}
+
+function session(): Vectors['session'] {
+  const first = runSession({ members: 5, coordinates: 4, lanes: 3 });
+  const dropped = toHex((first.members[1] as { id: Uint8Array }).id);
+  const world = runSession({ members: 5, coordinates: 4, lanes: 3, drops: { 'masked-input': [dropped] } });
+  return {
+    lanes: 3,
+    coordinatorKey: toHex(world.coordinator.publicKey),
+    roster: {
+      version: world.roster.version,
+      entries: world.roster.entries.map(({ id, publicKey, organization }) => ({
+        id: toHex(id),
+        publicKey: toHex(publicKey),
+        organization,
+      })),
+    },
+    members: world.members.map(({ id, secretSeed }, m) => ({
+      secretSeed: toHex(secretSeed),
+      entropy: toHex(world.entropies[m] as Uint8Array),
+      contribution: toHex(wordsToBytes(world.contributions.get(toHex(id)) as Uint32Array)),
+      received: world.received.filter(({ to }) => to === m).map(({ message }) => encodeMessageVector(message)),
+      sent: world.effects.flatMap(({ member, effect }) =>
+        member === m && effect.type === 'send' ? [encodeMessageVector(effect.message)] : [],
+      ),
+    })),
+    survivors: (world.outcome?.survivors ?? []).map(toHex),
+    sum: toHex(wordsToBytes(world.outcome?.sum ?? new Uint32Array(0))),
+  };
+}
+
+function frames(): Vectors['frames'] {
+  const world = runSession({ members: 3, coordinates: 2 });
+  const sid = (world.received[0] as { message: SessionMessage }).message.sid;
+  const [member] = world.members as [(typeof world.members)[number]];
+  const complaint = encodeComplaint({ id: member.id, h1: bytes(40), dealer: bytes(41), code: 'CRYPTO_SHARE' });
+  const signed = [
+    ...world.received.map(({ message }) => message),
+    ...world.sent.map(({ message }) => message),
+    signMessage(crypto, member.secretSeed, 'complaint', sid, complaint),
+    signMessage(crypto, member.secretSeed, 'abort', sid, encodeAbort(member.id, 'PRIVACY_BUDGET')),
+  ];
+  const first = new Map<string, string>();
+  for (const message of signed) if (!first.has(message.type)) first.set(message.type, toHex(encodeSessionMessage(message)));
+  for (const type of ['run/log', 'run/census', 'run/finished', 'run/leave'] as const)
+    first.set(type, toHex(encodeRunMessage({ type, payload: bytes(42, 10) })));
+  return [...first].map(([type, frame]) => ({ type, frame }));
+}
+
+const path = 'test/vectors/covey-1.json';
+const text = `${JSON.stringify({ primitives: primitives(), session: session(), frames: frames() }, null, 1)}\n`;
+if (existsSync(path) && readFileSync(path, 'utf8') !== text && !process.argv.includes('--renew')) {
+  process.stderr.write('"vectors" expected the bytes that are frozen; --renew replaces them\n');
+  process.exitCode = 1;
+} else writeFileSync(path, text);

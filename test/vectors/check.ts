@@ -1,4 +1,4 @@
-import { decodeParts, fromHex, hashParts, toHex, utf8 } from '../../protocol/bytes.ts';
+import { decodeParts, fromHex, hashParts, toHex } from '../../protocol/bytes.ts';
 import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.ts';
 import { merkleRoot } from '../../protocol/merkle.ts';
 import { createParticipant, stepParticipant } from '../../protocol/participant.ts';
@@ -215,6 +215,3 @@ export function failedVectors(crypto: CryptoProvider, vectors: Vectors): string[
   if (toHex(wordsToBytes(sum)) !== session.sum) failed.push('session, sum');
   return failed;
 }
-
-/** Label of the deterministic bytes that vectors are made from. */
-export const VECTOR_LABEL: Uint8Array = utf8('covey/1 vectors');

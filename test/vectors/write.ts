@@ -1,17 +1,19 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
-import { encodeParts, hashParts, toHex, u32le } from '../../protocol/bytes.ts';
+import { encodeParts, hashParts, toHex, u32le, utf8 } from '../../protocol/bytes.ts';
 import { encodeSessionMessage } from '../../protocol/frame.ts';
 import { encodeAbort, encodeComplaint, signMessage } from '../../protocol/messages.ts';
 import { packLanes, wordsToBytes } from '../../protocol/ring.ts';
 import type { SessionMessage } from '../../protocol/session.ts';
 import { encodeRunMessage } from '../../src/run/messages.ts';
 import { runSession } from '../support/session-world.ts';
-import { type CallName, encodeMessageVector, evaluate, VECTOR_LABEL, type Vectors } from './check.ts';
+import { type CallName, encodeMessageVector, evaluate, type Vectors } from './check.ts';
 
 /* Writes test/vectors/covey-1.json: node dist/test/vectors/write.js [--renew]. Existing vectors never change by accident. */
 
 const crypto = nodeCrypto;
+/** Label of the deterministic bytes that vectors are made from. */
+const VECTOR_LABEL = utf8('covey/1 vectors');
 const bytes = (n: number, length = 32): Uint8Array => {
   const stream = crypto.aes256Ctr(hashParts(crypto, VECTOR_LABEL, u32le(n)));
   const target = new Uint8Array(length);

@@ -8,6 +8,7 @@ import { addKeygenCommand } from './keygen.ts';
 import { addNodeCommand } from './node.ts';
 import { addRosterCommand } from './roster.ts';
 import { addServerCommand } from './server.ts';
+import { addTranscriptCommand } from './transcript.ts';
 
 const program = new Command('covey')
   .description('Train models together: the coordinator learns only noisy sums over groups of participants.')
@@ -22,6 +23,7 @@ addNodeCommand(program);
 addKeygenCommand(program);
 addRosterCommand(program);
 addAuditCommand(program);
+addTranscriptCommand(program);
 program.addHelpText(
   'after',
   `
@@ -31,7 +33,8 @@ Examples:
   covey audit verify runs/demo-1      recompute every claim of a run
 
 Exit codes: 0 success, 1 unexpected fault, 2 wrong usage or configuration, 3 privacy policy or budget refused,
-  4 the run could not go on, 5 a dependency is missing, 10-21 an audit check failed (covey audit verify --help).`,
+  4 the run could not go on, 5 a dependency is missing, 10-21 an audit check failed (covey audit verify --help),
+  22 a transcript does not verify.`,
 );
 
 try {

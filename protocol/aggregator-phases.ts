@@ -250,8 +250,7 @@ export function publish(
     u1: cohort.advertisements.map(({ id }) => id),
     u2: dealers.dealers.map(({ id }) => id),
     survivors: ids,
-    // Members recompute the sum of a census, which is small; other vectors are not kept beyond the sum.
-    transcript: params.purpose === 'census' ? encodeTranscript(session, secrets, message) : new Uint8Array(0),
+    transcript: encodeTranscript(session, secrets, message),
     accused: proven(faults),
     faults,
   };

@@ -243,7 +243,7 @@ export interface SessionOutcome {
   readonly u1: readonly Uint8Array[];
   readonly u2: readonly Uint8Array[];
   readonly survivors: readonly Uint8Array[];
-  /** Census sessions only: everything a member needs to recompute the sum; empty otherwise. */
+  /** Everything needed to recompute the sum (SPEC section 6); the vectors are empty unless it is a census. */
   readonly transcript: Uint8Array;
   /** Members whose openings or second messages were wrong; the session went on without those. */
   readonly accused: readonly Uint8Array[];

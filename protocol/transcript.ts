@@ -6,15 +6,22 @@ import { CoveyError } from './errors.ts';
 import { hashDealers } from './key-schedule.ts';
 import { decodeBodies, decodeResult, encodeBodies, requireSignature, type SignedBody } from './messages.ts';
 import { coordinateCount, decodeParams, rosterHash, sessionId } from './params.ts';
-import { checkAdvertisements, checkDealings, type Dealers } from './participant-share.ts';
-import { checkUploads, countCertificate } from './participant-unmask.ts';
+import {
+  type Cohort,
+  checkAdvertisements,
+  checkDealings,
+  type Dealers,
+  type SessionContext,
+} from './participant-share.ts';
+import { type Agreement, checkUploads, countCertificate } from './participant-unmask.ts';
 import { addWords, applyMasks, bytesToWords, hasStrayBits, ringWordCount, wordsToBytes } from './ring.ts';
 import { rankOf } from './roster.ts';
 import type { MessageType, Roster, SessionMessage, SessionParams } from './session.ts';
 
 /**
- * Everything that the coordinator saw of a completed session: signed bodies, masked vectors of U3, the secrets that P5
- * gave back in order of U2, the signed result. Never shares, ciphertexts, late uploads. Its reader has the coordinator's
+ * What the coordinator saw of a completed session: signed bodies, masked vectors of U3, the secrets that P5
+ * gave back in order of U2, the signed result. The vectors are there for a census only; who keeps those of other sessions
+ * puts them in their place. Never shares, ciphertexts, late uploads. Its reader has the coordinator's
  * view. @see SPEC section 6
  */
 export function encodeTranscript(
@@ -32,9 +39,20 @@ export function encodeTranscript(
     encodeBodies(session.p3),
     encodeParts(vectors),
     encodeBodies(session.p4),
-    encodeParts(secrets),
+    encodeParts(
+      // The five bits that X25519 ignores would be the only ones of a transcript that nothing checks.
+      session.dealers.dealers.map(({ id }, i) => {
+        const secret = secrets[i] as Uint8Array;
+        return rankOf(session.agreement.survivors, id) >= 0 ? secret : clampScalar(secret);
+      }),
+    ),
     encodeBodies([result]),
   ]);
+}
+
+/** The form of a secret scalar that X25519 works with (RFC 7748, section 5). */
+function clampScalar(secret: Uint8Array): Uint8Array {
+  return secret.map((byte, i) => (i === 0 ? byte & 248 : i === 31 ? (byte & 127) | 64 : byte));
 }
 
 export interface VerifiedTranscript {
@@ -43,8 +61,11 @@ export interface VerifiedTranscript {
   readonly survivors: readonly Uint8Array[];
   /** The ring sum, recomputed from masked vectors and revealed seeds. */
   readonly sum: Uint32Array;
-  /** What was verified, in order. */
-  readonly checks: readonly string[];
+  /** Sizes of U1 and U2, the threshold that follows from U1, and the P4 signatures of the certificate. */
+  readonly u1: number;
+  readonly u2: number;
+  readonly threshold: number;
+  readonly signatures: number;
 }
 
 function single(type: MessageType, bytes: Uint8Array): SignedBody {
@@ -54,83 +75,144 @@ function single(type: MessageType, bytes: Uint8Array): SignedBody {
   return message;
 }
 
+/** Takes a transcript in its own order, one vector at a time, so that a long one need not fit into memory. */
+export interface TranscriptVerifier {
+  /**
+   * P0 to P3, as lists. Returns U3 and the length of each of its vectors, which follow in this order.
+   * Units: `vectorBytes` in bytes.
+   */
+  begin(
+    p0: Uint8Array,
+    p1: Uint8Array,
+    p2: Uint8Array,
+    p3: Uint8Array,
+  ): { readonly survivors: readonly Uint8Array[]; readonly vectorBytes: number };
+  /** The next vector of U3: folded into the sum once it fits its signed digest. */
+  takeVector(vector: Uint8Array): void;
+  /** P4, the revealed secrets in order of U2, and the signed result. */
+  finish(p4: Uint8Array, secrets: Uint8Array, result: Uint8Array): VerifiedTranscript;
+}
+
 /**
- * Recomputes the sum of a session from its transcript and checks every signature, set and commitment on the way.
- * @throws CoveyError naming the first thing that does not fit (A25: a coordinator that lies about the sum).
+ * Recomputes the sum of a session and checks every signature, set and commitment on the way. Its methods throw a CoveyError
+ * naming the first thing that does not fit (A25: a coordinator that lies about the sum). Memory: one vector and the sum.
  */
+export function createTranscriptVerifier(
+  crypto: CryptoProvider,
+  roster: Roster,
+  coordinatorKey: Uint8Array,
+): TranscriptVerifier {
+  interface Begun {
+    readonly context: SessionContext;
+    readonly cohort: Cohort;
+    readonly dealers: Dealers;
+    readonly agreement: Agreement;
+    readonly sum: Uint32Array;
+  }
+  let begun: Begun | null = null;
+  let taken = 0;
+  const active = (): Begun => {
+    if (begun === null) throw new CoveyError('USAGE_STATE', '"transcript" expected its lists before anything else');
+    return begun;
+  };
+
+  return {
+    begin(p0, p1, p2, p3) {
+      const opening = single('p0', p0);
+      const params = decodeParams(opening.body);
+      const sid = sessionId(crypto, params);
+      requireSignature(crypto, opening, sid, coordinatorKey);
+      if (!equalBytes(params.rosterHash, rosterHash(crypto, roster)))
+        throw new CoveyError('PRIVACY_POLICY', '"rosterHash" expected the pinned roster');
+      const context = { crypto, roster, params, sid };
+      const cohort = checkAdvertisements(context, decodeBodies('p1', p1));
+      const dealerList = checkDealings(context, cohort, decodeBodies('p2', p2));
+      const h2 = hashDealers(
+        crypto,
+        sid,
+        cohort.h1,
+        dealerList.map(({ id, root }) => [id, root]),
+      );
+      const dealers: Dealers = { dealers: dealerList, h2 };
+      const agreement = checkUploads(context, cohort, dealers, decodeBodies('p3', p3));
+      const sum = new Uint32Array(ringWordCount(coordinateCount(params), params.ring.lanes));
+      begun = { context, cohort, dealers, agreement, sum };
+      return { survivors: agreement.survivors.map(({ id }) => id), vectorBytes: sum.byteLength };
+    },
+    takeVector(vector) {
+      const { agreement, context, sum } = active();
+      const survivor = agreement.survivors[taken];
+      if (
+        survivor === undefined ||
+        vector.length !== sum.byteLength ||
+        !equalBytes(crypto.sha256(vector), survivor.digest)
+      )
+        throw new CoveyError('CODEC_TYPE', '"vector" does not match its signed digest');
+      addWords(sum, bytesToWords(vector), context.params.ring.lanes);
+      taken += 1;
+    },
+    finish(p4, secretList, resultBytes) {
+      const { context, cohort, dealers, agreement, sum } = active();
+      const { params, sid } = context;
+      if (taken !== agreement.survivors.length)
+        throw new CoveyError('CODEC_TRUNCATED', `"vectors" expected ${agreement.survivors.length}, got ${taken}`);
+      const signatures = countCertificate(context, agreement, decodeBodies('p4', p4));
+      if (signatures < cohort.threshold)
+        throw new CoveyError(
+          'ROUND_BELOW_THRESHOLD',
+          `"certificate" expected at least ${cohort.threshold} signatures, got ${signatures}`,
+        );
+      const secrets = decodeParts(secretList, dealers.dealers.length);
+      dealers.dealers.forEach(({ id }, i) => {
+        const survived = rankOf(agreement.survivors, id) >= 0;
+        const secret = secrets[i] as Uint8Array;
+        const isCanonical = survived || equalBytes(secret, clampScalar(secret));
+        if (!isCanonical || !isPublishedSecret(crypto, sid, cohort, id, survived, secret)) {
+          throw new CoveyError('CRYPTO_COMMITMENT', '"secret" does not open what its owner published');
+        }
+      });
+      const { lanes } = params.ring;
+      applyMasks(sum, lanes, unmaskSeeds(crypto, sid, cohort, dealers, agreement, secrets), crypto);
+      if (hasStrayBits(sum, coordinateCount(params), lanes))
+        throw new CoveyError('CODEC_TYPE', '"sum" has bits outside its fields');
+      const result = single('result', resultBytes);
+      requireSignature(crypto, result, sid, coordinatorKey);
+      const { h3, sumHash, survivors } = decodeResult(result.body);
+      if (
+        !equalBytes(h3, agreement.h3) ||
+        survivors !== agreement.survivors.length ||
+        !equalBytes(sumHash, crypto.sha256(wordsToBytes(sum)))
+      ) {
+        throw new CoveyError('CRYPTO_COMMITMENT', '"result" expected the recomputed sum');
+      }
+      return {
+        params,
+        sid,
+        survivors: agreement.survivors.map(({ id }) => id),
+        sum,
+        u1: cohort.advertisements.length,
+        u2: dealers.dealers.length,
+        threshold: cohort.threshold,
+        signatures,
+      };
+    },
+  };
+}
+
+/** Number of parts of a transcript; part 4 holds the vectors. @see SPEC section 6 */
+export const TRANSCRIPT_PARTS = 8;
+
+/** A whole transcript in memory (censuses, which are small). @throws as `createTranscriptVerifier`. */
 export function verifyTranscript(
   crypto: CryptoProvider,
   bytes: Uint8Array,
   roster: Roster,
   coordinatorKey: Uint8Array,
 ): VerifiedTranscript {
-  const parts = decodeParts(bytes, 8);
+  const parts = decodeParts(bytes, TRANSCRIPT_PARTS);
   const part = (i: number): Uint8Array => parts[i] as Uint8Array;
-  const opening = single('p0', part(0));
-  const params = decodeParams(opening.body);
-  const sid = sessionId(crypto, params);
-  requireSignature(crypto, opening, sid, coordinatorKey);
-  if (!equalBytes(params.rosterHash, rosterHash(crypto, roster)))
-    throw new CoveyError('PRIVACY_POLICY', '"rosterHash" expected the pinned roster');
-  const context = { crypto, roster, params, sid };
-  const cohort = checkAdvertisements(context, decodeBodies('p1', part(1)));
-  const dealerList = checkDealings(context, cohort, decodeBodies('p2', part(2)));
-  const dealers: Dealers = {
-    dealers: dealerList,
-    h2: hashDealers(
-      crypto,
-      sid,
-      cohort.h1,
-      dealerList.map(({ id, root }) => [id, root]),
-    ),
-  };
-  const agreement = checkUploads(context, cohort, dealers, decodeBodies('p3', part(3)));
-  const signatures = countCertificate(context, agreement, decodeBodies('p4', part(5)));
-  if (signatures < cohort.threshold)
-    throw new CoveyError(
-      'ROUND_BELOW_THRESHOLD',
-      `"certificate" expected at least ${cohort.threshold} signatures, got ${signatures}`,
-    );
-
-  const { lanes } = params.ring;
-  const coordinates = coordinateCount(params);
-  const sum = new Uint32Array(ringWordCount(coordinates, lanes));
-  const vectors = decodeParts(part(4), agreement.survivors.length);
-  agreement.survivors.forEach(({ digest }, i) => {
-    const vector = vectors[i] as Uint8Array;
-    if (vector.length !== sum.byteLength || !equalBytes(crypto.sha256(vector), digest))
-      throw new CoveyError('CODEC_TYPE', '"vector" does not match its signed digest');
-    addWords(sum, bytesToWords(vector), lanes);
-  });
-  const secrets = decodeParts(part(6), dealerList.length);
-  dealerList.forEach(({ id }, i) => {
-    if (!isPublishedSecret(crypto, sid, cohort, id, rankOf(agreement.survivors, id) >= 0, secrets[i] as Uint8Array)) {
-      throw new CoveyError('CRYPTO_COMMITMENT', '"secret" does not open what its owner published');
-    }
-  });
-  applyMasks(sum, lanes, unmaskSeeds(crypto, sid, cohort, dealers, agreement, secrets), crypto);
-  if (hasStrayBits(sum, coordinates, lanes)) throw new CoveyError('CODEC_TYPE', '"sum" has bits outside its fields');
-  const result = single('result', part(7));
-  requireSignature(crypto, result, sid, coordinatorKey);
-  const { h3, sumHash, survivors } = decodeResult(result.body);
-  if (
-    !equalBytes(h3, agreement.h3) ||
-    survivors !== agreement.survivors.length ||
-    !equalBytes(sumHash, crypto.sha256(wordsToBytes(sum)))
-  ) {
-    throw new CoveyError('CRYPTO_COMMITMENT', '"result" expected the recomputed sum');
-  }
-  const checks = [
-    'parameters',
-    'roster',
-    'U1 and threshold',
-    'U2',
-    'U3',
-    'certificate',
-    'uploads',
-    'revealed secrets',
-    'sum',
-    'result',
-  ];
-  return { params, sid, survivors: agreement.survivors.map(({ id }) => id), sum, checks };
+  const verifier = createTranscriptVerifier(crypto, roster, coordinatorKey);
+  const { survivors } = verifier.begin(part(0), part(1), part(2), part(3));
+  for (const vector of decodeParts(part(4), survivors.length)) verifier.takeVector(vector);
+  return verifier.finish(part(5), part(6), part(7));
 }

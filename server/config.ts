@@ -29,6 +29,8 @@ export interface ServerConfig {
   readonly joinMs: number;
   /** How long to wait for enough members before the coordinator stops; a restart goes on. */
   readonly gatherMs: number;
+  /** Keeps a transcript of every released session: as much disk as all uploads take. */
+  readonly transcripts: boolean;
   readonly run: RunChoice;
 }
 
@@ -43,6 +45,7 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
   graceMs: z.number().int().min(0).max(600_000).default(5_000),
   joinMs: z.number().int().min(0).max(600_000).default(20_000),
   gatherMs: z.number().int().min(1_000).max(604_800_000).default(86_400_000),
+  transcripts: z.boolean().default(false),
   run: z.union([
     z.strictObject({
       scenario: z.enum(['digits', 'heart']),

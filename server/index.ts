@@ -4,6 +4,7 @@ import { systemClock } from '../platform/node/clock.ts';
 import { nodeCrypto, nodeRandom } from '../platform/node/crypto.ts';
 import { readKeyFile } from '../platform/node/key-file.ts';
 import { openStore } from '../platform/node/store.ts';
+import { openTranscriptFolder } from '../platform/node/transcript-file.ts';
 import { type SocketServer, startSocketServer } from '../platform/transport/socket-server.ts';
 import { fromUtf8, toHex, utf8 } from '../protocol/bytes.ts';
 import { CoveyError } from '../protocol/errors.ts';
@@ -84,6 +85,7 @@ export async function runServer(options: RunServerOptions): Promise<void> {
     onError: options.onError,
     graceMs: config.graceMs,
     joinMs: config.joinMs,
+    ...(config.transcripts ? { transcripts: openTranscriptFolder(join(folder, 'transcripts')) } : {}),
     gatherMs: config.gatherMs,
   });
   server = await startSocketServer({

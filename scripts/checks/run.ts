@@ -12,7 +12,7 @@ export interface Check {
 /** Root of the repository, seen from the compiled `dist/scripts/checks`. */
 export const ROOT: string = fileURLToPath(new URL('../../../', import.meta.url));
 
-const SKIPPED = new Set(['node_modules', 'dist', '.git', 'coverage', 'covey-runs', '.vitest']);
+const SKIPPED = new Set(['node_modules', 'dist', '.git', 'coverage', 'runs', '.vitest']);
 
 /** Relative paths (with `/`) of all files whose name ends in one of `endings`, in a fixed order. */
 export function listFiles(endings: readonly string[], folder: string = ROOT): string[] {

@@ -35,6 +35,20 @@ export interface Peers {
   connected(): readonly Uint8Array[];
 }
 
+/** Keeps masked uploads so that completed sessions can be recomputed by others. */
+export interface TranscriptKeeper {
+  keep(sid: Uint8Array, id: Uint8Array, vector: Uint8Array): Promise<void>;
+  /** Writes the transcript of a completed session, with the vectors of its survivors. */
+  complete(
+    params: SessionParams,
+    sid: Uint8Array,
+    transcript: Uint8Array,
+    survivors: readonly Uint8Array[],
+  ): Promise<void>;
+  /** Forgets what was kept: sessions that release nothing leave no transcript. */
+  discard(sid: Uint8Array): Promise<void>;
+}
+
 export interface CoordinatorOptions {
   readonly config: RunConfig;
   readonly runId: string;
@@ -46,6 +60,7 @@ export interface CoordinatorOptions {
   now(): string;
   onProgress(progress: RunProgress): void;
   onError(error: unknown): void;
+  readonly transcripts?: TranscriptKeeper | undefined;
   /** How long a member may be away before it counts as lost in a session. */
   readonly graceMs: number;
   /** How long to wait for members that are not connected once enough are. */
@@ -264,6 +279,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
           accounts.charge(toHex(sid), order, survivors.map(toHex));
           await journal.append('round.unmask', { sid: toHex(sid), h3: toHex(h3), requests: survivors.length });
         },
+        keepUpload: async (id, words) => options.transcripts?.keep(sid, id, wordsToBytes(words)),
         onPhase: (phase) => onProgress({ event: 'phase', round, kind, step, phase, members }),
       },
     );
@@ -274,9 +290,11 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       session = null;
     });
     if (end.type === 'done') {
+      await options.transcripts?.complete(params, sid, end.outcome.transcript, end.outcome.survivors);
       await releaseSession(order, params, end.outcome, invited.length);
       return { released: true, spent: true, excluded: [] };
     }
+    await options.transcripts?.discard(sid);
     const { phase, code, reason, uploadBegun, excluded } = end.outcome;
     await journal.append('round.abort', {
       sid: toHex(sid),

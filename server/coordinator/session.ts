@@ -21,6 +21,8 @@ export interface SessionHost {
   persist(record: Extract<AggregatorEffect, { type: 'persist' }>['record'], sum: Uint32Array): Promise<void>;
   /** The charge of every survivor, before unmasking is requested. */
   charge(effect: Extract<AggregatorEffect, { type: 'charge' }>): Promise<void>;
+  /** A complete, verified upload, before it is folded into the sum. */
+  keepUpload(id: Uint8Array, words: Uint32Array): Promise<void>;
   onPhase(phase: Phase): void;
 }
 
@@ -88,6 +90,7 @@ export function startSession(
         return null;
       }
       case 'fold':
+        await host.keepUpload(effect.id, effect.words);
         addWords(sum, effect.words, lanes);
         return { type: 'folded', id: effect.id };
       case 'charge':

@@ -33,6 +33,14 @@ export interface Machines {
 
 export const REAL_MACHINES: Machines = { createParticipant, stepParticipant, createAggregator, stepAggregator };
 
+/**
+ * A fault at one place of the plain schedule: a process dies before its n-th action (an action is one event or one effect, so
+ * this is before or after any durable write), or the n-th packet is lost or comes twice.
+ */
+export type Fault =
+  | { readonly kind: 'crash'; readonly actor: number | 'coordinator'; readonly at: number }
+  | { readonly kind: 'lose' | 'repeat'; readonly at: number };
+
 export interface WorldSettings {
   readonly seed: number;
   readonly crypto: CryptoProvider;
@@ -45,9 +53,14 @@ export interface WorldSettings {
   readonly repeat: number;
   /** The coordinator lies: it forks, withholds and re-signs lists. */
   readonly malicious: boolean;
+  /** Plans the world instead of drawing it: everything in order, and these faults. */
+  readonly faults?: readonly Fault[];
 }
 
 export interface WorldReport {
+  /** Actions of every member and of the coordinator, and packets: the places where faults can be put. */
+  readonly actions: readonly number[];
+  readonly packets: number;
   readonly releases: number;
   readonly aborts: Readonly<Record<string, number>>;
   readonly crashes: number;
@@ -128,8 +141,9 @@ function createRoster(crypto: CryptoProvider, members: number): readonly [Roster
 export function runWorld(settings: WorldSettings): WorldReport {
   const { crypto, malicious } = settings;
   const machines = settings.machines ?? REAL_MACHINES;
-  const dice = createDice(settings.seed);
-  const chance = (thousandths: number): boolean => dice(1_000) < thousandths;
+  const { faults } = settings;
+  const dice = faults === undefined ? createDice(settings.seed) : () => 0;
+  const chance = (thousandths: number): boolean => faults === undefined && dice(1_000) < thousandths;
   const [roster, identities] = createRoster(crypto, settings.members);
   const coordinatorSeed = crypto.sha256(utf8('coordinator'));
   const coordinator = { secretSeed: coordinatorSeed, publicKey: crypto.ed25519PublicKey(coordinatorSeed) };
@@ -143,6 +157,17 @@ export function runWorld(settings: WorldSettings): WorldReport {
   };
   let entropy = 0;
   const fresh = (): Uint8Array => crypto.sha256(utf8(`entropy ${settings.seed} ${entropy++}`));
+
+  /** Actions so far: members by index, then the coordinator. */
+  const actions: number[] = Array.from({ length: settings.members + 1 }, () => 0);
+  let packetCount = 0;
+  /** Counts an action; true if its process dies instead. */
+  function dies(actor: number | 'coordinator'): boolean {
+    const index = actor === 'coordinator' ? settings.members : actor;
+    const at = actions[index] as number;
+    actions[index] = at + 1;
+    return faults?.some((fault) => fault.kind === 'crash' && fault.actor === actor && fault.at === at) === true;
+  }
 
   // What monitors know.
   const contributions = new Map<string, Uint32Array>();
@@ -221,6 +246,8 @@ export function runWorld(settings: WorldSettings): WorldReport {
       return;
     }
     attempts += 1;
+    // A coordinator waits for enough members; in a planned world it waits for all.
+    if (faults !== undefined) for (const member of members) if (member.isDown) restartMember(member);
     const params = paramsOf();
     sum = new Uint32Array(ringWordCount(COORDINATES, LANES));
     aggregator = machines.createAggregator(coordinator, roster);
@@ -351,7 +378,8 @@ export function runWorld(settings: WorldSettings): WorldReport {
         member.records.push(effect.record);
         break;
       case 'contribute': {
-        const values = Int32Array.from({ length: COORDINATES }, () => dice(2_001) - 1_000);
+        const own = 31 * (member.index + 1) + 7 * round;
+        const values = Int32Array.from({ length: COORDINATES }, (_, i) => dice(2_001) - 1_000 + own * (i + 1));
         const words = packLanes(values, LANES);
         contributions.set(`${toHex(effect.sid)}/${member.index}`, words.slice());
         member.events.unshift({ type: 'contribution', words });
@@ -501,11 +529,13 @@ export function runWorld(settings: WorldSettings): WorldReport {
   function deliver(index: number): void {
     const [packet] = packets.splice(index, 1) as [Packet];
     const member = members[packet.member] as Member;
-    if (chance(settings.lose)) {
+    const at = packetCount++;
+    const planned = faults?.find((fault) => fault.kind !== 'crash' && fault.at === at);
+    if (planned?.kind === 'lose' || chance(settings.lose)) {
       say(`lost: ${packet.message.type} ${packet.toMember ? 'to' : 'from'} member ${packet.member}`);
       return;
     }
-    if (chance(settings.repeat)) packets.push(packet);
+    if (planned?.kind === 'repeat' || chance(settings.repeat)) packets.push(packet);
     if (member.isCut || member.isDown) return;
     if (packet.toMember) {
       const { message } = packet;
@@ -547,16 +577,21 @@ export function runWorld(settings: WorldSettings): WorldReport {
   let steps = 0;
   for (; !isOver; steps++) {
     if (steps > MAX_STEPS) fail('the run does not end');
-    if (dice(20) === 0) disturb();
+    if (faults === undefined && dice(20) === 0) disturb();
     const ready: (() => void)[] = [];
     for (const member of members) {
       if (member.isDown) continue;
-      if (member.effects.length > 0) ready.push(() => runMemberEffect(member));
-      else if (member.events.length > 0) ready.push(() => stepMember(member));
+      const act = member.effects.length > 0 ? runMemberEffect : member.events.length > 0 ? stepMember : null;
+      if (act !== null) ready.push(() => (dies(member.index) ? crashMember(member) : act(member)));
     }
-    if (aggregatorEffects.length > 0) ready.push(runAggregatorEffect);
+    if (aggregatorEffects.length > 0)
+      ready.push(() => (dies('coordinator') ? crashCoordinator() : runAggregatorEffect()));
     else if (aggregator !== null && aggregatorEvents.length > 0) {
       ready.push(() => {
+        if (dies('coordinator')) {
+          crashCoordinator();
+          return;
+        }
         const step = machines.stepAggregator(
           crypto,
           aggregator as AggregatorState,
@@ -601,7 +636,7 @@ export function runWorld(settings: WorldSettings): WorldReport {
     const stage = member.state.session?.progress.stage ?? 'closed';
     if (!member.isDown && stage !== 'closed') fail(`member ${member.index} is stuck in ${stage}`);
   }
-  return { releases, aborts, crashes, lies, steps, trace };
+  return { actions, packets: packetCount, releases, aborts, crashes, lies, steps, trace };
 }
 
 /** The world of a seed: calm, stormy or run by a liar, so that every kind is met often. */

@@ -1,0 +1,3 @@
+import { describeDropouts, everyNumber } from './support/dropout-matrix.ts';
+
+for (const members of [3, 5, 12]) describeDropouts(members, everyNumber);

@@ -1,0 +1,3 @@
+import { describeBlame } from './support/blame.ts';
+
+describeBlame(23);

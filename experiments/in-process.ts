@@ -10,7 +10,7 @@ import { type Accountant, rdpAccountant } from '../src/privacy/accountant.ts';
 import type { View } from '../src/privacy/views.ts';
 import type { RunConfig } from '../src/run/config.ts';
 import { groupMembers, isInGroup } from '../src/run/groups.ts';
-import { contribute, type MemberState, NEW_MEMBER, takeChoice, takeSeat } from '../src/run/member.ts';
+import { contribute, type MemberState, missChoice, NEW_MEMBER, takeChoice, takeSeat } from '../src/run/member.ts';
 import { orderParams, type RunFacts } from '../src/run/order.ts';
 import { groupOf, planRun, sessionEvents } from '../src/run/plan.ts';
 import {
@@ -112,7 +112,11 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
     state = applyRelease(crypto, config, plan, state, params, sum);
     members.forEach((member, i) => {
       const id = ids[i];
-      if (id === undefined || !survivors.some((s) => compareBytes(s, id) === 0)) return;
+      if (id === undefined) return;
+      if (!survivors.some((s) => compareBytes(s, id) === 0)) {
+        if (current.session.kind === 'choice') members[i] = missChoice(config, member, coordinates);
+        return;
+      }
       if (current.session.kind === 'seats') members[i] = takeSeat(member, coordinates);
       if (current.session.kind === 'choice')
         members[i] = takeChoice(config, member, current.session.choice, coordinates);

@@ -6,7 +6,7 @@ import type { Dataset } from '../src/data/dataset.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
-import { contribute, NEW_MEMBER } from '../src/run/member.ts';
+import { contribute, missChoice, NEW_MEMBER } from '../src/run/member.ts';
 import { orderParams, type SessionOrder } from '../src/run/order.ts';
 import { buildSchedule, COUNT_SCALE, countShareVariance, openAfterCensus, planRun } from '../src/run/plan.ts';
 import { initialState, type ReleaseState, sumCoordinates } from '../src/run/release.ts';
@@ -114,6 +114,15 @@ describe('the gate of noisy counts', () => {
     for (const { choices, slot } of members) expect(slot).toBe(open?.includes(choices[1] ?? -1) ? choices[1] : null);
     const moved = headsMoved(config, state);
     for (const slot of open ?? []) expect(moved[slot]).toBe(true);
+  });
+
+  it('keeps a member out of every slot that it was not counted in', () => {
+    const config = gatedConfig(3);
+    const sum = Int32Array.of(30 * COUNT_SCALE, 2 * COUNT_SCALE, 20 * COUNT_SCALE);
+    const member = { ...NEW_MEMBER, slot: 2, choices: [2], open: [2] };
+    expect(missChoice(config, member, sum)).toMatchObject({ slot: null, open: [0, 2] });
+    expect(missChoice(gatedConfig(30), member, sum)).toMatchObject({ slot: 0, open: [] });
+    expect(missChoice(gatedConfig(0), member, sum)).toBe(member);
   });
 
   it('lets everybody train one slot while none is open', () => {

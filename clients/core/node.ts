@@ -12,7 +12,7 @@ import type { Dataset } from '../../src/data/dataset.ts';
 import type { GradientOracle } from '../../src/learning/oracle.ts';
 import { parseRunConfig } from '../../src/run/config.ts';
 import { groupMembers, isInGroup } from '../../src/run/groups.ts';
-import { contribute, homeSlot, type MemberState, takeChoice, takeSeat } from '../../src/run/member.ts';
+import { contribute, homeSlot, type MemberState, missChoice, takeChoice, takeSeat } from '../../src/run/member.ts';
 import { decodeRunMessage, encodeRunMessage } from '../../src/run/messages.ts';
 import { decodeOrder, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { groupOf, planRun, type ScheduledSession } from '../../src/run/plan.ts';
@@ -207,11 +207,15 @@ export function createNode(options: NodeOptions): FederationNode {
     const census = verifyTranscript(crypto, transcript, roster, coordinatorKey);
     const sid = sessionId(crypto, census.params);
     const session = await memory.recallSession(sid);
-    // A census of a session that this node never entered says nothing about its slot.
-    if (session === null || census.params.runId !== facts.runId) return;
-    if (!census.survivors.some((id) => equalBytes(id, identity.id))) return;
+    if (census.params.runId !== facts.runId) return;
     const sum = sumCoordinates(census.params, census.sum);
     const member = memory.member();
+    // A census that this node was not counted in says nothing about its slot, unless slots have a least size.
+    if (session === null || !census.survivors.some((id) => equalBytes(id, identity.id))) {
+      const isChoice = census.params.layout[0]?.segment === 'counts';
+      if (isChoice) await memory.saveMember(missChoice(facts.config, member, sum));
+      return;
+    }
     // A lottery with a clash gives nobody a seat; it is drawn again.
     if (session.kind === 'seats' && member.choices.length === 0 && seatsAreDistinct(sum, census.survivors.length)) {
       await memory.saveMember(takeSeat(member, sum));

@@ -33,11 +33,14 @@ export function openTranscriptFolder(folder: string): {
 } {
   const spoolOf = (sid: Uint8Array): string => join(folder, 'spool', toHex(sid));
   const discard = (sid: Uint8Array): Promise<void> => rm(spoolOf(sid), { recursive: true, force: true });
+  // What a killed process left belongs to sessions that will never release anything.
+  const emptied = rm(join(folder, 'spool'), { recursive: true, force: true });
   return {
     discard,
     async keep(sid, id, vector) {
+      await emptied;
       await mkdir(spoolOf(sid), { recursive: true });
-      await writeFile(join(spoolOf(sid), toHex(id)), vector);
+      await writeFile(join(spoolOf(sid), toHex(id)), vector, { mode: 0o600 });
     },
     async complete(params, sid, transcript, survivors) {
       const parts = decodeParts(transcript, TRANSCRIPT_PARTS);

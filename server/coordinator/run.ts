@@ -118,7 +118,8 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
 
   async function broadcast(message: RunMessage): Promise<void> {
     const bytes = encodeRunMessage(message);
-    await Promise.all(peers.connected().map((id) => peers.send(id, bytes)));
+    // Also to members that are away for a moment: their link keeps it, and a resumed connection is not greeted again.
+    await Promise.all(roster.entries.map(({ id }) => peers.send(id, bytes)));
   }
 
   async function openLog(): Promise<void> {

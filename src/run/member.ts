@@ -224,3 +224,12 @@ export function takeChoice(config: RunConfig, member: MemberState, choice: numbe
   const slot = kept.indexOf(chosen);
   return { ...member, slot: slot < 0 ? null : slot };
 }
+
+/**
+ * A choice that this member was not counted in: with a floor it trains no slot until the next one, for nobody has checked
+ * that its old slot is still large enough. Without a floor it keeps what it had.
+ */
+export function missChoice(config: RunConfig, member: MemberState, sum: Int32Array): MemberState {
+  const open = openAfterCensus(config, decodeCounts(sum));
+  return open === null ? member : { ...member, open, slot: open.length === 0 ? 0 : null };
+}

@@ -1,0 +1,83 @@
+import { spawnSync } from 'node:child_process';
+import { nodeCrypto } from '../platform/node/crypto.ts';
+import { applyMasks, ringWordCount } from '../protocol/ring.ts';
+import type { Lanes, MaskSeed } from '../protocol/session.ts';
+import { combineShares, splitSecret } from '../protocol/shamir.ts';
+import { transformWalshHadamard } from '../src/privacy/hadamard.ts';
+import { cpuMs, median } from './session.ts';
+
+/*
+ * The hot loops by themselves, as ratios within this run: masking against what OpenSSL's AES-256-CTR alone would take for
+ * the same bytes, secret sharing, the Walsh-Hadamard transform.
+ */
+
+function timed(repeats: number, work: () => void): number {
+  work();
+  return median(
+    Array.from({ length: repeats }, () => {
+      const before = cpuMs();
+      work();
+      return cpuMs() - before;
+    }),
+  );
+}
+
+/** Bytes per second of `openssl speed`, or null where the command is missing. */
+function opensslRate(): number | null {
+  const run = spawnSync('openssl', ['speed', '-seconds', '2', '-bytes', '131072', '-evp', 'aes-256-ctr', '-mr'], {
+    encoding: 'utf8',
+  });
+  const match = /\+F:\d+:[^:]+:([\d.]+)/.exec(run.stdout ?? '');
+  return match?.[1] === undefined ? null : Number(match[1]);
+}
+
+const D = 1_000_000;
+const NEIGHBOURS = 50;
+const rate = opensslRate();
+console.log(`Node ${process.version}, one thread, CPU time, medians.\n`);
+console.log(`Masking of d = ${D.toLocaleString('en')} with a self mask and ${NEIGHBOURS} pair masks, AES-256-CTR.`);
+if (rate === null) console.log('openssl is not installed: no ratio to its rate can be taken.');
+else console.log(`openssl speed aes-256-ctr in this run: ${(rate / 1e9).toFixed(2)} GB/s`);
+console.log('\n| lanes | keystream | time | rate | of openssl | to 2 x 32 |');
+console.log('|---|---|---|---|---|---|');
+let wide = 0;
+for (const lanes of [2, 3, 4] as Lanes[]) {
+  const words = new Uint32Array(ringWordCount(D, lanes));
+  const seeds = Array.from(
+    { length: NEIGHBOURS + 1 },
+    (_, i): MaskSeed => ({
+      seed: new Uint8Array(32).fill(i + 1),
+      sign: i % 2 === 0 ? 1 : -1,
+    }),
+  );
+  const ms = timed(7, () => applyMasks(words, lanes, seeds, nodeCrypto));
+  if (lanes === 2) wide = ms;
+  const bytes = words.byteLength * seeds.length;
+  const bytesPerSecond = bytes / (ms / 1_000);
+  const share = rate === null ? '-' : `${((100 * bytesPerSecond) / rate).toFixed(0)} %`;
+  console.log(
+    `| ${lanes} | ${(bytes / 1e6).toFixed(0)} MB | ${ms.toFixed(0)} ms | ${(bytesPerSecond / 1e9).toFixed(2)} GB/s | ${share} | ${(ms / wide).toFixed(2)} |`,
+  );
+}
+
+const secret = new Uint8Array(32).fill(7);
+const stream = nodeCrypto.aes256Ctr(new Uint8Array(32).fill(9));
+const random = (length: number): Uint8Array => {
+  const bytes = new Uint8Array(length);
+  stream.read(bytes);
+  return bytes;
+};
+const REPEATS = 200;
+const shares = splitSecret(secret, 100, 67, random);
+const opened = shares.slice(0, 67).map((share, i) => ({ x: i + 1, share }));
+const split = timed(5, () => {
+  for (let i = 0; i < REPEATS; i++) splitSecret(secret, 100, 67, random);
+});
+const combine = timed(5, () => {
+  for (let i = 0; i < REPEATS; i++) combineShares(opened, 100);
+});
+console.log(`\n| work | time |\n|---|---|`);
+console.log(`| Shamir, 32 bytes, n = 100, t = 67: share | ${(split / REPEATS).toFixed(3)} ms |`);
+console.log(`| reconstruct, same points | ${(combine / REPEATS).toFixed(3)} ms |`);
+const values = Float64Array.from({ length: 2 ** 20 }, (_, i) => (i % 13) - 6);
+console.log(`| Walsh-Hadamard 2^20, doubles | ${timed(9, () => transformWalshHadamard(values)).toFixed(2)} ms |`);

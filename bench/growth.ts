@@ -3,6 +3,9 @@ import { type Cost, measureSession } from './session.ts';
 
 /* How the cost of a strict session grows with members and coordinates, with the exponents that fit: cost ~ n^a, d^b. */
 
+// Buffers are given back at once only after the first turn of the event loop (platform/node/release-buffer.ts).
+await new Promise((resolve) => setTimeout(resolve, 20));
+
 const { values: flags } = parseArgs({
   options: {
     members: { type: 'string', default: '12,25,50,100,200' },

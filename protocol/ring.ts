@@ -1,5 +1,6 @@
 import type { CryptoProvider, KeyStream } from './crypto-provider.ts';
 import { CoveyError } from './errors.ts';
+import { KERNEL_CHUNK_BYTES, KERNEL_STREAMS, loadLaneKernels } from './kernels/lanes.ts';
 import type { Lanes, MaskSeed } from './session.ts';
 
 /*
@@ -195,7 +196,8 @@ const CHUNK_BYTES = 65_536;
 
 /**
  * Adds the keystreams of `seeds`, each with its sign, to `words` in place. Keystream words are read little-endian and
- * unused top bits are cleared. Cost: one AES-256-CTR pass over the vector for each seed, chunk by chunk.
+ * unused top bits are cleared. Cost: one AES-256-CTR pass over the vector for each seed, chunk by chunk, and one sweep of
+ * the SIMD kernels over up to 16 of them; `applyMasksPlain` does the same in plain loops.
  * Secrets: the keystream buffers are wiped; the seeds stay the caller's to wipe.
  */
 export function applyMasks(
@@ -204,11 +206,50 @@ export function applyMasks(
   seeds: readonly MaskSeed[],
   crypto: Pick<CryptoProvider, 'aes256Ctr'>,
 ): void {
-  const streamsOf = (sign: 1 | -1): KeyStream[] =>
-    seeds.filter((mask) => mask.sign === sign).map(({ seed }) => crypto.aes256Ctr(seed));
+  const kernels = loadLaneKernels();
+  if (kernels === null) {
+    applyMasksPlain(words, lanes, seeds, crypto);
+    return;
+  }
+  const { accumulator, streams: chunks } = kernels;
+  const target = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+  const streams = ([1, -1] as const).map((sign) => ({ sign, open: openStreams(seeds, sign, crypto) }));
+  for (let at = 0; at < target.length; at += KERNEL_CHUNK_BYTES) {
+    const piece = target.subarray(at, at + KERNEL_CHUNK_BYTES);
+    // Sweeps go in steps of 16 bytes; a word behind the end is worked on in vain.
+    const bytes = (piece.length + 15) & ~15;
+    accumulator.set(piece);
+    for (const { sign, open } of streams) {
+      for (let first = 0; first < open.length; first += KERNEL_STREAMS) {
+        const group = open.slice(first, first + KERNEL_STREAMS);
+        group.forEach((stream, k) => {
+          stream.read((chunks[k] as Uint8Array).subarray(0, piece.length));
+        });
+        kernels.sweep(lanes, sign, group.length, bytes);
+      }
+    }
+    piece.set(accumulator.subarray(0, piece.length));
+  }
+  accumulator.fill(0);
+  for (const chunk of chunks) chunk.fill(0);
+}
+
+const openStreams = (
+  seeds: readonly MaskSeed[],
+  sign: 1 | -1,
+  crypto: Pick<CryptoProvider, 'aes256Ctr'>,
+): KeyStream[] => seeds.filter((mask) => mask.sign === sign).map(({ seed }) => crypto.aes256Ctr(seed));
+
+/** The plain twin of `applyMasks`: fallback and oracle. */
+export function applyMasksPlain(
+  words: Uint32Array,
+  lanes: Lanes,
+  seeds: readonly MaskSeed[],
+  crypto: Pick<CryptoProvider, 'aes256Ctr'>,
+): void {
   const signed = [
-    { negate: 0, streams: streamsOf(1) },
-    { negate: -1, streams: streamsOf(-1) },
+    { negate: 0, streams: openStreams(seeds, 1, crypto) },
+    { negate: -1, streams: openStreams(seeds, -1, crypto) },
   ] as const;
   const target = signedView(words);
   const chunkWords = Math.min(target.length, CHUNK_BYTES / 4);

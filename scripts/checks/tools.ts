@@ -1,4 +1,4 @@
-import { type Check, runPackage } from './run.ts';
+import { type Check, runPackage, runProgram } from './run.ts';
 
 /** What the compiler, the linter (format, layers, import cycles) and the search for dead code say. */
 export const toolChecks: readonly Check[] = [
@@ -13,6 +13,10 @@ export const toolChecks: readonly Check[] = [
         '--max-diagnostics=50',
         '.',
       ]),
+  },
+  {
+    name: 'kernels are what their source compiles to',
+    run: () => runProgram(process.execPath, ['dist/scripts/build-kernels.js', '--check']),
   },
   {
     name: 'unused files, exports, dependencies',

@@ -1,0 +1,69 @@
+import type { Lanes } from '../session.ts';
+import { LANES_WASM } from './lanes-wasm.ts';
+
+/** Bytes of the vector, and of each keystream, that are worked on at a time. */
+export const KERNEL_CHUNK_BYTES = 65_536;
+/** Keystreams that one sweep takes. */
+export const KERNEL_STREAMS = 16;
+
+/** Adds `k` streams to the accumulator, or takes them off. Units: offsets and lengths in bytes. */
+type Sweep = (accumulator: number, base: number, stride: number, k: number, bytes: number) => void;
+
+/** The SIMD kernels with their memory: one chunk of the vector, then the chunks of the streams. */
+export interface LaneKernels {
+  readonly accumulator: Uint8Array;
+  readonly streams: readonly Uint8Array[];
+  /** Units: `bytes` a multiple of 16; what lies behind the end of the data may be anything. */
+  sweep(lanes: Lanes, sign: 1 | -1, k: number, bytes: number): void;
+}
+
+interface WebAssemblyGlobal {
+  readonly Module: new (bytes: Uint8Array) => object;
+  readonly Instance: new (module: object) => { readonly exports: Record<string, unknown> };
+}
+
+function decodeBase64(text: string): Uint8Array {
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
+  const digits = text.replace(/=+$/, '');
+  const bytes = new Uint8Array(Math.floor((digits.length * 3) / 4));
+  let [bits, held, at] = [0, 0, 0];
+  for (const digit of digits) {
+    bits = ((bits << 6) | alphabet.indexOf(digit)) & 0xff_ffff;
+    held += 6;
+    if (held < 8) continue;
+    held -= 8;
+    bytes[at++] = (bits >> held) & 0xff;
+  }
+  return bytes;
+}
+
+function instantiate(): LaneKernels | null {
+  const { WebAssembly: engine } = globalThis as { WebAssembly?: WebAssemblyGlobal };
+  if (engine === undefined) return null;
+  try {
+    const { exports } = new engine.Instance(new engine.Module(decodeBase64(LANES_WASM)));
+    const { buffer } = exports['memory'] as { readonly buffer: ArrayBuffer };
+    const sweeps = exports as Record<string, Sweep>;
+    const of = (sign: 1 | -1, bits: 16 | 21 | 32): Sweep => sweeps[`${sign === 1 ? 'add' : 'sub'}${bits}`] as Sweep;
+    return {
+      accumulator: new Uint8Array(buffer, 0, KERNEL_CHUNK_BYTES),
+      streams: Array.from(
+        { length: KERNEL_STREAMS },
+        (_, i) => new Uint8Array(buffer, (1 + i) * KERNEL_CHUNK_BYTES, KERNEL_CHUNK_BYTES),
+      ),
+      sweep: (lanes, sign, k, bytes) =>
+        of(sign, lanes === 2 ? 32 : lanes === 3 ? 21 : 16)(0, KERNEL_CHUNK_BYTES, KERNEL_CHUNK_BYTES, k, bytes),
+    };
+  } catch {
+    // An engine without SIMD: the plain twins do the same work.
+    return null;
+  }
+}
+
+let kernels: LaneKernels | null | undefined;
+
+/** The kernels, compiled at the first call; null where the engine has no WebAssembly with SIMD. */
+export function loadLaneKernels(): LaneKernels | null {
+  kernels ??= instantiate();
+  return kernels;
+}

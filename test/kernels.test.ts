@@ -1,0 +1,70 @@
+import { createHash } from 'node:crypto';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { nodeCrypto } from '../platform/node/crypto.ts';
+import { KERNEL_CHUNK_BYTES, loadLaneKernels } from '../protocol/kernels/lanes.ts';
+import { LANES_WASM, LANES_WASM_SHA256 } from '../protocol/kernels/lanes-wasm.ts';
+import { addWords, applyMasks, applyMasksPlain, bytesToWords, subtractWords } from '../protocol/ring.ts';
+import type { Lanes, MaskSeed } from '../protocol/session.ts';
+
+describe('the SIMD kernels', () => {
+  it('are here, and are the bytes that their hash names', () => {
+    expect(loadLaneKernels()).not.toBeNull();
+    expect(createHash('sha256').update(Buffer.from(LANES_WASM, 'base64')).digest('hex')).toBe(LANES_WASM_SHA256);
+  });
+
+  it('give the bytes of their plain twins for any length, lanes, numbers of streams and signs', () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom<Lanes>(2, 3, 4),
+        fc.oneof(
+          fc.integer({ min: 1, max: 40 }),
+          fc.integer({ min: 8_185, max: 8_200 }),
+          fc.integer({ min: 16_380, max: 16_390 }),
+        ),
+        fc.array(fc.boolean(), { minLength: 1, maxLength: 40 }),
+        fc.integer(),
+        (lanes, words, signs, fill) => {
+          const seeds = signs.map(
+            (plus, i): MaskSeed => ({ seed: new Uint8Array(32).fill(i + 1), sign: plus ? 1 : -1 }),
+          );
+          const start = new Uint32Array(2 * words).map(
+            (_, i) => Math.imul(fill + i, 2_654_435_761) >>> (i % 2 && lanes === 3 ? 1 : 0),
+          );
+          const [fast, plain] = [start.slice(), start.slice()];
+          applyMasks(fast, lanes, seeds, nodeCrypto);
+          applyMasksPlain(plain, lanes, seeds, nodeCrypto);
+          expect(fast).toEqual(plain);
+        },
+      ),
+      { numRuns: 60, seed: 5 },
+    );
+  });
+
+  it('agree with one keystream after the other by addWords and subtractWords, on every edge value', () => {
+    for (const lanes of [2, 3, 4] as Lanes[]) {
+      for (const value of [0, 1, 0x1f_ffff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff]) {
+        const seeds = [1, 2, 3].map((n): MaskSeed => ({ seed: new Uint8Array(32).fill(n), sign: n === 2 ? -1 : 1 }));
+        const words = new Uint32Array(66).map((_, i) =>
+          i % 2 === 1 && lanes === 3 ? (value & 0x7fff_ffff) >>> 0 : value,
+        );
+        const expected = words.slice();
+        for (const { seed, sign } of seeds) {
+          const stream = new Uint8Array(expected.byteLength);
+          nodeCrypto.aes256Ctr(seed).read(stream);
+          (sign === 1 ? addWords : subtractWords)(expected, bytesToWords(stream), lanes);
+        }
+        applyMasks(words, lanes, seeds, nodeCrypto);
+        expect(words).toEqual(expected);
+      }
+    }
+  });
+
+  it('leave neither vector nor keystream in their memory', () => {
+    const seeds = [{ seed: new Uint8Array(32).fill(9), sign: 1 as const }];
+    applyMasks(new Uint32Array(KERNEL_CHUNK_BYTES / 2).fill(77), 2, seeds, nodeCrypto);
+    const kernels = loadLaneKernels();
+    for (const memory of [kernels?.accumulator, ...(kernels?.streams ?? [])])
+      expect(memory?.every((byte) => byte === 0)).toBe(true);
+  });
+});

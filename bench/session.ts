@@ -29,21 +29,32 @@ export function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 }
 
-/** @throws Error if the session fails or its sum is wrong. Units: CPU milliseconds of the median member and the server. */
-export function measureSession(members: number, coordinates: number, lanes: Lanes, dropped: number): Cost {
+export interface BenchIdentities {
+  readonly nodes: readonly {
+    readonly id: Uint8Array;
+    readonly publicKey: Uint8Array;
+    readonly secretSeed: Uint8Array;
+  }[];
+  readonly roster: Roster;
+  readonly coordinator: { readonly secretSeed: Uint8Array; readonly publicKey: Uint8Array };
+}
+
+/** The same keys for every run. */
+export function benchIdentities(members: number): BenchIdentities {
   const nodes = Array.from({ length: members }, (_, i) => {
     const secretSeed = seed('node', i);
     const publicKey = crypto.ed25519PublicKey(secretSeed);
     return { id: nodeId(crypto, publicKey), publicKey, secretSeed };
   }).sort((a, b) => compareBytes(a.id, b.id));
-  const roster: Roster = {
-    version: 1,
-    entries: nodes.map(({ id, publicKey }, i) => ({ id, publicKey, organization: `org-${i}` })),
-    revoked: [],
-  };
+  const entries = nodes.map(({ id, publicKey }, i) => ({ id, publicKey, organization: `org-${i}` }));
   const secretSeed = seed('coordinator', 0);
   const coordinator = { secretSeed, publicKey: crypto.ed25519PublicKey(secretSeed) };
-  const params: SessionParams = {
+  return { nodes, roster: { version: 1, entries, revoked: [] }, coordinator };
+}
+
+export function benchParams(roster: Roster, coordinates: number, lanes: Lanes): SessionParams {
+  const members = roster.entries.length;
+  return {
     protocol: 'covey/1',
     runId: '000102030405060708090a0b0c0d0e0f',
     round: 1,
@@ -68,6 +79,12 @@ export function measureSession(members: number, coordinates: number, lanes: Lane
     profile: 'strict',
     deadlineMs: 60_000,
   };
+}
+
+/** @throws Error if the session fails or its sum is wrong. Units: CPU milliseconds of the median member and the server. */
+export function measureSession(members: number, coordinates: number, lanes: Lanes, dropped: number): Cost {
+  const { nodes, roster, coordinator } = benchIdentities(members);
+  const params = benchParams(roster, coordinates, lanes);
   const clientMs = new Float64Array(members);
   let serverMs = 0;
   let uploadBytes = 0;

@@ -1,0 +1,108 @@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { Packr } from 'msgpackr';
+import { WebSocketServer } from 'ws';
+import { nodeCrypto, nodeRandom } from '../platform/node/crypto.ts';
+import { startSocketServer } from '../platform/transport/socket-server.ts';
+import { toHex, utf8 } from '../protocol/bytes.ts';
+import { decodeSessionMessage, encodeSessionMessage } from '../protocol/frame.ts';
+import { LIMITS } from '../protocol/limits.ts';
+import { type RunningSession, startSession } from '../server/coordinator/session.ts';
+import { benchIdentities, benchParams, cpuMs } from './session.ts';
+
+/*
+ * One session over real WebSockets without training: CPU time of the coordinator's process, beside a bare ws and msgpackr
+ * server that takes the same vectors and sends them back.
+ */
+
+const MEMBERS = 50;
+const COORDINATES = 100_000;
+
+async function runClients(mode: string, url: string): Promise<void> {
+  const clients = fork(fileURLToPath(new URL('./socket-clients.js', import.meta.url)), [
+    mode,
+    url,
+    String(MEMBERS),
+    String(COORDINATES),
+  ]);
+  const [code] = (await once(clients, 'exit')) as [number];
+  if (code !== 0) throw new Error(`the clients ended with ${code}`);
+}
+
+async function measureEcho(): Promise<number> {
+  const packr = new Packr();
+  const server = new WebSocketServer({ port: 0, host: '127.0.0.1', perMessageDeflate: false, maxPayload: 2 ** 28 });
+  await once(server, 'listening');
+  server.on('connection', (socket) => {
+    socket.on('message', (data: Uint8Array) => {
+      socket.send(packr.pack(packr.unpack(data)));
+    });
+  });
+  const before = cpuMs();
+  await runClients('echo', `ws://127.0.0.1:${(server.address() as { port: number }).port}`);
+  const spent = cpuMs() - before;
+  server.close();
+  return spent;
+}
+
+async function measureSession(): Promise<number> {
+  const { nodes, roster, coordinator } = benchIdentities(MEMBERS);
+  const keys = new Map(nodes.map(({ id, publicKey }) => [toHex(id), publicKey]));
+  const limit = { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes };
+  let session: RunningSession | null = null;
+  let connected = 0;
+  let start: () => void = () => undefined;
+  const everybody = new Promise<void>((resolve) => {
+    start = resolve;
+  });
+  const server = await startSocketServer({
+    host: '127.0.0.1',
+    port: 0,
+    identity: coordinator,
+    authenticate: (id) => keys.get(toHex(id)),
+    crypto: nodeCrypto,
+    random: nodeRandom,
+    onOpen: () => {
+      connected += 1;
+      if (connected === MEMBERS) start();
+    },
+    onMessage: ({ id }, bytes) => session?.receive(id, decodeSessionMessage(bytes, limit)),
+    onClose: () => undefined,
+  });
+  const before = cpuMs();
+  const clients = runClients('session', `ws://127.0.0.1:${server.port}`);
+  await everybody;
+  session = startSession(
+    nodeCrypto,
+    coordinator,
+    roster,
+    { params: benchParams(roster, COORDINATES, 3), attachment: utf8('models'), invited: nodes.map(({ id }) => id) },
+    {
+      send: async (id, message) => {
+        await server.send(toHex(id), encodeSessionMessage(message));
+      },
+      persist: async () => undefined,
+      charge: async () => undefined,
+      keepUpload: async () => undefined,
+      onPhase: () => undefined,
+    },
+  );
+  const end = await session.end;
+  await clients;
+  const spent = cpuMs() - before;
+  await server.close();
+  if (end.type !== 'done') throw new Error(`the session was given up: ${end.outcome.reason}`);
+  return spent;
+}
+
+const echoMs = await measureEcho();
+const sessionMs = await measureSession();
+console.log(
+  `One round over WebSockets, n = ${MEMBERS}, d = ${COORDINATES.toLocaleString('en')}, CPU time of the server process, Node ${process.version}.\n`,
+);
+console.log('| server | CPU |\n|---|---|');
+console.log(`| bare ws + msgpackr, the vectors and back | ${echoMs.toFixed(0)} ms |`);
+console.log(
+  `| coordinator, all phases and checks | ${sessionMs.toFixed(0)} ms (${(sessionMs / echoMs).toFixed(1)}x) |`,
+);

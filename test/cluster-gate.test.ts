@@ -10,6 +10,7 @@ import { contribute, missChoice, NEW_MEMBER } from '../src/run/member.ts';
 import { orderParams, type SessionOrder } from '../src/run/order.ts';
 import { buildSchedule, COUNT_SCALE, countShareVariance, openAfterCensus, planRun } from '../src/run/plan.ts';
 import { initialState, type ReleaseState, sumCoordinates } from '../src/run/release.ts';
+import { repeatable } from './support/repeatable.ts';
 
 const PARTICIPANTS = 40;
 
@@ -30,22 +31,13 @@ function gatedConfig(minCluster: number, sharedLayers?: number): RunConfig {
   });
 }
 
-function repeatable(): (length: number) => Uint8Array {
-  const stream = nodeCrypto.aes256Ctr(new Uint8Array(32).fill(9));
-  return (length) => {
-    const bytes = new Uint8Array(length);
-    stream.read(bytes);
-    return bytes;
-  };
-}
-
 function run(config: RunConfig): ReturnType<typeof runInProcess> {
   const oracle = createDenseOracle(config.model);
   return runInProcess({
     config,
     runId: '0f0e0d0c0b0a09080706050403020100',
     crypto: nodeCrypto,
-    random: repeatable(),
+    random: repeatable(9),
     organizations: Array.from({ length: PARTICIPANTS }, (_, i) => ({ data: generateDigits(5, i % 12).train, oracle })),
     isPresent: () => true,
   });

@@ -10,6 +10,7 @@ import { groupMembers } from '../src/run/groups.ts';
 import { buildSchedule, groupOf, planRun } from '../src/run/plan.ts';
 import { initialState } from '../src/run/release.ts';
 import { realSum } from './support/real-sum.ts';
+import { repeatable } from './support/repeatable.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';
 const base = scenarioConfig('digits', { seed: 5, steps: 3, targetEpsilon: 8, participants: 12 });
@@ -40,18 +41,13 @@ function run(
   config: RunConfig,
   secureSum?: ReturnType<typeof realSum>,
 ): InProcessResult & { sessions_: SessionParams[] } {
-  const stream = nodeCrypto.aes256Ctr(new Uint8Array(32).fill(3));
   const oracle = createDenseOracle(config.model);
   const sessions_: SessionParams[] = [];
   const result = runInProcess({
     config,
     runId: RUN_ID,
     crypto: nodeCrypto,
-    random: (length) => {
-      const bytes = new Uint8Array(length);
-      stream.read(bytes);
-      return bytes;
-    },
+    random: repeatable(3),
     organizations: Array.from({ length: 12 }, (_, i) => ({ data: generateDigits(5, i).train, oracle })),
     isPresent: () => true,
     onRelease: (params) => sessions_.push(params),

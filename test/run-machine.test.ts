@@ -12,21 +12,12 @@ import { planRun, sessionEvents, slotsAt } from '../src/run/plan.ts';
 import { applyRelease, initialState } from '../src/run/release.ts';
 import { modelsHash } from '../src/run/released.ts';
 import { realSum } from './support/real-sum.ts';
+import { repeatable } from './support/repeatable.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';
 
 function tinyConfig(participants: number, steps: number): RunConfig {
   return scenarioConfig('digits', { seed: 5, steps, targetEpsilon: 8, participants });
-}
-
-/** The same stream of seeds for every run with this key, so that two runs can be compared bit for bit. */
-function repeatable(key: number): (length: number) => Uint8Array {
-  const stream = nodeCrypto.aes256Ctr(new Uint8Array(32).fill(key));
-  return (length) => {
-    const bytes = new Uint8Array(length);
-    stream.read(bytes);
-    return bytes;
-  };
 }
 
 function run(config: RunConfig, secureSum: SecureSum, releases: { params: SessionParams; sum: Uint32Array }[] = []) {

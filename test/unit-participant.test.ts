@@ -23,6 +23,7 @@ import {
 } from '../src/run/plan.ts';
 import { initialState, sumCoordinates } from '../src/run/release.ts';
 import { realSum } from './support/real-sum.ts';
+import { repeatable } from './support/repeatable.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';
 
@@ -31,17 +32,12 @@ function configOf(steps: number, targetEpsilon: number, participants = 12): RunC
 }
 
 function run(config: RunConfig, secureSum: SecureSum = idealSum): InProcessResult {
-  const stream = nodeCrypto.aes256Ctr(new Uint8Array(32).fill(4));
   const oracle = createDenseOracle(config.model);
   return runInProcess({
     config,
     runId: RUN_ID,
     crypto: nodeCrypto,
-    random: (length) => {
-      const bytes = new Uint8Array(length);
-      stream.read(bytes);
-      return bytes;
-    },
+    random: repeatable(4),
     organizations: Array.from({ length: config.cohort.participants }, (_, i) => ({
       data: generateDigits(5, i % 12).train,
       oracle,

@@ -197,7 +197,7 @@ const CHUNK_BYTES = 65_536;
 /**
  * Adds the keystreams of `seeds`, each with its sign, to `words` in place. Keystream words are read little-endian and
  * unused top bits are cleared. Cost: one AES-256-CTR pass over the vector for each seed, chunk by chunk, and one sweep of
- * the SIMD kernels over up to 16 of them; `applyMasksPlain` does the same in plain loops.
+ * the SIMD kernels over a few of them; `applyMasksPlain` does the same in plain loops.
  * Secrets: the keystream buffers are wiped; the seeds stay the caller's to wipe.
  */
 export function applyMasks(
@@ -216,8 +216,8 @@ export function applyMasks(
   const streams = ([1, -1] as const).map((sign) => ({ sign, open: openStreams(seeds, sign, crypto) }));
   for (let at = 0; at < target.length; at += KERNEL_CHUNK_BYTES) {
     const piece = target.subarray(at, at + KERNEL_CHUNK_BYTES);
-    // Sweeps go in steps of 16 bytes; a word behind the end is worked on in vain.
-    const bytes = (piece.length + 15) & ~15;
+    // Sweeps go in steps of 64 bytes; what lies behind the end is worked on in vain.
+    const bytes = (piece.length + 63) & ~63;
     accumulator.set(piece);
     for (const { sign, open } of streams) {
       for (let first = 0; first < open.length; first += KERNEL_STREAMS) {

@@ -2,9 +2,9 @@ import type { Lanes } from '../session.ts';
 import { LANES_WASM } from './lanes-wasm.ts';
 
 /** Bytes of the vector, and of each keystream, that are worked on at a time. */
-export const KERNEL_CHUNK_BYTES = 65_536;
+export const KERNEL_CHUNK_BYTES = 131_072;
 /** Keystreams that one sweep takes. */
-export const KERNEL_STREAMS = 16;
+export const KERNEL_STREAMS = 6;
 
 /** Adds `k` streams to the accumulator, or takes them off. Units: offsets and lengths in bytes. */
 type Sweep = (accumulator: number, base: number, stride: number, k: number, bytes: number) => void;
@@ -13,7 +13,7 @@ type Sweep = (accumulator: number, base: number, stride: number, k: number, byte
 export interface LaneKernels {
   readonly accumulator: Uint8Array;
   readonly streams: readonly Uint8Array[];
-  /** Units: `bytes` a multiple of 16; what lies behind the end of the data may be anything. */
+  /** Units: `bytes` a multiple of 64; what lies behind the end of the data may be anything. */
   sweep(lanes: Lanes, sign: 1 | -1, k: number, bytes: number): void;
 }
 

@@ -28,7 +28,7 @@ async function verify(file: string, flags: VerifyFlags): Promise<void> {
   const { roster, coordinatorKey } = federationFromJson(nodeCrypto, json);
   try {
     const report = await verifyTranscriptFile(file, nodeCrypto, roster, coordinatorKey);
-    const { params, u1, u2, survivors, threshold, signatures, fileBytes } = report;
+    const { params, u1, u2, survivors, quorum, signatures, fileBytes } = report;
     const sumHash = toHex(nodeCrypto.sha256(wordsToBytes(report.sum)));
     const facts = {
       session: toHex(report.sid),
@@ -38,7 +38,7 @@ async function verify(file: string, flags: VerifyFlags): Promise<void> {
       u1,
       u2,
       survivors: survivors.length,
-      threshold,
+      threshold: quorum,
       signatures,
       sumHash,
       fileBytes,
@@ -50,7 +50,7 @@ async function verify(file: string, flags: VerifyFlags): Promise<void> {
     console.log(
       [
         `verified: round ${facts.round} (${facts.purpose}) of run ${facts.run}, session ${facts.session.slice(0, 16)}`,
-        `  members      ${u1} advertised, ${u2} dealt shares, ${facts.survivors} survived; threshold ${threshold}, ${signatures} signatures`,
+        `  members      ${u1} advertised, ${u2} dealt shares, ${facts.survivors} survived; threshold ${quorum}, ${signatures} signatures`,
         `  recomputed   the sum of ${facts.survivors} masked vectors without the masks of the revealed seeds`,
         `  checked      every signature, digest, set, commitment and the coordinator's signed result`,
         `  sum          SHA-256 ${sumHash}`,

@@ -9,18 +9,18 @@ import {
   signAbort,
   withSession,
 } from './aggregator-state.ts';
-import { reconstructSecrets, unmaskSeeds } from './aggregator-unmask.ts';
-import { encodeParts, equalBytes, toHex } from './bytes.ts';
+import { fewestOpenings, reconstructSecrets, unmaskSeeds } from './aggregator-unmask.ts';
+import { encodeParts, toHex } from './bytes.ts';
+import { arePeers, checkAdvertisements, checkDealings, checkReveals, type SessionContext } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError, type ErrorCode, isCoveyError } from './errors.ts';
 import { hashDealers } from './key-schedule.ts';
-import { encodeBodies, encodeResult, type SignedBody, signList, signMessage } from './messages.ts';
+import { type Advertisement, encodeBodies, encodeResult, type SignedBody, signList, signMessage } from './messages.ts';
 import { coordinateCount } from './params.ts';
-import { checkAdvertisements, checkDealings, type SessionContext } from './participant-share.ts';
 import { checkUploads } from './participant-unmask.ts';
 import { hasStrayBits, wordsToBytes } from './ring.ts';
 import { rankOf } from './roster.ts';
-import type { Phase, SessionMessage, SessionOutcome } from './session.ts';
+import type { AggregatorEffect, Phase, SessionMessage, SessionOutcome } from './session.ts';
 import { encodeTranscript } from './transcript.ts';
 
 export const contextOf = (
@@ -48,7 +48,7 @@ function enter(
   const staying = new Set(expected.map(toHex));
   const dropped = session.expected.filter((id) => !staying.has(toHex(id)) && !session.left.has(toHex(id)));
   const message = signAbort(crypto, state, session.sid, 'ROUND_TIMEOUT');
-  return sendTo({ ...session, phase, expected, received: new Map() }, dropped, () => message);
+  return sendTo({ ...session, phase, expected, received: new Map() }, dropped, message);
 }
 
 /** Closes the phase with the answers that are there. A set that does not fit ends the session and reveals nothing. */
@@ -57,6 +57,8 @@ export function closePhase(crypto: CryptoProvider, state: AggregatorState, sessi
     switch (session.phase) {
       case 'advertise':
         return closeAdvertise(crypto, state, session);
+      case 'reveal':
+        return closeReveal(crypto, state, session);
       case 'share-keys':
         return closeShareKeys(crypto, state, session);
       case 'masked-input':
@@ -79,10 +81,42 @@ function closeAdvertise(crypto: CryptoProvider, state: AggregatorState, session:
   const cohort = checkAdvertisements(contextOf(crypto, state, session), p1);
   const ids = cohort.advertisements.map(({ id }) => id);
   const message = signList(crypto, state.identity.secretSeed, 'p1-all', sid, encodeBodies(p1));
-  const told = enter(crypto, state, { ...session, cohort, p1 }, 'share-keys', ids);
-  const sent = sendTo(told.session, ids, () => message);
+  const next: Phase = cohort.plan === null ? 'share-keys' : 'reveal';
+  const told = enter(crypto, state, { ...session, cohort, p1, keys: new Set() }, next, ids);
+  const sent = sendTo(told.session, ids, message);
   return withSession(state, sent.session, [
     { type: 'persist', record: { kind: 'u1', sid, ids } },
+    ...told.effects,
+    ...sent.effects,
+    { type: 'deadline', phase: next, ms: params.deadlineMs },
+  ]);
+}
+
+/** Who keeps silent could choose among graphs: without the whole committee there is none, and the next attempt is without them. */
+function closeReveal(crypto: CryptoProvider, state: AggregatorState, session: AggregatorSession): AggregatorStep {
+  const { params, sid, received } = session;
+  const committee = (session.cohort.plan?.committee ?? []).map(
+    (rank) => (session.cohort.advertisements[rank] as Advertisement).id,
+  );
+  const silent = committee.filter((id) => !received.has(toHex(id)));
+  if (silent.length > 0)
+    return abort(
+      crypto,
+      state,
+      session,
+      'ROUND_REVEAL',
+      `${silent.length} of ${committee.length} reveals are missing`,
+      {
+        excluded: silent,
+      },
+    );
+  const reveals = bodiesOf(session);
+  const cohort = checkReveals(contextOf(crypto, state, session), session.cohort, reveals);
+  const ids = session.expected.filter((id) => !session.left.has(toHex(id)));
+  const message = signList(crypto, state.identity.secretSeed, 'p1r-all', sid, encodeBodies(reveals));
+  const told = enter(crypto, state, { ...session, cohort, reveals }, 'share-keys', ids);
+  const sent = sendTo(told.session, ids, message);
+  return withSession(state, sent.session, [
     ...told.effects,
     ...sent.effects,
     { type: 'deadline', phase: 'share-keys', ms: params.deadlineMs },
@@ -90,7 +124,7 @@ function closeAdvertise(crypto: CryptoProvider, state: AggregatorState, session:
 }
 
 function closeShareKeys(crypto: CryptoProvider, state: AggregatorState, session: AggregatorSession): AggregatorStep {
-  const { params, sid, cohort, bundles } = session;
+  const { params, sid, cohort } = session;
   const p2 = bodiesOf(session);
   const dealers = checkDealings(contextOf(crypto, state, session), cohort, p2);
   const ids = dealers.map(({ id }) => id);
@@ -100,36 +134,45 @@ function closeShareKeys(crypto: CryptoProvider, state: AggregatorState, session:
     cohort.h1,
     dealers.map(({ id, root }) => [id, root]),
   );
-  const list = encodeBodies(p2);
-  const deliveryTo = (holder: Uint8Array): SessionMessage => {
-    const rank = rankOf(cohort.advertisements, holder);
-    const entries = dealers
-      .filter(({ id }) => !equalBytes(id, holder))
-      .map(({ id }) => {
-        const bundle = bundles.get(toHex(id)) as DealerBundle;
-        return encodeParts([
-          bundle.leaves[rank] as Uint8Array,
-          bundle.ciphertexts[rank] as Uint8Array,
-          ...(bundle.proofs[rank] as Uint8Array[]),
-        ]);
-      });
-    return signList(crypto, state.identity.secretSeed, 'p2-all', sid, encodeParts([list, ...entries]), holder);
-  };
   const told = enter(crypto, state, { ...session, dealers: { dealers, h2 }, p2 }, 'masked-input', ids);
-  const sent = sendTo(told.session, ids, deliveryTo);
-  // Commitments are needed to check openings; ciphertexts and paths are delivered.
-  const light = new Map(
-    ids.map((id) => [
-      toHex(id),
-      { leaves: (bundles.get(toHex(id)) as DealerBundle).leaves, ciphertexts: [], proofs: [] },
-    ]),
+  const outbox = new Map(told.session.outbox);
+  for (const id of ids) outbox.set(toHex(id), null);
+  const dealt: AggregatorSession = { ...told.session, outbox };
+  const list = encodeBodies(p2);
+  // Composed when it is sent: the deliveries of a large cohort never exist all at once.
+  const deliveries = ids.map(
+    (to): AggregatorEffect => ({
+      type: 'send',
+      to,
+      get message() {
+        return composeDelivery(crypto, state, dealt, to, list);
+      },
+    }),
   );
-  return withSession(state, { ...sent.session, bundles: light }, [
+  return withSession(state, dealt, [
     { type: 'persist', record: { kind: 'u2', sid, ids } },
     ...told.effects,
-    ...sent.effects,
+    ...deliveries,
     { type: 'deadline', phase: 'masked-input', ms: params.deadlineMs },
   ]);
+}
+
+/** The P2 list for one holder: every dealer's body, and from each dealer it has shares of leaf, ciphertext and path. */
+export function composeDelivery(
+  crypto: CryptoProvider,
+  { identity }: AggregatorState,
+  { sid, cohort, dealers, bundles, p2 }: AggregatorSession,
+  holder: Uint8Array,
+  list: Uint8Array = encodeBodies(p2),
+): SessionMessage {
+  const rank = rankOf(cohort.advertisements, holder);
+  const peers = dealers.dealers.filter(({ id }) => arePeers(cohort, rankOf(cohort.advertisements, id), rank));
+  const entries = peers.map(({ id }) => {
+    const { holders, leaves, ciphertexts, proofs } = bundles.get(toHex(id)) as DealerBundle;
+    const at = holders.indexOf(rank);
+    return encodeParts([leaves[at] as Uint8Array, ciphertexts[at] as Uint8Array, ...(proofs[at] as Uint8Array[])]);
+  });
+  return signList(crypto, identity.secretSeed, 'p2-all', sid, encodeParts([list, ...entries]), holder);
 }
 
 function closeMaskedInput(crypto: CryptoProvider, state: AggregatorState, session: AggregatorSession): AggregatorStep {
@@ -140,8 +183,10 @@ function closeMaskedInput(crypto: CryptoProvider, state: AggregatorState, sessio
   const agreement = checkUploads(contextOf(crypto, state, session), cohort, dealers, p3);
   const ids = agreement.survivors.map(({ id }) => id);
   const message = signList(crypto, state.identity.secretSeed, 'p4-ask', sid, encodeBodies(p3));
-  const told = enter(crypto, state, { ...session, p3, agreement }, 'consistency', ids);
-  const sent = sendTo(told.session, ids, () => message);
+  // Commitments are needed to check openings; nobody needs ciphertexts and paths any more.
+  const bundles = new Map([...session.bundles].map(([key, b]) => [key, { ...b, ciphertexts: [], proofs: [] }]));
+  const told = enter(crypto, state, { ...session, p3, agreement, bundles }, 'consistency', ids);
+  const sent = sendTo(told.session, ids, message);
   return withSession(state, sent.session, [
     // The set and the sum are durable together: after a crash there is never a second U3.
     { type: 'persist', record: { kind: 'u3', sid, ids } },
@@ -154,14 +199,11 @@ function closeMaskedInput(crypto: CryptoProvider, state: AggregatorState, sessio
 function closeConsistency(state: AggregatorState, session: AggregatorSession): AggregatorStep {
   const { params, sid, cohort, agreement } = session;
   const p4 = bodiesOf(session);
-  if (p4.length < cohort.threshold)
-    throw new CoveyError(
-      'ROUND_BELOW_THRESHOLD',
-      `"signatures" expected at least ${cohort.threshold}, got ${p4.length}`,
-    );
+  if (p4.length < cohort.quorum)
+    throw new CoveyError('ROUND_BELOW_THRESHOLD', `"signatures" expected at least ${cohort.quorum}, got ${p4.length}`);
   const survivors = agreement.survivors.map(({ id }) => id);
   // The charge is durable before anybody is asked to unmask; `charged` continues.
-  const charging: AggregatorSession = { ...session, p4: p4.slice(0, cohort.threshold), step: 'charging' };
+  const charging: AggregatorSession = { ...session, p4: p4.slice(0, cohort.quorum), step: 'charging' };
   return withSession(state, charging, [{ type: 'charge', params, sid, h3: agreement.h3, survivors }]);
 }
 
@@ -173,8 +215,9 @@ export function askToUnmask(
 ): AggregatorStep {
   const survivors = session.agreement.survivors.map(({ id }) => id).filter((id) => !session.left.has(toHex(id)));
   const message = signList(crypto, state.identity.secretSeed, 'p5-ask', session.sid, encodeBodies(session.p4));
-  const told = enter(crypto, state, { ...session, step: 'collecting' }, 'unmask', survivors);
-  const sent = sendTo(told.session, survivors, () => message);
+  const coverage = new Uint16Array(session.dealers.dealers.length);
+  const told = enter(crypto, state, { ...session, step: 'collecting', coverage }, 'unmask', survivors);
+  const sent = sendTo(told.session, survivors, message);
   return withSession(state, sent.session, [
     ...told.effects,
     ...sent.effects,
@@ -184,10 +227,11 @@ export function askToUnmask(
 
 function closeUnmask(crypto: CryptoProvider, state: AggregatorState, session: AggregatorSession): AggregatorStep {
   const { params, sid, cohort, dealers, agreement, openings } = session;
-  if (openings.size < cohort.threshold)
+  const fewest = fewestOpenings(session);
+  if (fewest < cohort.threshold)
     throw new CoveyError(
       'ROUND_BELOW_THRESHOLD',
-      `"openings" expected at least ${cohort.threshold}, got ${openings.size}`,
+      `"openings" expected at least ${cohort.threshold} for everybody, got ${fewest}`,
     );
   const { secrets, liars } = reconstructSecrets(crypto, session);
   if (liars.length > 0) {
@@ -207,7 +251,7 @@ function closeUnmask(crypto: CryptoProvider, state: AggregatorState, session: Ag
       session: { ...session, step: 'unmasking', openings: new Map(), secrets, seeds: seeds.map(({ seed }) => seed) },
     },
     effects: [{ type: 'unmask', lanes: params.ring.lanes, seeds }],
-    consumed: [...openings.values()].flatMap(({ shares }) => shares),
+    consumed: [...openings.values()].flatMap((shares) => [...shares.values()]),
   };
 }
 
@@ -240,7 +284,7 @@ export function publish(
   const sent = sendTo(
     session,
     ids.filter((id) => !session.left.has(toHex(id))),
-    () => message,
+    message,
   );
   const outcome: SessionOutcome = {
     params,
@@ -250,6 +294,7 @@ export function publish(
     u1: cohort.advertisements.map(({ id }) => id),
     u2: dealers.dealers.map(({ id }) => id),
     survivors: ids,
+    quorum: cohort.quorum,
     transcript: encodeTranscript(session, secrets, message),
     accused: proven(faults),
     faults,

@@ -1,8 +1,8 @@
 import { compareBytes, toHex } from './bytes.ts';
+import type { Cohort, Dealers } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import type { ErrorCode } from './errors.ts';
 import { encodeAbort, type SignedBody, signMessage, withoutAttachment } from './messages.ts';
-import type { Cohort, Dealers } from './participant-share.ts';
 import type { Agreement } from './participant-unmask.ts';
 import type { AggregatorEffect, Phase, Roster, SessionFault, SessionMessage, SessionParams, Step } from './session.ts';
 
@@ -12,18 +12,17 @@ export interface CoordinatorIdentity {
   readonly secretSeed: Uint8Array;
 }
 
-/** Commitments of one dealer, by rank of the holder; ciphertexts and paths only until they are delivered. */
+/** What one dealer sent, in order of its holders; ciphertexts and paths only while they may be delivered. */
 export interface DealerBundle {
+  /** Ranks of the holders in U1, ascending. */
+  readonly holders: readonly number[];
   readonly leaves: readonly Uint8Array[];
   readonly ciphertexts: readonly Uint8Array[];
   readonly proofs: readonly (readonly Uint8Array[])[];
 }
 
-/** Shares that one member opened in P5, one for each dealer of U2 in order; its x coordinate is `rank` + 1. */
-export interface MemberOpenings {
-  readonly shares: readonly Uint8Array[];
-  readonly rank: number;
-}
+/** Shares that one member opened in P5, by rank of the dealer in U1. */
+export type MemberOpenings = ReadonlyMap<number, Uint8Array>;
 
 /** What P5 gave back, in order of U2: the self seed of a survivor, the mask key of a member that dropped. */
 export type RevealedSecrets = readonly Uint8Array[];
@@ -49,10 +48,13 @@ export interface AggregatorSession {
   /** Out for good: refused, complained or broke a rule. */
   readonly left: ReadonlySet<string>;
   readonly faults: readonly SessionFault[];
-  /** Last message to each member, for those who come back. */
-  readonly outbox: ReadonlyMap<string, SessionMessage>;
+  /** Last message to each member, for those who come back; null stands for its P2 delivery, composed anew from `bundles`. */
+  readonly outbox: ReadonlyMap<string, SessionMessage | null>;
   readonly cohort: Cohort;
   readonly p1: readonly SignedBody[];
+  /** Both kinds of keys that were advertised, in hex. */
+  readonly keys: ReadonlySet<string>;
+  readonly reveals: readonly SignedBody[];
   readonly dealers: Dealers;
   readonly p2: readonly SignedBody[];
   readonly bundles: ReadonlyMap<string, DealerBundle>;
@@ -65,6 +67,8 @@ export interface AggregatorSession {
   readonly p4: readonly SignedBody[];
   readonly step: 'collecting' | 'charging' | 'unmasking' | 'closed';
   readonly openings: ReadonlyMap<string, MemberOpenings>;
+  /** Number of openings for each dealer, in order of U2. */
+  readonly coverage: Uint16Array;
   readonly secrets: RevealedSecrets;
   readonly seeds: readonly Uint8Array[];
 }
@@ -97,8 +101,10 @@ export function newSession(
     left: new Set(),
     faults: [],
     outbox: new Map(),
-    cohort: { advertisements: [], threshold: 0, h1: NO_BYTES },
+    cohort: { advertisements: [], threshold: 0, quorum: 0, h1: NO_BYTES, plan: null, graph: null },
     p1: [],
+    keys: new Set(),
+    reveals: [],
     dealers: { dealers: [], h2: NO_BYTES },
     p2: [],
     bundles: new Map(),
@@ -109,6 +115,7 @@ export function newSession(
     p4: [],
     step: 'collecting',
     openings: new Map(),
+    coverage: new Uint16Array(0),
     secrets: [],
     seeds: [],
   };
@@ -130,11 +137,10 @@ export const withSession = (
 export function sendTo(
   session: AggregatorSession,
   ids: readonly Uint8Array[],
-  messageFor: (id: Uint8Array) => SessionMessage,
+  message: SessionMessage,
 ): { readonly session: AggregatorSession; readonly effects: readonly AggregatorEffect[] } {
   const outbox = new Map(session.outbox);
   const effects = ids.map((to): AggregatorEffect => {
-    const message = messageFor(to);
     outbox.set(toHex(to), message);
     return { type: 'send', to, message };
   });
@@ -171,7 +177,7 @@ export function abort(
   const sent = sendTo(
     session,
     session.expected.filter((id) => !session.left.has(toHex(id))),
-    () => message,
+    message,
   );
   // Once the shares were delivered a member may have begun to upload: then the round number is spent.
   const uploadBegun = more.uploadBegun ?? (phase === 'masked-input' || phase === 'consistency' || phase === 'unmask');
@@ -189,7 +195,11 @@ export function abort(
   return {
     state: { ...state, session: closed },
     effects: [...sent.effects, { type: 'abort', outcome }],
-    consumed: [...[...session.openings.values()].flatMap(({ shares }) => shares), ...session.secrets, ...session.seeds],
+    consumed: [
+      ...[...session.openings.values()].flatMap((shares) => [...shares.values()]),
+      ...session.secrets,
+      ...session.seeds,
+    ],
   };
 }
 

@@ -1,11 +1,11 @@
-import type { AggregatorSession, MemberOpenings, RevealedSecrets } from './aggregator-state.ts';
+import type { AggregatorSession, DealerBundle, MemberOpenings, RevealedSecrets } from './aggregator-state.ts';
 import { decodeParts, equalBytes, toHex } from './bytes.ts';
+import { arePeers, type Cohort, type Dealers } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError } from './errors.ts';
 import { commitSelfSeed, commitShare, pairMaskSeed, pairSign, selfMaskSeed } from './key-schedule.ts';
 import { LABELS } from './labels.ts';
 import { type Advertisement, decodeLeaf, readFields } from './messages.ts';
-import type { Cohort, Dealers } from './participant-share.ts';
 import type { Agreement } from './participant-unmask.ts';
 import { rankOf } from './roster.ts';
 import type { MaskSeed, SessionMessage } from './session.ts';
@@ -24,18 +24,42 @@ export function checkOpenings(
   if (!equalBytes(bundleHash, crypto.sha256(message.attachment)))
     throw new CoveyError('CODEC_TYPE', '"openings" do not match their signed hash');
   const rank = rankOf(cohort.advertisements, holder);
-  const openings = decodeParts(message.attachment, dealers.dealers.length);
-  const shares = dealers.dealers.map(({ id }, i) => {
-    const [share, opening] = readFields(openings[i] as Uint8Array, [32, 32]) as [Uint8Array, Uint8Array];
-    const leaf = decodeLeaf(bundles.get(toHex(id))?.leaves[rank] as Uint8Array);
-    const survived = rankOf(agreement.survivors, id) >= 0;
-    const commitment = commitShare(crypto, survived ? LABELS.shareB : LABELS.shareS, sid, id, holder, share, opening);
-    if (!equalBytes(commitment, survived ? leaf.commitmentB : leaf.commitmentS)) {
-      throw new CoveyError('CRYPTO_SHARE', '"share" does not open its commitment', { holder: toHex(holder) });
-    }
-    return share.slice();
-  });
-  return { shares, rank };
+  const held = dealers.dealers
+    .map(({ id }) => ({
+      id,
+      dealer: rankOf(cohort.advertisements, id),
+      bundle: bundles.get(toHex(id)) as DealerBundle,
+    }))
+    .filter(({ bundle }) => indexOf(bundle.holders, rank) >= 0);
+  const openings = decodeParts(message.attachment, held.length);
+  return new Map(
+    held.map(({ id, dealer, bundle }, i) => {
+      const [share, opening] = readFields(openings[i] as Uint8Array, [32, 32]) as [Uint8Array, Uint8Array];
+      const leaf = decodeLeaf(bundle.leaves[indexOf(bundle.holders, rank)] as Uint8Array);
+      const survived = rankOf(agreement.survivors, id) >= 0;
+      const commitment = commitShare(crypto, survived ? LABELS.shareB : LABELS.shareS, sid, id, holder, share, opening);
+      if (!equalBytes(commitment, survived ? leaf.commitmentB : leaf.commitmentS)) {
+        throw new CoveyError('CRYPTO_SHARE', '"share" does not open its commitment', { holder: toHex(holder) });
+      }
+      return [dealer, share.slice()];
+    }),
+  );
+}
+
+/** Position in an ascending list, or -1. */
+function indexOf(list: readonly number[], value: number): number {
+  let [from, to] = [0, list.length];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if ((list[middle] as number) < value) from = middle + 1;
+    else to = middle;
+  }
+  return list[from] === value ? from : -1;
+}
+
+/** Openings of the secret that has fewest. */
+export function fewestOpenings({ coverage }: AggregatorSession): number {
+  return coverage.reduce((least, count) => Math.min(least, count), Number.POSITIVE_INFINITY);
 }
 
 const advertisementOf = ({ advertisements }: Cohort, id: Uint8Array): Advertisement =>
@@ -68,12 +92,18 @@ export function reconstructSecrets(
   crypto: CryptoProvider,
   session: AggregatorSession,
 ): { readonly secrets: RevealedSecrets; readonly liars: readonly Uint8Array[] } {
-  const { sid, cohort, dealers, agreement } = session;
-  const replies = [...session.openings.values()].sort((a, b) => a.rank - b.rank).slice(0, cohort.threshold);
+  const { sid, cohort, dealers, agreement, bundles } = session;
+  const openingsOf = cohort.advertisements.map(({ id }) => session.openings.get(toHex(id)));
   const liars: Uint8Array[] = [];
-  const secrets = dealers.dealers.map(({ id }, i) => {
-    const shares = replies.map(({ rank, shares: opened }) => ({ x: rank + 1, share: opened[i] as Uint8Array }));
-    const secret = combineShares(shares, cohort.advertisements.length);
+  const secrets = dealers.dealers.map(({ id }) => {
+    const { holders } = bundles.get(toHex(id)) as DealerBundle;
+    const dealer = rankOf(cohort.advertisements, id);
+    const shares: { x: number; share: Uint8Array }[] = [];
+    for (let i = 0; i < holders.length && shares.length < cohort.threshold; i++) {
+      const share = openingsOf[holders[i] as number]?.get(dealer);
+      if (share !== undefined) shares.push({ x: i + 1, share });
+    }
+    const secret = combineShares(shares, holders.length);
     if (!isPublishedSecret(crypto, sid, cohort, id, rankOf(agreement.survivors, id) >= 0, secret)) liars.push(id);
     return secret;
   });
@@ -95,7 +125,9 @@ export function unmaskSeeds(
   return dealers.flatMap(({ id }, i): MaskSeed[] => {
     const secret = secrets[i] as Uint8Array;
     if (rankOf(survivors, id) >= 0) return [{ seed: selfMaskSeed(crypto, secret, sid, h2, id), sign: -1 }];
-    return survivors.map(({ id: survivor }): MaskSeed => {
+    const rank = rankOf(cohort.advertisements, id);
+    const peers = survivors.filter((survivor) => arePeers(cohort, rank, rankOf(cohort.advertisements, survivor.id)));
+    return peers.map(({ id: survivor }): MaskSeed => {
       const shared = crypto.x25519Agree(secret, advertisementOf(cohort, survivor).maskKey);
       const seed = pairMaskSeed(crypto, shared, sid, h2, id, survivor);
       shared.fill(0);

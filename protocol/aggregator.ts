@@ -1,4 +1,4 @@
-import { askToUnmask, closePhase, publish } from './aggregator-phases.ts';
+import { askToUnmask, closePhase, composeDelivery, contextOf, publish } from './aggregator-phases.ts';
 import {
   type AggregatorSession,
   type AggregatorState,
@@ -13,17 +13,19 @@ import {
   signAbort,
   withSession,
 } from './aggregator-state.ts';
-import { checkOpenings } from './aggregator-unmask.ts';
+import { checkOpenings, fewestOpenings } from './aggregator-unmask.ts';
 import { decodeParts, equalBytes, toHex } from './bytes.ts';
+import { arePeers, type Dealer, holdersOf, readAdvertisement, requireReveal } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError, type ErrorCode, isCoveyError } from './errors.ts';
 import { inclusionProofs, merkleRoot } from './merkle.ts';
 import {
+  type Advertisement,
   decodeAbort,
-  decodeAdvertisement,
   decodeComplaint,
   decodeDealing,
   decodeLeaf,
+  decodeReveal,
   decodeUpload,
   readFields,
   requireSignature,
@@ -58,7 +60,7 @@ function open(
   for (const id of invited) requireEntry(state.roster, id);
   const sid = sessionId(crypto, params);
   const message = signMessage(crypto, state.identity.secretSeed, 'p0', sid, body, attachment);
-  const sent = sendTo(newSession(params, sid, message, invited), invited, () => message);
+  const sent = sendTo(newSession(params, sid, message, invited), invited, message);
   return withSession(state, sent.session, [
     ...sent.effects,
     { type: 'deadline', phase: 'advertise', ms: params.deadlineMs },
@@ -66,8 +68,15 @@ function open(
 }
 
 /** Members of whom an answer may still come. */
-function awaited({ expected, received, lost, left }: AggregatorSession): Uint8Array[] {
-  return expected.filter((id) => {
+function awaited(session: AggregatorSession): Uint8Array[] {
+  const { expected, received, lost, left } = session;
+  const { phase, cohort } = session;
+  // Everybody in U1 waits for the graph; its committee alone has something to say.
+  const answering =
+    phase === 'reveal'
+      ? (cohort.plan?.committee ?? []).map((rank) => (cohort.advertisements[rank] as { id: Uint8Array }).id)
+      : expected;
+  return answering.filter((id) => {
     const key = toHex(id);
     return !received.has(key) && !lost.has(key) && !left.has(key);
   });
@@ -77,8 +86,10 @@ function awaited({ expected, received, lost, left }: AggregatorSession): Uint8Ar
 function closeIfComplete(crypto: CryptoProvider, state: AggregatorState, session: AggregatorSession): AggregatorStep {
   const { phase, received, cohort, step } = session;
   if (step !== 'collecting') return withSession(state, session);
-  // Consistency and unmasking need t answers, not all: a member lost after its upload does not delay the others.
-  const enough = (phase === 'consistency' || phase === 'unmask') && received.size >= cohort.threshold;
+  // Consistency and unmasking need some answers, not all: a member lost after its upload does not delay the others.
+  const enough =
+    (phase === 'consistency' && received.size >= cohort.quorum) ||
+    (phase === 'unmask' && fewestOpenings(session) >= cohort.threshold);
   if (enough || session.closing || awaited(session).length === 0) return closePhase(crypto, state, session);
   return withSession(state, session);
 }
@@ -92,14 +103,15 @@ function dismiss(
   code: ErrorCode,
 ): AggregatorStep {
   const message = signAbort(crypto, state, session.sid, code);
-  const told = sendTo({ ...session, left: new Set(session.left).add(toHex(id)) }, [id], () => message);
+  const told = sendTo({ ...session, left: new Set(session.left).add(toHex(id)) }, [id], message);
   const step = closeIfComplete(crypto, state, told.session);
   return { ...step, effects: [...told.effects, ...step.effects] };
 }
 
-const PHASES: readonly Phase[] = ['advertise', 'share-keys', 'masked-input', 'consistency', 'unmask'];
+const PHASES: readonly Phase[] = ['advertise', 'reveal', 'share-keys', 'masked-input', 'consistency', 'unmask'];
 const PHASE_OF: Readonly<Partial<Record<MessageType, Phase>>> = {
   p1: 'advertise',
+  p1r: 'reveal',
   p2: 'share-keys',
   p3: 'masked-input',
   p4: 'consistency',
@@ -153,9 +165,15 @@ function receive(
     received: new Map(session.received).set(key, withoutAttachment(message)),
   };
   switch (type) {
-    case 'p1':
-      requireFreshKeys(crypto, session, message);
+    case 'p1': {
+      const keys = addFreshKeys(crypto, session, message);
+      return closeIfComplete(crypto, state, { ...answered, keys });
+    }
+    case 'p1r': {
+      const advertisement = session.cohort.advertisements[committeeRank(session, from)] as Advertisement;
+      requireReveal(contextOf(crypto, state, session), session.cohort, advertisement, decodeReveal(message.body));
       return closeIfComplete(crypto, state, answered);
+    }
     case 'p2': {
       const bundle = readBundle(crypto, session, from, message);
       return closeIfComplete(crypto, state, { ...answered, bundles: new Map(session.bundles).set(key, bundle) });
@@ -169,8 +187,13 @@ function receive(
       return closeIfComplete(crypto, state, answered);
     }
     default: {
-      const openings = new Map(session.openings).set(key, checkOpenings(crypto, session, from, message));
-      const step = closeIfComplete(crypto, state, { ...answered, openings });
+      const opened = checkOpenings(crypto, session, from, message);
+      const openings = new Map(session.openings).set(key, opened);
+      const coverage = session.coverage.map((count, i) => {
+        const dealer = session.dealers.dealers[i] as Dealer;
+        return count + (opened.has(rankOf(session.cohort.advertisements, dealer.id)) ? 1 : 0);
+      });
+      const step = closeIfComplete(crypto, state, { ...answered, openings, coverage });
       const persist: AggregatorEffect = { type: 'persist', record: { kind: 'reply', sid: session.sid, id: from } };
       return { ...step, effects: [persist, ...step.effects] };
     }
@@ -180,16 +203,25 @@ function receive(
 // Any scalar will do: agreeing with a key is the check that it is a canonical point of large order.
 const PROBE = new Uint8Array(32).fill(0x42);
 
-/** P1: valid points, and no key that another member has already advertised. */
-function requireFreshKeys(crypto: CryptoProvider, session: AggregatorSession, message: SessionMessage): void {
-  const own = decodeAdvertisement(message.body);
-  for (const key of [own.encryptionKey, own.maskKey]) crypto.x25519Agree(PROBE, key);
-  const known = [...session.received.values()]
-    .map(({ body }) => decodeAdvertisement(body))
-    .flatMap(({ encryptionKey, maskKey }) => [encryptionKey, maskKey]);
-  const repeated = known.some((key) => equalBytes(key, own.encryptionKey) || equalBytes(key, own.maskKey));
-  if (repeated || equalBytes(own.encryptionKey, own.maskKey))
-    throw new CoveyError('PROTO_COHORT', '"keys" expected keys that nobody else advertised');
+/** P1: valid points, and no key that another member has already advertised. Returns all keys so far. */
+function addFreshKeys(crypto: CryptoProvider, session: AggregatorSession, message: SessionMessage): Set<string> {
+  const { encryptionKey, maskKey } = readAdvertisement(session.params, message.body);
+  const keys = new Set(session.keys);
+  for (const key of [encryptionKey, maskKey]) {
+    crypto.x25519Agree(PROBE, key);
+    const name = toHex(key);
+    if (keys.has(name)) throw new CoveyError('PROTO_COHORT', '"keys" expected keys that nobody else advertised');
+    keys.add(name);
+  }
+  return keys;
+}
+
+/** P1R: rank of a committee member. @throws CoveyError PROTO_UNEXPECTED */
+function committeeRank({ cohort }: AggregatorSession, from: Uint8Array): number {
+  const rank = rankOf(cohort.advertisements, from);
+  if (cohort.plan?.committee.includes(rank) !== true)
+    throw new CoveyError('PROTO_UNEXPECTED', '"type" expected a reveal of a member of the committee');
+  return rank;
 }
 
 /** P2: commitments and ciphertexts, checked against the root that the dealer signed. */
@@ -200,24 +232,25 @@ function readBundle(
   message: SessionMessage,
 ): DealerBundle {
   const { advertisements, h1 } = cohort;
+  const ownRank = rankOf(advertisements, from);
+  const holders = holdersOf(cohort, ownRank);
   const dealing = decodeDealing(message.body);
   if (!equalBytes(dealing.h1, h1)) throw new CoveyError('PROTO_EQUIVOCATION', '"h1" expected the list that was sent');
-  const parts = decodeParts(message.attachment, 2 * advertisements.length).map((part) => part.slice());
+  const parts = decodeParts(message.attachment, 2 * holders.length).map((part) => part.slice());
   const leaves = parts.filter((_, i) => i % 2 === 0);
   const ciphertexts = parts.filter((_, i) => i % 2 === 1);
   if (!equalBytes(merkleRoot(crypto, leaves), dealing.root))
     throw new CoveyError('CRYPTO_COMMITMENT', '"root" expected the root of the commitments');
-  const ownRank = rankOf(advertisements, from);
   leaves.forEach((leaf, i) => {
     const ciphertext = ciphertexts[i] as Uint8Array;
     // The dealer's own shares stay at home.
-    const expected = i === ownRank ? 0 : SEALED_SHARES_BYTES;
+    const expected = holders[i] === ownRank ? 0 : SEALED_SHARES_BYTES;
     if (ciphertext.length !== expected)
       throw new CoveyError('CRYPTO_COMMITMENT', `"ciphertext" expected ${expected} bytes, got ${ciphertext.length}`);
     if (!equalBytes(decodeLeaf(leaf).ciphertextHash, crypto.sha256(ciphertext)))
       throw new CoveyError('CRYPTO_COMMITMENT', '"ciphertext" expected its committed hash');
   });
-  return { leaves, ciphertexts, proofs: inclusionProofs(crypto, leaves) };
+  return { holders, leaves, ciphertexts, proofs: inclusionProofs(crypto, leaves) };
 }
 
 /** P3: folded only when it is complete and verified; a broken upload leaves no trace. `folded` counts it. */
@@ -282,8 +315,9 @@ function takeComplaint(
     phase === 'masked-input' &&
     !uploads.has(toHex(from)) &&
     equalBytes(h1, cohort.h1) &&
-    rankOf(dealers.dealers, dealer) >= 0;
-  if (!possible || equalBytes(dealer, from))
+    rankOf(dealers.dealers, dealer) >= 0 &&
+    arePeers(cohort, rankOf(cohort.advertisements, dealer), rankOf(cohort.advertisements, from));
+  if (!possible)
     throw new CoveyError(
       'PROTO_UNEXPECTED',
       '"complaint" expected a member of U2 about another dealer, before its upload',
@@ -326,7 +360,10 @@ export function stepAggregator(crypto: CryptoProvider, state: AggregatorState, e
     const key = toHex(event.id);
     const lost = new Set(session.lost);
     lost.delete(key);
-    const message = session.outbox.get(key);
+    const kept = session.outbox.get(key);
+    const isDelivering = session.phase === 'masked-input' && session.step === 'collecting';
+    const message =
+      kept ?? (kept === null && isDelivering ? composeDelivery(crypto, state, session, event.id) : undefined);
     return withSession(
       state,
       { ...session, lost },

@@ -146,6 +146,12 @@ const DEFINITIONS = {
     retryable: true,
     meaning: 'too few members are left to unmask',
   },
+  ROUND_REVEAL: {
+    class: 'RoundAborted',
+    closeCode: 4420,
+    retryable: true,
+    meaning: 'a part of the graph seed was not revealed',
+  },
   ROUND_COMPLAINT: {
     class: 'RoundAborted',
     closeCode: 4420,

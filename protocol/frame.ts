@@ -106,6 +106,8 @@ const SESSION_TYPES: ReadonlySet<string> = new Set<MessageType>([
   'p0',
   'p1',
   'p1-all',
+  'p1r',
+  'p1r-all',
   'p2',
   'p2-all',
   'p3',

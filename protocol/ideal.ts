@@ -2,7 +2,7 @@ import { compareBytes, fromHex } from './bytes.ts';
 import { CoveyError } from './errors.ts';
 import { coordinateCount } from './params.ts';
 import { addWords, ringWordCount } from './ring.ts';
-import { rankOf, strictThreshold } from './roster.ts';
+import { rankOf, sparseQuorum, strictThreshold } from './roster.ts';
 import type { Phase, Roster, SessionParams } from './session.ts';
 
 /** Members that vanish, by hex id, and the phase whose message they do not send any more. */
@@ -32,28 +32,30 @@ function require(name: string, got: number, fewest: number): void {
 
 /**
  * The ideal aggregator: the plain ring sum, without masks; the real protocol returns the same bits, and gives up when
- * this one does. Not guaranteed: anything about who sees the contributions; it is for simulations.
+ * this one does; in the sparse profile also where its graph is cut or a reveal is missing. Not guaranteed: anything about
+ * who sees the contributions; it is for simulations.
  */
 export const idealSum: SecureSum = (params, contributions, drops, roster) => {
   const without = (ids: readonly string[], phase: Phase): string[] =>
     ids.filter((id) => drops[phase]?.includes(id) !== true);
-  const requireSize = (name: string, ids: readonly string[], threshold: number): void => {
-    require(name, ids.length, Math.max(threshold, params.minSurvivors));
+  const requireSize = (name: string, ids: readonly string[], fewest: number): void => {
+    require(name, ids.length, Math.max(fewest, params.minSurvivors));
     if (roster === undefined) return;
     const organizations = new Set(ids.map((id) => roster.entries[rankOf(roster.entries, fromHex(id))]?.organization));
     require('organizations', organizations.size, params.minOrgs);
   };
   const u1 = without([...contributions.keys()], 'advertise');
-  const threshold = strictThreshold(u1.length);
-  requireSize('U1', u1, threshold);
-  require('U1', u1.length, 3 * params.colluders + 1);
+  const isStrict = params.profile === 'strict';
+  const quorum = isStrict ? strictThreshold(u1.length) : sparseQuorum(u1.length, params.colluders);
+  requireSize('U1', u1, quorum);
+  if (isStrict) require('U1', u1.length, 3 * params.colluders + 1);
   const u2 = without(u1, 'share-keys');
-  requireSize('U2', u2, threshold);
+  requireSize('U2', u2, quorum);
   const u3 = without(u2, 'masked-input');
-  requireSize('U3', u3, threshold);
+  requireSize('U3', u3, quorum);
   const signers = without(u3, 'consistency');
-  require('signers', signers.length, threshold);
-  require('openings', without(signers, 'unmask').length, threshold);
+  require('signers', signers.length, quorum);
+  if (isStrict) require('openings', without(signers, 'unmask').length, quorum);
   const sum = new Uint32Array(ringWordCount(coordinateCount(params), params.ring.lanes));
   for (const id of u3) addWords(sum, contributions.get(id) as Uint32Array, params.ring.lanes);
   return { sum, survivors: u3.map(fromHex).sort(compareBytes) };

@@ -8,6 +8,8 @@ export interface SessionSecrets {
   readonly encryptionSecret: Uint8Array;
   readonly maskSecret: Uint8Array;
   readonly selfSeed: Uint8Array;
+  /** r: this member's part of the graph seed; of use in the sparse profile only. */
+  readonly graphSeed: Uint8Array;
   /** Key of the stream of polynomial coefficients and openings. */
   readonly sharingKey: Uint8Array;
 }
@@ -20,6 +22,7 @@ export function expandEntropy(crypto: CryptoProvider, entropy: Uint8Array, sid: 
     encryptionSecret: expand('encryption'),
     maskSecret: expand('mask'),
     selfSeed: expand('self'),
+    graphSeed: expand('graph'),
     sharingKey: expand('sharing'),
   };
 }
@@ -36,6 +39,20 @@ export function streamSource(crypto: CryptoProvider, key: Uint8Array): RandomSou
 
 export function commitSelfSeed(crypto: CryptoProvider, sid: Uint8Array, id: Uint8Array, seed: Uint8Array): Uint8Array {
   return hashParts(crypto, utf8(LABELS.selfSeedCommitment), sid, id, seed);
+}
+
+export function commitGraphSeed(crypto: CryptoProvider, sid: Uint8Array, id: Uint8Array, seed: Uint8Array): Uint8Array {
+  return hashParts(crypto, utf8(LABELS.graphSeedCommitment), sid, id, seed);
+}
+
+/** Seed of the sparse graph: H(sid, h1, reveals in order of id). */
+export function hashReveals(
+  crypto: CryptoProvider,
+  sid: Uint8Array,
+  h1: Uint8Array,
+  seeds: readonly Uint8Array[],
+): Uint8Array {
+  return hashParts(crypto, utf8(LABELS.graph), sid, h1, ...seeds);
 }
 
 /** C^B or C^S of SPEC section 4, P2: binds one share to its dealer and holder; either opens without the other. */

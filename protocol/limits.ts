@@ -14,6 +14,10 @@ export const LIMITS = {
   keyBytes: 64,
   /** Members of a strict session. */
   cohort: 256,
+  /** Members of a sparse session. */
+  sparseCohort: 65_535,
+  /** Neighbours of a member of a sparse session. */
+  degree: 1_024,
   coordinates: 67_108_864,
   slots: 1_024,
   /** Attempts of one (round, purpose) before any upload. */

@@ -8,6 +8,8 @@ const LABEL_OF: Readonly<Record<MessageType, string>> = {
   p0: LABELS.p0,
   p1: LABELS.p1,
   'p1-all': LABELS.p1All,
+  p1r: LABELS.p1r,
+  'p1r-all': LABELS.p1rAll,
   p2: LABELS.p2,
   'p2-all': LABELS.p2All,
   p3: LABELS.p3,
@@ -115,26 +117,42 @@ export function readFields(body: Uint8Array, lengths: readonly number[]): Uint8A
   return parts;
 }
 
-/** P1: keys and the commitment to the self-mask seed. */
+/** P1: keys and the commitment to the self-mask seed; in the sparse profile that to the graph seed as well. */
 export interface Advertisement {
   readonly id: Uint8Array;
   readonly encryptionKey: Uint8Array;
   readonly maskKey: Uint8Array;
   readonly seedCommitment: Uint8Array;
+  readonly graphCommitment: Uint8Array | null;
 }
 
 export function encodeAdvertisement(a: Advertisement): Uint8Array {
-  return encodeParts([a.id, a.encryptionKey, a.maskKey, a.seedCommitment]);
+  const parts = [a.id, a.encryptionKey, a.maskKey, a.seedCommitment];
+  return encodeParts(a.graphCommitment === null ? parts : [...parts, a.graphCommitment]);
 }
 
 export function decodeAdvertisement(body: Uint8Array): Advertisement {
-  const [id, encryptionKey, maskKey, seedCommitment] = readFields(body, [32, 32, 32, 32]) as [
+  const lengths = decodeParts(body).length === 5 ? [32, 32, 32, 32, 32] : [32, 32, 32, 32];
+  const [id, encryptionKey, maskKey, seedCommitment, graphCommitment = null] = readFields(body, lengths) as [
     Uint8Array,
     Uint8Array,
     Uint8Array,
     Uint8Array,
+    Uint8Array?,
   ];
-  return { id, encryptionKey, maskKey, seedCommitment };
+  return { id, encryptionKey, maskKey, seedCommitment, graphCommitment };
+}
+
+/** P1R: a committee member's part of the graph seed, under its view of U1. */
+export interface Reveal {
+  readonly id: Uint8Array;
+  readonly h1: Uint8Array;
+  readonly seed: Uint8Array;
+}
+
+export function decodeReveal(body: Uint8Array): Reveal {
+  const [id, h1, seed] = readFields(body, [32, 32, 32]) as [Uint8Array, Uint8Array, Uint8Array];
+  return { id, h1, seed };
 }
 
 /** Bytes of a sealed bundle of two shares and their openings: 4 x 32 and the GCM tag. */

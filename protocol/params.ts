@@ -17,10 +17,11 @@ import { CoveyError } from './errors.ts';
 import { LABELS } from './labels.ts';
 import { LIMITS } from './limits.ts';
 import { laneBits } from './ring.ts';
-import type { ClusterMode, Lanes, Purpose, SessionParams } from './session.ts';
+import type { ClusterMode, Lanes, Profile, Purpose, SessionParams } from './session.ts';
 
 const PURPOSES: readonly Purpose[] = ['census', 'train', 'metrics'];
 const MODES: readonly ClusterMode[] = ['hybrid', 'hidden', 'open'];
+const PROFILES: readonly Profile[] = ['strict', 'sparse'];
 const ROUNDINGS: readonly SessionParams['encoding']['rounding'][] = ['toward-zero', 'conditional', 'none'];
 const MECHANISMS: readonly SessionParams['noise']['mechanism'][] = ['discrete-gaussian', 'none'];
 
@@ -96,7 +97,7 @@ export function decodeParams(bytes: Uint8Array): SessionParams {
   const lanes = part(13, 1)[0] as Lanes;
   if (lanes !== 2 && lanes !== 3 && lanes !== 4) wrong('ring.lanes', '2, 3 or 4');
   if (fromUtf8(part(0)) !== 'covey/1') throw new CoveyError('PROTO_VERSION', '"protocol" expected covey/1');
-  if (fromUtf8(part(23)) !== 'strict') wrong('profile', 'strict');
+  const profile = PROFILES.find((known) => known === fromUtf8(part(23))) ?? wrong('profile', 'strict or sparse');
   const scales = part(14, 16);
   const noise = part(17, 9);
   const params: SessionParams = {
@@ -126,7 +127,7 @@ export function decodeParams(bytes: Uint8Array): SessionParams {
     colluders: u32(20),
     dropoutFraction: readF64(part(21, 8), 0),
     maxLoss: u32(22),
-    profile: 'strict',
+    profile,
     deadlineMs: u32(24),
   };
   const coordinates = coordinateCount(params);
@@ -136,7 +137,8 @@ export function decodeParams(bytes: Uint8Array): SessionParams {
   if (params.attempt >= LIMITS.attempts) wrong('attempt', `less than ${LIMITS.attempts}`);
   if (params.deadlineMs < 1 || params.deadlineMs > LIMITS.maxDeadlineMs)
     wrong('deadlineMs', `1 to ${LIMITS.maxDeadlineMs}`);
-  if (params.minSurvivors < 1 || params.minSurvivors > LIMITS.cohort) wrong('minSurvivors', `1 to ${LIMITS.cohort}`);
+  const cohort = profile === 'strict' ? LIMITS.cohort : LIMITS.sparseCohort;
+  if (params.minSurvivors < 1 || params.minSurvivors > cohort) wrong('minSurvivors', `1 to ${cohort}`);
   if (params.minOrgs < 1 || params.minOrgs > params.minSurvivors) wrong('minOrgs', `1 to ${params.minSurvivors}`);
   if (params.colluders >= params.minSurvivors) wrong('colluders', `less than ${params.minSurvivors}`);
   if (params.groupId.length > LIMITS.keyBytes) wrong('groupId', `at most ${LIMITS.keyBytes} characters`);

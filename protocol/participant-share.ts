@@ -1,11 +1,20 @@
 import { decodeParts, encodeParts, equalBytes } from './bytes.ts';
+import {
+  arePeers,
+  type Cohort,
+  checkAdvertisements,
+  checkDealings,
+  type Dealers,
+  holdersOf,
+  type SessionContext,
+} from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError, type ErrorCode } from './errors.ts';
 import {
+  commitGraphSeed,
   commitSelfSeed,
   commitShare,
   encryptionKey,
-  hashAdvertisements,
   hashDealers,
   pairMaskSeed,
   pairSign,
@@ -17,53 +26,21 @@ import { LABELS } from './labels.ts';
 import { merkleRoot, verifyInclusion } from './merkle.ts';
 import {
   type Advertisement,
-  decodeAdvertisement,
   decodeBodies,
-  decodeDealing,
   decodeLeaf,
   encodeAdvertisement,
   encodeLeaf,
-  requireSignature,
   SEALED_SHARES_BYTES,
   type ShareLeaf,
-  type SignedBody,
   signMessage,
 } from './messages.ts';
-import { rankOf, requireFit, strictThreshold } from './roster.ts';
-import type { MaskSeed, Roster, SessionMessage, SessionParams } from './session.ts';
+import { rankOf } from './roster.ts';
+import type { MaskSeed, SessionMessage } from './session.ts';
 import { splitSecret } from './shamir.ts';
-
-/** Public facts of a session that both ends check against. */
-export interface SessionContext {
-  readonly crypto: CryptoProvider;
-  readonly roster: Roster;
-  readonly params: SessionParams;
-  readonly sid: Uint8Array;
-}
 
 /** A member's context: its own long-term key as well. */
 export interface MemberContext extends SessionContext {
   readonly identity: { readonly id: Uint8Array; readonly secretSeed: Uint8Array };
-}
-
-/** U1 as a member checked it, with the threshold that it computed. */
-export interface Cohort {
-  /** In order of id. */
-  readonly advertisements: readonly Advertisement[];
-  readonly threshold: number;
-  readonly h1: Uint8Array;
-}
-
-export interface Dealer {
-  readonly id: Uint8Array;
-  readonly root: Uint8Array;
-}
-
-/** U2 as a member checked it. */
-export interface Dealers {
-  /** In order of id. */
-  readonly dealers: readonly Dealer[];
-  readonly h2: Uint8Array;
 }
 
 /** Shares that a member holds for one dealer, with the openings of their commitments. */
@@ -107,45 +84,27 @@ export function advertise(context: MemberContext, secrets: SessionSecrets): Sess
     encryptionKey: crypto.x25519PublicKey(secrets.encryptionSecret),
     maskKey: crypto.x25519PublicKey(secrets.maskSecret),
     seedCommitment: commitSelfSeed(crypto, sid, identity.id, secrets.selfSeed),
+    graphCommitment:
+      context.params.profile === 'sparse' ? commitGraphSeed(crypto, sid, identity.id, secrets.graphSeed) : null,
   });
   return signMessage(crypto, identity.secretSeed, 'p1', sid, body);
 }
 
-/** Checks U1: fit, 3c < |U1|, all keys distinct across members and both kinds, signatures. @see SPEC section 4, P1 */
-export function checkAdvertisements(
-  { crypto, roster, params, sid }: SessionContext,
-  messages: readonly SignedBody[],
-): Cohort {
-  const advertisements = messages.map(({ body }) => decodeAdvertisement(body));
-  const threshold = strictThreshold(advertisements.length);
-  const entries = requireFit(
-    roster,
-    params,
-    advertisements.map(({ id }) => id),
-    threshold,
-  );
-  // An absolute bound: the coordinator chooses who enters U1, so a fraction of the roster would prove nothing.
-  if (3 * params.colluders >= advertisements.length) {
-    throw new CoveyError(
-      'PRIVACY_COHORT_TOO_SMALL',
-      `"members" expected more than ${3 * params.colluders} for ${params.colluders} colluders, got ${advertisements.length}`,
-    );
+/** Checks U1 and that the own advertisement is in it. */
+export function takeCohort(context: MemberContext, p1: SessionMessage, attachment: Uint8Array): Cohort {
+  const messages = decodeBodies('p1', attachment);
+  const cohort = checkAdvertisements(context, messages);
+  const ownBody = messages[rankOf(cohort.advertisements, context.identity.id)]?.body;
+  if (ownBody === undefined || !equalBytes(ownBody, p1.body)) {
+    throw new CoveyError('PROTO_COHORT', '"members" expected the own advertisement, byte for byte');
   }
-  const keys = new Set(advertisements.flatMap(({ encryptionKey: e, maskKey: m }) => [e.join(), m.join()]));
-  if (keys.size !== 2 * advertisements.length)
-    throw new CoveyError('PROTO_COHORT', '"keys" expected distinct keys of all members');
-  messages.forEach((message, i) => {
-    requireSignature(crypto, message, sid, (entries[i] as { publicKey: Uint8Array }).publicKey);
-  });
-  return {
-    advertisements,
-    threshold,
-    h1: hashAdvertisements(
-      crypto,
-      sid,
-      messages.map(({ body }) => body),
-    ),
-  };
+  return cohort;
+}
+
+/** P1R of a committee member: its part of the graph seed, told once U1 is fixed and under its hash. */
+export function reveal(context: MemberContext, { h1 }: Cohort, secrets: SessionSecrets): SessionMessage {
+  const { crypto, identity, sid } = context;
+  return signMessage(crypto, identity.secretSeed, 'p1r', sid, encodeParts([identity.id, h1, secrets.graphSeed]));
 }
 
 /** X25519 with a member's advertised key. @throws AccusedError CRYPTO_POINT naming the member that signed a bad key */
@@ -160,40 +119,32 @@ function agreeWith(crypto: CryptoProvider, secret: Uint8Array, key: Uint8Array, 
 const secretsOfShares = (held: HeldShares): Uint8Array[] => [held.shareB, held.openingB, held.shareS, held.openingS];
 
 export interface Dealt {
-  readonly cohort: Cohort;
-  readonly own: HeldShares;
+  /** Own shares by own rank; none in the sparse profile. */
+  readonly held: ReadonlyMap<number, HeldShares>;
   readonly peers: PeerSecrets;
   readonly message: SessionMessage;
 }
 
-/** P2: checks U1, computes the threshold, deals both secrets to every member of U1 and seals the shares. */
-export function shareKeys(
-  context: MemberContext,
-  secrets: SessionSecrets,
-  p1: SessionMessage,
-  attachment: Uint8Array,
-): Dealt {
+/** P2: deals both secrets to everybody who holds shares of this member and seals the shares. */
+export function shareKeys(context: MemberContext, secrets: SessionSecrets, cohort: Cohort): Dealt {
   const { crypto, identity, sid } = context;
-  const messages = decodeBodies('p1', attachment);
-  const cohort = checkAdvertisements(context, messages);
   const { advertisements, threshold, h1 } = cohort;
   const ownRank = rankOf(advertisements, identity.id);
-  const ownBody = messages[ownRank]?.body;
-  if (ownBody === undefined || !equalBytes(ownBody, p1.body)) {
-    throw new CoveyError('PROTO_COHORT', '"members" expected the own advertisement, byte for byte');
-  }
+  const holders = holdersOf(cohort, ownRank);
   const random = streamSource(crypto, secrets.sharingKey);
-  const sharesB = splitSecret(secrets.selfSeed, advertisements.length, threshold, random);
-  const sharesS = splitSecret(secrets.maskSecret, advertisements.length, threshold, random);
+  const sharesB = splitSecret(secrets.selfSeed, holders.length, threshold, random);
+  const sharesS = splitSecret(secrets.maskSecret, holders.length, threshold, random);
   const openingKeys = new Map<number, Uint8Array>();
   const pairSecrets = new Map<number, Uint8Array>();
   const leaves: Uint8Array[] = [];
   const ciphertexts: Uint8Array[] = [];
-  const dealt = advertisements.map((holder, rank) => {
+  const own = new Map<number, HeldShares>();
+  holders.forEach((rank, i) => {
+    const holder = advertisements[rank] as Advertisement;
     const held: HeldShares = {
-      shareB: sharesB[rank] as Uint8Array,
+      shareB: sharesB[i] as Uint8Array,
       openingB: random(32),
-      shareS: sharesS[rank] as Uint8Array,
+      shareS: sharesS[i] as Uint8Array,
       openingS: random(32),
     };
     let ciphertext = new Uint8Array(0);
@@ -219,14 +170,13 @@ export function shareKeys(
         ciphertextHash: crypto.sha256(ciphertext),
       }),
     );
-    if (rank !== ownRank) for (const secret of secretsOfShares(held)) secret.fill(0);
-    return held;
+    if (rank === ownRank) own.set(rank, held);
+    else for (const secret of secretsOfShares(held)) secret.fill(0);
   });
   const body = encodeParts([identity.id, h1, merkleRoot(crypto, leaves)]);
   const bundle = encodeParts(leaves.flatMap((leaf, i) => [leaf, ciphertexts[i] as Uint8Array]));
   return {
-    cohort,
-    own: dealt[ownRank] as HeldShares,
+    held: own,
     peers: { selfSeed: secrets.selfSeed.slice(), openingKeys, pairSecrets },
     message: signMessage(crypto, identity.secretSeed, 'p2', sid, body, bundle),
   };
@@ -237,7 +187,7 @@ export function takeShares(
   context: MemberContext,
   cohort: Cohort,
   peers: PeerSecrets,
-  own: HeldShares,
+  own: ReadonlyMap<number, HeldShares>,
   p2: SessionMessage,
   attachment: Uint8Array,
 ): { readonly dealers: Dealers; readonly held: ReadonlyMap<number, HeldShares> } {
@@ -249,18 +199,19 @@ export function takeShares(
   const ownRank = rankOf(advertisements, identity.id);
   if (!messages.some(({ body }) => equalBytes(body, p2.body)))
     throw new CoveyError('PROTO_COHORT', '"members" expected the own root, byte for byte');
-  const others = dealers.filter(({ id }) => !equalBytes(id, identity.id));
+  const others = dealers.filter(({ id }) => arePeers(cohort, rankOf(advertisements, id), ownRank));
   if (entries.length !== others.length)
     throw new CoveyError('CODEC_TRUNCATED', `"shares" expected ${others.length}, got ${entries.length}`);
-  const held = new Map([[ownRank, own]]);
+  const held = new Map(own);
   others.forEach((dealer, i) => {
     const rank = rankOf(advertisements, dealer.id);
     const [leafBytes, ciphertext, ...proof] = decodeParts(entries[i] as Uint8Array);
     if (leafBytes === undefined || ciphertext === undefined)
       throw new CoveyError('CODEC_TRUNCATED', '"share" expected leaf and ciphertext');
     // A share that misses the dealer's signed root accuses the coordinator, not the dealer. The path at the own index
-    // also proves that the dealer meant x = 1 + own rank.
-    if (!verifyInclusion(crypto, leafBytes, ownRank, advertisements.length, proof, dealer.root)) {
+    // also proves that the dealer meant x = 1 + own rank among its holders.
+    const holders = holdersOf(cohort, rank);
+    if (!verifyInclusion(crypto, leafBytes, holders.indexOf(ownRank), holders.length, proof, dealer.root)) {
       throw new CoveyError('CRYPTO_COMMITMENT', '"leaf" expected a path to the signed root');
     }
     const leaf = decodeLeaf(leafBytes);
@@ -275,25 +226,6 @@ export function takeShares(
     dealers.map(({ id, root }) => [id, root]),
   );
   return { dealers: { dealers, h2 }, held };
-}
-
-/** Checks U2: members of U1 that all signed this h1; fit; signatures. @see SPEC section 4, P2 */
-export function checkDealings(context: SessionContext, cohort: Cohort, messages: readonly SignedBody[]): Dealer[] {
-  const { crypto, roster, params, sid } = context;
-  const dealings = messages.map(({ body }) => decodeDealing(body));
-  const entries = requireFit(
-    roster,
-    params,
-    dealings.map(({ id }) => id),
-    cohort.threshold,
-  );
-  return dealings.map(({ id, h1, root }, i) => {
-    if (rankOf(cohort.advertisements, id) < 0) throw new CoveyError('PROTO_COHORT', '"dealers" expected members of U1');
-    requireSignature(crypto, messages[i] as SignedBody, sid, (entries[i] as { publicKey: Uint8Array }).publicKey);
-    if (!equalBytes(h1, cohort.h1))
-      throw new CoveyError('PROTO_EQUIVOCATION', '"h1" expected the same list of members for everybody');
-    return { id: id.slice(), root: root.slice() };
-  });
 }
 
 function openShares(
@@ -332,7 +264,7 @@ function openShares(
   return held;
 }
 
-/** P3: seeds of the self mask and of the pair mask with every other member of U2. */
+/** P3: seeds of the self mask and of the pair mask with every other member of U2, or every neighbour in it. */
 export function prepareMask(
   { crypto, identity, sid }: MemberContext,
   cohort: Cohort,
@@ -340,9 +272,11 @@ export function prepareMask(
   peers: PeerSecrets,
 ): MaskSeed[] {
   const seeds: MaskSeed[] = [{ seed: selfMaskSeed(crypto, peers.selfSeed, sid, h2, identity.id), sign: 1 }];
+  const ownRank = rankOf(cohort.advertisements, identity.id);
   for (const { id } of dealers) {
-    if (equalBytes(id, identity.id)) continue;
-    const shared = peers.pairSecrets.get(rankOf(cohort.advertisements, id)) as Uint8Array;
+    const rank = rankOf(cohort.advertisements, id);
+    if (!arePeers(cohort, rank, ownRank)) continue;
+    const shared = peers.pairSecrets.get(rank) as Uint8Array;
     seeds.push({ seed: pairMaskSeed(crypto, shared, sid, h2, identity.id, id), sign: pairSign(identity.id, id) });
   }
   return seeds;

@@ -1,5 +1,6 @@
+import type { Cohort, Dealers } from './cohort.ts';
 import type { SessionSecrets } from './key-schedule.ts';
-import type { Cohort, Dealers, HeldShares, PeerSecrets } from './participant-share.ts';
+import type { HeldShares, PeerSecrets } from './participant-share.ts';
 import type { Agreement } from './participant-unmask.ts';
 import type { MaskSeed, MessageType, Purpose, Roster, SessionMessage, SessionParams } from './session.ts';
 
@@ -35,6 +36,8 @@ interface Shared {
 export type Progress =
   | { readonly stage: 'authorizing'; readonly entropy: Uint8Array }
   | { readonly stage: 'advertised'; readonly secrets: SessionSecrets }
+  /** Sparse profile: U1 is fixed, the graph is not drawn yet. */
+  | { readonly stage: 'revealing'; readonly secrets: SessionSecrets; readonly cohort: Cohort }
   | ({ readonly stage: 'shared' } & Shared)
   | ({ readonly stage: 'contributing'; readonly dealers: Dealers } & Shared)
   | ({ readonly stage: 'charging'; readonly dealers: Dealers; readonly words: Uint32Array } & Shared)
@@ -79,10 +82,9 @@ export function secretsOf(progress: Progress): (Uint8Array | Uint32Array)[] {
   switch (progress.stage) {
     case 'authorizing':
       return [progress.entropy];
-    case 'advertised': {
-      const { encryptionSecret, maskSecret, selfSeed, sharingKey } = progress.secrets;
-      return [encryptionSecret, maskSecret, selfSeed, sharingKey];
-    }
+    case 'advertised':
+    case 'revealing':
+      return Object.values(progress.secrets);
     case 'shared':
     case 'contributing':
     case 'charging':

@@ -1,8 +1,9 @@
 import { encodeParts, equalBytes } from './bytes.ts';
+import { type Cohort, type Dealers, requireUncut, type SessionContext } from './cohort.ts';
 import { CoveyError } from './errors.ts';
 import { hashUploads } from './key-schedule.ts';
 import { decodeBodies, decodeUpload, readFields, requireSignature, type SignedBody, signMessage } from './messages.ts';
-import type { Cohort, Dealers, HeldShares, MemberContext, SessionContext } from './participant-share.ts';
+import type { HeldShares, MemberContext } from './participant-share.ts';
 import { rankOf, requireFit } from './roster.ts';
 import type { SessionMessage } from './session.ts';
 
@@ -31,7 +32,7 @@ export function checkUploads(
     roster,
     params,
     uploads.map(({ id }) => id),
-    cohort.threshold,
+    cohort.quorum,
   );
   const survivors = uploads.map((upload, i) => {
     if (rankOf(dealers, upload.id) < 0) throw new CoveyError('PROTO_COHORT', '"survivors" expected members of U2');
@@ -40,6 +41,7 @@ export function checkUploads(
       throw new CoveyError('PROTO_EQUIVOCATION', '"h2" expected the same dealers for everybody');
     return { id: upload.id.slice(), digest: upload.digest.slice() };
   });
+  requireUncut(cohort, survivors);
   return {
     survivors,
     h3: hashUploads(
@@ -103,7 +105,7 @@ export function countCertificate(
   return signers.size;
 }
 
-/** P5: with t signatures over the own h3, opens one share of every dealer: of b for survivors, of the mask key for the rest. */
+/** P5: with q signatures over the own h3, opens one share of every dealer that it holds shares of: of b for survivors, of the mask key for the rest. */
 export function answerCertificate(
   context: MemberContext,
   cohort: Cohort,
@@ -114,18 +116,19 @@ export function answerCertificate(
 ): SessionMessage {
   const { crypto, identity, sid } = context;
   const signatures = countCertificate(context, agreement, decodeBodies('p4', attachment));
-  if (signatures < cohort.threshold) {
+  if (signatures < cohort.quorum) {
     throw new CoveyError(
       'PROTO_COHORT',
-      `"certificate" expected at least ${cohort.threshold} signatures, got ${signatures}`,
+      `"certificate" expected at least ${cohort.quorum} signatures, got ${signatures}`,
     );
   }
   // The partition follows from U3; the coordinator cannot ask for a share of its choice.
-  const openings = dealers.map(({ id }) => {
-    const shares = held.get(rankOf(cohort.advertisements, id)) as HeldShares;
-    return rankOf(agreement.survivors, id) >= 0
-      ? encodeParts([shares.shareB, shares.openingB])
-      : encodeParts([shares.shareS, shares.openingS]);
+  const openings = dealers.flatMap(({ id }) => {
+    const shares = held.get(rankOf(cohort.advertisements, id));
+    if (shares === undefined) return [];
+    const [share, opening] =
+      rankOf(agreement.survivors, id) >= 0 ? [shares.shareB, shares.openingB] : [shares.shareS, shares.openingS];
+    return [encodeParts([share, opening])];
   });
   const bundle = encodeParts(openings);
   return signMessage(

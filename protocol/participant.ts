@@ -1,8 +1,11 @@
 import { equalBytes } from './bytes.ts';
+import { type Cohort, checkReveals } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError, ERROR_CODES, isCoveyError } from './errors.ts';
+import type { SessionSecrets } from './key-schedule.ts';
 import {
   decodeAbort,
+  decodeBodies,
   decodeResult,
   encodeComplaint,
   requireBoundAttachment,
@@ -12,7 +15,15 @@ import {
 } from './messages.ts';
 import { decodeParams, nodeId, requireNewer, rosterHash, sessionId } from './params.ts';
 import { authorized, charged, contribution, masked } from './participant-local.ts';
-import { AccusedError, Complaint, shareKeys, takeShares } from './participant-share.ts';
+import {
+  AccusedError,
+  Complaint,
+  type MemberContext,
+  reveal,
+  shareKeys,
+  takeCohort,
+  takeShares,
+} from './participant-share.ts';
 import {
   type ParticipantIdentity,
   type ParticipantSession,
@@ -35,7 +46,7 @@ import {
   refuse,
 } from './participant-step.ts';
 import { agree, answerCertificate } from './participant-unmask.ts';
-import { checkRoster, requireEntry } from './roster.ts';
+import { checkRoster, rankOf, requireEntry } from './roster.ts';
 import type { MessageType, ParticipantEffect, ParticipantEvent, ParticipantRecord, SessionMessage } from './session.ts';
 
 export type { ParticipantIdentity, ParticipantState, ParticipantTrust } from './participant-state.ts';
@@ -125,6 +136,7 @@ function open(
 /** Stage in which each coordinator message is expected. */
 const EXPECTED: Readonly<Partial<Record<MessageType, Stage>>> = {
   'p1-all': 'advertised',
+  'p1r-all': 'revealing',
   'p2-all': 'shared',
   'p4-ask': 'uploaded',
   'p5-ask': 'agreed',
@@ -183,24 +195,21 @@ function handle(
   const { attachment } = message;
   switch (progress.stage) {
     case 'advertised': {
-      const p1 = session.answers.get('p0') as SessionMessage;
-      const { cohort, own, peers, message: answer } = shareKeys(context, progress.secrets, p1, attachment);
-      const ownRank = cohort.advertisements.findIndex(({ id }) => equalBytes(id, state.identity.id));
-      const next: Progress = { stage: 'shared', cohort, peers, held: new Map([[ownRank, own]]) };
-      // From here on the mask key and the polynomials exist only as shares.
-      return advance(
-        state,
-        answering(session, 'p1-all', answer),
-        next,
-        [{ type: 'send', message: answer }],
-        secretsOf(progress),
-      );
+      const cohort = takeCohort(context, session.answers.get('p0') as SessionMessage, attachment);
+      if (cohort.plan === null) return deal(context, state, session, progress.secrets, cohort, 'p1-all');
+      const next: Progress = { stage: 'revealing', secrets: progress.secrets, cohort };
+      const ownRank = rankOf(cohort.advertisements, state.identity.id);
+      if (!cohort.plan.committee.includes(ownRank)) return advance(state, session, next, []);
+      const answer = reveal(context, cohort, progress.secrets);
+      return advance(state, answering(session, 'p1-all', answer), next, [{ type: 'send', message: answer }]);
+    }
+    case 'revealing': {
+      const cohort = checkReveals(context, progress.cohort, decodeBodies('p1r', attachment));
+      return deal(context, state, session, progress.secrets, cohort, 'p1r-all');
     }
     case 'shared': {
-      const p2 = session.answers.get('p1-all') as SessionMessage;
-      const [own] = progress.held.values();
-      if (own === undefined) throw new CoveyError('INTERNAL_INVARIANT', 'a member without its own shares');
-      const { dealers, held } = takeShares(context, progress.cohort, progress.peers, own, p2, attachment);
+      const p2 = session.answers.get(progress.cohort.plan === null ? 'p1-all' : 'p1r-all') as SessionMessage;
+      const { dealers, held } = takeShares(context, progress.cohort, progress.peers, progress.held, p2, attachment);
       const cohort = dealers.dealers.map(({ id }) => id);
       const peers = { ...progress.peers, openingKeys: new Map<number, Uint8Array>() };
       const next: Progress = { stage: 'contributing', cohort: progress.cohort, peers, held, dealers };
@@ -256,6 +265,26 @@ function handle(
     default:
       throw new CoveyError('PROTO_UNEXPECTED', `"type" expected no message in the stage ${progress.stage}`);
   }
+}
+
+/** P2, as the answer to the message that fixed who holds whose shares. */
+function deal(
+  context: MemberContext,
+  state: ParticipantState,
+  session: ParticipantSession,
+  secrets: SessionSecrets,
+  cohort: Cohort,
+  answered: MessageType,
+): ParticipantStep {
+  const { held, peers, message } = shareKeys(context, secrets, cohort);
+  // From here on the mask key and the polynomials exist only as shares.
+  return advance(
+    state,
+    answering(session, answered, message),
+    { stage: 'shared', cohort, peers, held },
+    [{ type: 'send', message }],
+    Object.values(secrets),
+  );
 }
 
 /** The last message that may not have arrived, as the same bytes. */

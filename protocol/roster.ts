@@ -70,25 +70,31 @@ export function strictThreshold(members: number): number {
   return Math.floor((2 * members) / 3) + 1;
 }
 
+/** Sparse certificate: two of q signatures share more than c signers, one of whom is honest. @see SPEC section 5 */
+export function sparseQuorum(members: number, colluders: number): number {
+  return Math.floor((members + colluders) / 2) + 1;
+}
+
 /**
- * fit(U): ids distinct and in order, on the roster, not revoked; |U| >= max(t, minSurvivors); enough organizations.
+ * fit(U): ids distinct and in order, on the roster, not revoked; |U| >= max(q, minSurvivors); enough organizations.
+ * `quorum`: q, signatures of a certificate; in the strict profile it is t.
  * @throws CoveyError PROTO_COHORT, AUTH_UNKNOWN, AUTH_REVOKED, PRIVACY_COHORT_TOO_SMALL @see SPEC section 4
  */
 export function requireFit(
   roster: Roster,
   params: SessionParams,
   ids: readonly Uint8Array[],
-  threshold: number,
+  quorum: number,
 ): RosterEntry[] {
-  if (ids.length > LIMITS.cohort)
-    throw new CoveyError('PROTO_COHORT', `"members" expected at most ${LIMITS.cohort}, got ${ids.length}`);
+  const most = params.profile === 'strict' ? LIMITS.cohort : LIMITS.sparseCohort;
+  if (ids.length > most) throw new CoveyError('PROTO_COHORT', `"members" expected at most ${most}, got ${ids.length}`);
   const members = ids.map((id, i) => {
     const before = ids[i - 1];
     if (before !== undefined && compareBytes(before, id) >= 0)
       throw new CoveyError('PROTO_COHORT', '"members" expected distinct ids in order');
     return requireEntry(roster, id);
   });
-  const fewest = Math.max(threshold, params.minSurvivors);
+  const fewest = Math.max(quorum, params.minSurvivors);
   if (members.length < fewest)
     throw new CoveyError('PRIVACY_COHORT_TOO_SMALL', `"members" expected at least ${fewest}, got ${members.length}`);
   const organizations = new Set(members.map(({ organization }) => organization)).size;

@@ -3,6 +3,8 @@ import type { ErrorCode } from './errors.ts';
 /** Number of coordinates packed in one 64-bit word: 2 of 32 bits, 3 of 21 bits or 4 of 16 bits. */
 export type Lanes = 2 | 3 | 4;
 export type Purpose = 'census' | 'train' | 'metrics';
+/** Complete graph of at most 256 members, or a k-regular graph of more. @see SPEC section 5 */
+export type Profile = 'strict' | 'sparse';
 export type ClusterMode = 'hybrid' | 'hidden' | 'open';
 
 /** One named run of ring coordinates in the summed vector. Units: `length` in coordinates, padding included. */
@@ -50,7 +52,7 @@ export interface SessionParams {
   readonly colluders: number;
   readonly dropoutFraction: number;
   readonly maxLoss: number;
-  readonly profile: 'strict';
+  readonly profile: Profile;
   readonly deadlineMs: number;
 }
 
@@ -72,6 +74,8 @@ export type MessageType =
   | 'p0'
   | 'p1'
   | 'p1-all'
+  | 'p1r'
+  | 'p1r-all'
   | 'p2'
   | 'p2-all'
   | 'p3'
@@ -95,7 +99,7 @@ export interface SessionMessage {
   readonly attachment: Uint8Array;
 }
 
-export type Phase = 'advertise' | 'share-keys' | 'masked-input' | 'consistency' | 'unmask';
+export type Phase = 'advertise' | 'reveal' | 'share-keys' | 'masked-input' | 'consistency' | 'unmask';
 
 /** Write-ahead records of a participant; each is durable before the act it names. Never holds a secret. */
 export type ParticipantRecord =
@@ -243,6 +247,8 @@ export interface SessionOutcome {
   readonly u1: readonly Uint8Array[];
   readonly u2: readonly Uint8Array[];
   readonly survivors: readonly Uint8Array[];
+  /** Number of P4 signatures in the certificate. */
+  readonly quorum: number;
   /** Everything needed to recompute the sum (SPEC section 6); the vectors are empty unless it is a census. */
   readonly transcript: Uint8Array;
   /** Members whose openings or second messages were wrong; the session went on without those. */

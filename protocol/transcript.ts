@@ -1,18 +1,19 @@
 import type { AggregatorSession, RevealedSecrets } from './aggregator-state.ts';
 import { isPublishedSecret, unmaskSeeds } from './aggregator-unmask.ts';
 import { decodeParts, encodeParts, equalBytes, toHex } from './bytes.ts';
+import {
+  type Cohort,
+  checkAdvertisements,
+  checkDealings,
+  checkReveals,
+  type Dealers,
+  type SessionContext,
+} from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError } from './errors.ts';
 import { hashDealers } from './key-schedule.ts';
 import { decodeBodies, decodeResult, encodeBodies, requireSignature, type SignedBody } from './messages.ts';
 import { coordinateCount, decodeParams, rosterHash, sessionId } from './params.ts';
-import {
-  type Cohort,
-  checkAdvertisements,
-  checkDealings,
-  type Dealers,
-  type SessionContext,
-} from './participant-share.ts';
 import { type Agreement, checkUploads, countCertificate } from './participant-unmask.ts';
 import { addWords, applyMasks, bytesToWords, hasStrayBits, ringWordCount, wordsToBytes } from './ring.ts';
 import { rankOf } from './roster.ts';
@@ -35,6 +36,7 @@ export function encodeTranscript(
   return encodeParts([
     encodeBodies([session.opening]),
     encodeBodies(session.p1),
+    encodeBodies(session.reveals),
     encodeBodies(session.p2),
     encodeBodies(session.p3),
     encodeParts(vectors),
@@ -61,10 +63,10 @@ export interface VerifiedTranscript {
   readonly survivors: readonly Uint8Array[];
   /** The ring sum, recomputed from masked vectors and revealed seeds. */
   readonly sum: Uint32Array;
-  /** Sizes of U1 and U2, the threshold that follows from U1, and the P4 signatures of the certificate. */
+  /** Sizes of U1 and U2, the P4 signatures that are needed, and those of the certificate. */
   readonly u1: number;
   readonly u2: number;
-  readonly threshold: number;
+  readonly quorum: number;
   readonly signatures: number;
 }
 
@@ -78,12 +80,13 @@ function single(type: MessageType, bytes: Uint8Array): SignedBody {
 /** Takes a transcript in its own order, one vector at a time, so that a long one need not fit into memory. */
 export interface TranscriptVerifier {
   /**
-   * P0 to P3, as lists. Returns U3 and the length of each of its vectors, which follow in this order.
+   * P0 to P3, as lists; that of P1R is empty in the strict profile. Returns U3 and the length of each of its vectors, which follow in this order.
    * Units: `vectorBytes` in bytes.
    */
   begin(
     p0: Uint8Array,
     p1: Uint8Array,
+    p1r: Uint8Array,
     p2: Uint8Array,
     p3: Uint8Array,
   ): { readonly survivors: readonly Uint8Array[]; readonly vectorBytes: number };
@@ -117,7 +120,7 @@ export function createTranscriptVerifier(
   };
 
   return {
-    begin(p0, p1, p2, p3) {
+    begin(p0, p1, p1r, p2, p3) {
       const opening = single('p0', p0);
       const params = decodeParams(opening.body);
       const sid = sessionId(crypto, params);
@@ -125,7 +128,10 @@ export function createTranscriptVerifier(
       if (!equalBytes(params.rosterHash, rosterHash(crypto, roster)))
         throw new CoveyError('PRIVACY_POLICY', '"rosterHash" expected the pinned roster');
       const context = { crypto, roster, params, sid };
-      const cohort = checkAdvertisements(context, decodeBodies('p1', p1));
+      const members = checkAdvertisements(context, decodeBodies('p1', p1));
+      const reveals = decodeBodies('p1r', p1r);
+      const cohort =
+        params.profile === 'sparse' || reveals.length > 0 ? checkReveals(context, members, reveals) : members;
       const dealerList = checkDealings(context, cohort, decodeBodies('p2', p2));
       const h2 = hashDealers(
         crypto,
@@ -157,10 +163,10 @@ export function createTranscriptVerifier(
       if (taken !== agreement.survivors.length)
         throw new CoveyError('CODEC_TRUNCATED', `"vectors" expected ${agreement.survivors.length}, got ${taken}`);
       const signatures = countCertificate(context, agreement, decodeBodies('p4', p4));
-      if (signatures < cohort.threshold)
+      if (signatures < cohort.quorum)
         throw new CoveyError(
           'ROUND_BELOW_THRESHOLD',
-          `"certificate" expected at least ${cohort.threshold} signatures, got ${signatures}`,
+          `"certificate" expected at least ${cohort.quorum} signatures, got ${signatures}`,
         );
       const secrets = decodeParts(secretList, dealers.dealers.length);
       dealers.dealers.forEach(({ id }, i) => {
@@ -192,15 +198,15 @@ export function createTranscriptVerifier(
         sum,
         u1: cohort.advertisements.length,
         u2: dealers.dealers.length,
-        threshold: cohort.threshold,
+        quorum: cohort.quorum,
         signatures,
       };
     },
   };
 }
 
-/** Number of parts of a transcript; part 4 holds the vectors. @see SPEC section 6 */
-export const TRANSCRIPT_PARTS = 8;
+/** Number of parts of a transcript; part 5 holds the vectors. @see SPEC section 6 */
+export const TRANSCRIPT_PARTS = 9;
 
 /** A whole transcript in memory (censuses, which are small). @throws as `createTranscriptVerifier`. */
 export function verifyTranscript(
@@ -212,7 +218,7 @@ export function verifyTranscript(
   const parts = decodeParts(bytes, TRANSCRIPT_PARTS);
   const part = (i: number): Uint8Array => parts[i] as Uint8Array;
   const verifier = createTranscriptVerifier(crypto, roster, coordinatorKey);
-  const { survivors } = verifier.begin(part(0), part(1), part(2), part(3));
-  for (const vector of decodeParts(part(4), survivors.length)) verifier.takeVector(vector);
-  return verifier.finish(part(5), part(6), part(7));
+  const { survivors } = verifier.begin(part(0), part(1), part(2), part(3), part(4));
+  for (const vector of decodeParts(part(5), survivors.length)) verifier.takeVector(vector);
+  return verifier.finish(part(6), part(7), part(8));
 }

@@ -28,7 +28,7 @@ describe('a transcript file', async () => {
   it('gives back the sum of the survivors and leaves no spool', async () => {
     const report = await verifyTranscriptFile(path, crypto, roster, coordinator.publicKey);
     expect(report.sum).toEqual(plainSum(world, report.survivors));
-    expect([report.u1, report.u2, report.survivors.length, report.threshold]).toEqual([5, 5, 4, 4]);
+    expect([report.u1, report.u2, report.survivors.length, report.quorum]).toEqual([5, 5, 4, 4]);
     expect(report.fileBytes).toBe(original.length);
     expect(readdirSync(join(folder, 'spool'))).toEqual([]);
   });
@@ -44,14 +44,14 @@ describe('a transcript file', async () => {
     for (const length of [0, 3, 100, original.length - 1])
       expect(await verdictOf(original.subarray(0, length))).toContain('CODEC_TRUNCATED');
     expect(await verdictOf(Uint8Array.from([...original, 0]))).toContain('CODEC_TRAILING end of file');
-    const parts = decodeParts(original, 8);
-    const vectors = decodeParts(parts[4] as Uint8Array);
+    const parts = decodeParts(original, 9);
+    const vectors = decodeParts(parts[5] as Uint8Array);
     const swapped = encodeParts([vectors[1] as Uint8Array, vectors[0] as Uint8Array, ...vectors.slice(2)]);
-    expect(await verdictOf(encodeParts(parts.map((part, i) => (i === 4 ? swapped : part))))).toMatch(
+    expect(await verdictOf(encodeParts(parts.map((part, i) => (i === 5 ? swapped : part))))).toMatch(
       /CODEC_TYPE vector of member [0-9a-f]{12} \(bytes/,
     );
     const repeated = encodeParts([...vectors, vectors[0] as Uint8Array]);
-    expect(await verdictOf(encodeParts(parts.map((part, i) => (i === 4 ? repeated : part))))).toContain(
+    expect(await verdictOf(encodeParts(parts.map((part, i) => (i === 5 ? repeated : part))))).toContain(
       '"vectors" expected',
     );
     expect(await verdictOf(original)).toBe('verified');

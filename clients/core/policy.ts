@@ -25,6 +25,8 @@ export interface SitePolicy {
   /** Whether the server may know in which cluster the site is (mode `open`). */
   readonly openClusters: boolean;
   readonly maxClippingNorm: number;
+  /** Whether secrets may be shared among random neighbours instead of the whole cohort (profile `sparse`). */
+  readonly sparse: boolean;
 }
 
 function refuse(field: string, expected: string, got: string | number): never {
@@ -49,6 +51,7 @@ export function checkRun(policy: SitePolicy, facts: RunFacts): void {
     refuse('cohort.minCluster', `at least ${policy.minCluster}`, cohort.minCluster);
   if (clusters?.open !== undefined && !policy.openClusters)
     refuse('clusters.open', 'clusters that the server cannot see', 'clusters in the open');
+  if (cohort.profile === 'sparse' && !policy.sparse) refuse('cohort.profile', 'strict', cohort.profile);
   if (training.clippingNorm > policy.maxClippingNorm)
     refuse('training.clippingNorm', `at most ${policy.maxClippingNorm}`, training.clippingNorm);
   if (plan.noiseMultiplier < policy.minNoiseMultiplier)

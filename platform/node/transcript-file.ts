@@ -10,15 +10,25 @@ import type { Roster, SessionParams } from '../../protocol/session.ts';
 import { createTranscriptVerifier, TRANSCRIPT_PARTS, type VerifiedTranscript } from '../../protocol/transcript.ts';
 
 /*
- * A transcript on disk has the bytes of SPEC section 6: eight length-prefixed parts, the fifth holding the masked vectors.
+ * A transcript on disk has the bytes of SPEC section 6: nine length-prefixed parts, the sixth holding the masked vectors.
  * Both ways it is streamed: one vector in memory, whatever the cohort.
  */
 
 /** Part with the vectors. */
-const VECTORS = 4;
+const VECTORS = 5;
 
 /** Names of the parts, for messages. */
-const PART_NAMES = ['P0', 'P1 list', 'P2 list', 'P3 list', 'vectors', 'P4 list', 'revealed secrets', 'result'] as const;
+const PART_NAMES = [
+  'P0',
+  'P1 list',
+  'P1R list',
+  'P2 list',
+  'P3 list',
+  'vectors',
+  'P4 list',
+  'revealed secrets',
+  'result',
+] as const;
 
 /** Keeps the transcripts of a coordinator's released sessions; masked uploads wait in a spool beside them. */
 export function openTranscriptFolder(folder: string): {
@@ -145,7 +155,13 @@ export async function verifyTranscriptFile(
   };
   try {
     const verifier = createTranscriptVerifier(crypto, roster, coordinatorKey);
-    const lists = [await takePart(0), await takePart(1), await takePart(2), await takePart(3)] as const;
+    const lists = [
+      await takePart(0),
+      await takePart(1),
+      await takePart(2),
+      await takePart(3),
+      await takePart(4),
+    ] as const;
     begin('P0 to P3 lists');
     start = 0;
     const { survivors, vectorBytes } = verifier.begin(...lists);
@@ -159,9 +175,9 @@ export async function verifyTranscriptFile(
       const length = await reader.takeLength(vectorBytes);
       verifier.takeVector(await reader.take(length));
     }
-    const certificate = await takePart(5);
-    const secrets = await takePart(6);
-    const result = await takePart(7);
+    const certificate = await takePart(6);
+    const secrets = await takePart(7);
+    const result = await takePart(8);
     if (reader.left > 0) {
       begin('end of file');
       throw new CoveyError('CODEC_TRAILING', `"file" expected its end, got ${reader.left} more bytes`);

@@ -332,7 +332,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       survivors: outcome.survivors.length,
       u1: outcome.u1.length,
       u2: outcome.u2.length,
-      threshold: Math.floor((2 * outcome.u1.length) / 3) + 1,
+      threshold: outcome.quorum,
       modelHash: toHex(modelsHash(crypto, next.models)),
       uploadBytes,
     });

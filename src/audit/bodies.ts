@@ -194,7 +194,7 @@ const BODIES: { readonly [T in EntryType]: Check<EntryBodies[T]> } = {
   'round.abort': record({
     sid,
     round,
-    phase: oneOf('advertise', 'share-keys', 'masked-input', 'consistency', 'unmask'),
+    phase: oneOf('advertise', 'reveal', 'share-keys', 'masked-input', 'consistency', 'unmask'),
     code: text(64, /^[A-Z0-9_]*$/),
     reason: text(500),
     uploadBegun: boolean,

@@ -12,6 +12,7 @@ import {
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { LABELS } from '../../protocol/labels.ts';
 import { decodeParams, rosterHash, sessionId } from '../../protocol/params.ts';
+import { sparseQuorum, strictThreshold } from '../../protocol/roster.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import type { EntryBody, EntryType } from './bodies.ts';
 import { canonicalJson } from './canonical-json.ts';
@@ -212,14 +213,15 @@ class Replay {
       body.u1 >= body.u2 && body.u2 >= body.survivors && body.u1 <= session.opened.body.invited,
       'the member sets do not shrink',
     );
-    // Strict profile: the threshold follows from U1, and colluders are fewer than a third of it. protocol 4, P1
-    const threshold = Math.floor((2 * body.u1) / 3) + 1;
+    // What a certificate needs follows from U1. protocol 4 and 5
+    const { profile, colluders } = session.params;
+    const threshold = profile === 'strict' ? strictThreshold(body.u1) : sparseQuorum(body.u1, colluders);
     expect(body.threshold === threshold, `"threshold" expected ${threshold}, got ${body.threshold}`);
     expect(
       body.survivors >= threshold,
       `"survivors" expected at least the threshold ${threshold}, got ${body.survivors}`,
     );
-    expect(3 * session.params.colluders < body.u1, '"u1" expected more than three times the colluders');
+    expect(profile === 'sparse' || 3 * colluders < body.u1, '"u1" expected more than three times the colluders');
     session.release = { at, body };
   }
 

@@ -2,9 +2,10 @@ import { z } from 'zod';
 import { hashParts, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
+import { graphParameters } from '../../protocol/graph.ts';
 import { LABELS } from '../../protocol/labels.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import type { Lanes } from '../../protocol/session.ts';
+import type { Lanes, Profile } from '../../protocol/session.ts';
 import { canonicalJson } from '../audit/canonical-json.ts';
 import { digitsNominalRecords } from '../data/digits.ts';
 import type { EpochOptions } from '../learning/local-training.ts';
@@ -79,6 +80,8 @@ export interface RunConfig {
     readonly participants: number;
     /** Independent groups that a larger cohort is cut into; each is a session with enough noise of its own. */
     readonly groups: number;
+    /** `strict`: complete graph, at most 256 in a session; `sparse`: a random graph of neighbours, for more. */
+    readonly profile: Profile;
     /** Fewest survivors a session accepts. */
     readonly minSurvivors: number;
     readonly minOrgs: number;
@@ -148,6 +151,7 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
   cohort: z.strictObject({
     participants: z.number().int().min(4).max(65_536),
     groups: z.number().int().min(1).max(1_024),
+    profile: z.enum(['strict', 'sparse']),
     minSurvivors: z.number().int().min(3),
     minOrgs: count,
     colluders: z.number().int().min(0),
@@ -197,13 +201,21 @@ export function parseRunConfig(value: unknown): RunConfig {
   ];
   const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
   const inGroup = groupCount(config) === 1 ? 'participants' : 'participants of a group';
-  require(most <= LIMITS.cohort, `"cohort.groups" expected at most ${LIMITS.cohort} participants in each, got ${most}`);
+  const isStrict = config.cohort.profile === 'strict';
+  const limit = isStrict ? LIMITS.cohort : LIMITS.sparseCohort;
+  require(most <= limit, `"cohort.groups" expected at most ${limit} participants in each, got ${most}`);
   require(minSurvivors <= least, `"cohort.minSurvivors" expected at most ${least} ${inGroup}, got ${minSurvivors}`);
   require(minSurvivors >
     colluders, `"cohort.minSurvivors" expected more than ${colluders} colluders, got ${minSurvivors}`);
   // Strict profile: 3c < |U1| for the smallest cohort that could be accepted. All colluders may sit in one group.
-  require(3 * colluders <
-    least, `"cohort.colluders" expected less than a third of ${least} ${inGroup}, got ${colluders}`);
+  require(!isStrict ||
+    3 * colluders < least, `"cohort.colluders" expected less than a third of ${least} ${inGroup}, got ${colluders}`);
+  if (!isStrict) {
+    const dropped = least - minSurvivors;
+    const graph = graphParameters({ members: least, corrupt: colluders, dropped, maxDegree: LIMITS.degree });
+    require(graph !==
+      null, `"cohort.profile" expected strict: ${least} ${inGroup} with ${colluders} colluders have no sparse graph`);
+  }
   require(groups === 1 ||
     config.clusters === null ||
     (config.clusters.assignment === 'soft' &&
@@ -271,10 +283,20 @@ export interface ScenarioOptions {
 
 /** Fewest survivors and colluders that a cohort of this size can bear. */
 function cohortOf(participants: number): RunConfig['cohort'] {
-  const minSurvivors = Math.max(3, Math.ceil(participants * 0.75));
+  const isStrict = participants <= LIMITS.cohort;
+  const minSurvivors = Math.max(3, Math.ceil(participants * (isStrict ? 0.75 : 0.9)));
   // The strict profile asks for 3c < |U1|; two members may be lost for good and the rest must still satisfy it.
-  const colluders = Math.max(0, Math.ceil((participants - 2) / 3) - 1);
-  return { participants, groups: 1, minSurvivors, minOrgs: minSurvivors, colluders, maxLoss: 3, minCluster: 0 };
+  const colluders = isStrict ? Math.max(0, Math.ceil((participants - 2) / 3) - 1) : Math.floor(participants / 20);
+  return {
+    participants,
+    groups: 1,
+    profile: isStrict ? 'strict' : 'sparse',
+    minSurvivors,
+    minOrgs: minSurvivors,
+    colluders,
+    maxLoss: 3,
+    minCluster: 0,
+  };
 }
 
 /** The founding takes 14 of 80 steps; choices before 14, 15 and 30 scale with shorter and longer runs. */

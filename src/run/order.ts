@@ -120,7 +120,7 @@ export function orderParams(
     colluders: config.cohort.colluders,
     dropoutFraction: 1 - config.cohort.minSurvivors / groupMembers(crypto, facts, groupOf(session)).length,
     maxLoss: config.cohort.maxLoss,
-    profile: 'strict',
+    profile: config.cohort.profile,
     deadlineMs: config.deadlineMs,
   };
 }

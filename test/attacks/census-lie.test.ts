@@ -10,7 +10,7 @@ import { plainSum, runSession, type World } from '../support/session-world.ts';
 
 const crypto = nodeCrypto;
 const MEMBERS = 5;
-const PARTS = ['parameters', 'P1', 'P2', 'P3', 'vectors', 'P4', 'secrets', 'result'] as const;
+const PARTS = ['parameters', 'P1', 'P1R', 'P2', 'P3', 'vectors', 'P4', 'secrets', 'result'] as const;
 
 function census(): World {
   const dropped = toHex(idOf(runSession({ members: MEMBERS }), 1));
@@ -37,15 +37,15 @@ describe('A25 and A29: the coordinator lies about a sum or a census', () => {
   const verify = (bytes: Uint8Array): ReturnType<typeof verifyTranscript> =>
     verifyTranscript(crypto, bytes, world.roster, world.coordinator.publicKey);
   const replacing = (index: number, part: Uint8Array): Uint8Array =>
-    encodeParts(decodeParts(transcript, 8).map((old, i) => (i === index ? part : old)));
-  const part = (index: number): Uint8Array => decodeParts(transcript, 8)[index] as Uint8Array;
+    encodeParts(decodeParts(transcript, 9).map((old, i) => (i === index ? part : old)));
+  const part = (index: number): Uint8Array => decodeParts(transcript, 9)[index] as Uint8Array;
 
   it('control: the honest transcript gives the sum of the survivors', () => {
     expect(verify(transcript).sum).toEqual(plainSum(world, world.outcome?.survivors ?? []));
   });
 
   it('finds a signed result over another sum, another h3 or another number', () => {
-    const [result] = decodeBodies('result', part(7)) as [ReturnType<typeof decodeBodies>[number]];
+    const [result] = decodeBodies('result', part(8)) as [ReturnType<typeof decodeBodies>[number]];
     const [h3, sumHash, survivors] = decodeParts(result.body, 3) as [Uint8Array, Uint8Array, Uint8Array];
     const lie = world.outcome?.sum.slice() as Uint32Array;
     lie[0] = (lie[0] as number) + 1;
@@ -55,20 +55,20 @@ describe('A25 and A29: the coordinator lies about a sum or a census', () => {
       [h3, sumHash, u32le(MEMBERS)],
     ]) {
       const signed = signMessage(crypto, world.coordinator.secretSeed, 'result', sidOf(world), encodeParts(fields));
-      expect(codeOf(() => verify(replacing(7, encodeBodies([signed]))))).toBe('CRYPTO_COMMITMENT');
+      expect(codeOf(() => verify(replacing(8, encodeBodies([signed]))))).toBe('CRYPTO_COMMITMENT');
     }
   });
 
   it('finds a count that was added to a vector, even if the result is signed to match', () => {
-    const vectors = decodeParts(part(4));
+    const vectors = decodeParts(part(5));
     const changed = bytesToWords(vectors[0] as Uint8Array);
     const one = new Uint32Array(changed.length);
     one[0] = 1;
     addWords(changed, one, 2);
     const sum = world.outcome?.sum.slice() as Uint32Array;
     addWords(sum, one, 2);
-    const parts = decodeParts(transcript, 8);
-    const [h3, , survivors] = decodeParts((decodeBodies('result', part(7))[0] as { body: Uint8Array }).body, 3) as [
+    const parts = decodeParts(transcript, 9);
+    const [h3, , survivors] = decodeParts((decodeBodies('result', part(8))[0] as { body: Uint8Array }).body, 3) as [
       Uint8Array,
       Uint8Array,
       Uint8Array,
@@ -80,24 +80,24 @@ describe('A25 and A29: the coordinator lies about a sum or a census', () => {
       sidOf(world),
       encodeParts([h3, crypto.sha256(wordsToBytes(sum)), survivors]),
     );
-    parts[4] = encodeParts([wordsToBytes(changed), ...vectors.slice(1)]);
-    parts[7] = encodeBodies([result]);
+    parts[5] = encodeParts([wordsToBytes(changed), ...vectors.slice(1)]);
+    parts[8] = encodeBodies([result]);
     expect(codeOf(() => verify(encodeParts(parts)))).toBe('CODEC_TYPE');
   });
 
   it('finds seeds and mask keys that are not the published ones', () => {
-    const secrets = decodeParts(part(6));
+    const secrets = decodeParts(part(7));
     for (let i = 0; i < secrets.length; i++) {
       const forged = secrets.map((secret, j) => (i === j ? bytesFrom('secret') : secret));
-      expect(codeOf(() => verify(replacing(6, encodeParts(forged))))).toBe('CRYPTO_COMMITMENT');
+      expect(codeOf(() => verify(replacing(7, encodeParts(forged))))).toBe('CRYPTO_COMMITMENT');
     }
-    expect(codeOf(() => verify(replacing(6, encodeParts([...secrets].reverse()))))).toBe('CRYPTO_COMMITMENT');
-    expect(codeOf(() => verify(replacing(6, encodeParts(secrets.slice(1)))))).toBe('CODEC_TRUNCATED');
+    expect(codeOf(() => verify(replacing(7, encodeParts([...secrets].reverse()))))).toBe('CRYPTO_COMMITMENT');
+    expect(codeOf(() => verify(replacing(7, encodeParts(secrets.slice(1)))))).toBe('CODEC_TRUNCATED');
   });
 
   it('finds a survivor that was left out or counted twice, and a certificate below the threshold', () => {
-    const uploads = decodeBodies('p3', part(3));
-    const parts = decodeParts(transcript, 8);
+    const uploads = decodeBodies('p3', part(4));
+    const parts = decodeParts(transcript, 9);
     const dropFirst = parts.map((old, i) =>
       i === 3
         ? encodeBodies(uploads.slice(1))
@@ -112,11 +112,11 @@ describe('A25 and A29: the coordinator lies about a sum or a census', () => {
       i === 3 ? encodeBodies([uploads[0] as (typeof uploads)[number], ...uploads]) : old,
     );
     expect(codeOf(() => verify(encodeParts(twice)))).toBe('PROTO_COHORT');
-    const signatures = decodeBodies('p4', part(5));
-    expect(codeOf(() => verify(replacing(5, encodeBodies(signatures.slice(1)))))).not.toBe('accepted');
+    const signatures = decodeBodies('p4', part(6));
+    expect(codeOf(() => verify(replacing(6, encodeBodies(signatures.slice(1)))))).not.toBe('accepted');
     expect(
       codeOf(() =>
-        verify(replacing(5, encodeBodies([signatures[0] as (typeof signatures)[number], ...signatures.slice(0, -1)]))),
+        verify(replacing(6, encodeBodies([signatures[0] as (typeof signatures)[number], ...signatures.slice(0, -1)]))),
       ),
     ).toBe('PROTO_COHORT');
   });
@@ -128,8 +128,10 @@ describe('A25 and A29: the coordinator lies about a sum or a census', () => {
       params: { purpose: 'census', round: 2 },
       drops: { 'masked-input': [toHex(idOf(world, 1))] },
     });
-    const others = decodeParts(other.outcome?.transcript ?? new Uint8Array(0), 8);
+    const others = decodeParts(other.outcome?.transcript ?? new Uint8Array(0), 9);
     PARTS.forEach((name, i) => {
+      // Empty in the strict profile.
+      if (name === 'P1R') return;
       expect([name, codeOf(() => verify(replacing(i, others[i] as Uint8Array))) === 'accepted']).toEqual([name, false]);
     });
     expect(

@@ -168,6 +168,7 @@ describe('A5: Sybil cohort', () => {
       encryptionKey: crypto.x25519PublicKey(bytesFrom('sybil enc', n)),
       maskKey: crypto.x25519PublicKey(bytesFrom('sybil mask', n)),
       seedCommitment: bytesFrom('sybil commitment', n),
+      graphCommitment: null,
     });
     return signMessage(crypto, secretSeed, 'p1', sidOf(w), body);
   }

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { nobleCrypto } from '../../platform/noble/crypto.ts';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
-import { concatBytes, fromHex, toHex, u32le, utf8 } from '../../protocol/bytes.ts';
+import { concatBytes, fromHex, toHex, u32le } from '../../protocol/bytes.ts';
 import { isCoveyError } from '../../protocol/errors.ts';
 import { signedBytes, signMessage } from '../../protocol/messages.ts';
-import { decodeParams, encodeParams, sessionId } from '../../protocol/params.ts';
+import { encodeParams, sessionId } from '../../protocol/params.ts';
 import { createParticipant, stepParticipant } from '../../protocol/participant.ts';
 import { addWords, bytesToWords, packLanes, subtractWords, unpackLanes } from '../../protocol/ring.ts';
 import type { Lanes, MaskSeed, SessionMessage, SessionParams } from '../../protocol/session.ts';
@@ -119,18 +119,6 @@ describe('A14: mask reuse after a crash', () => {
       }).effects;
       expect(effect?.type === 'abort' && effect.code).toBe('PROTO_ROUND');
     }
-  });
-});
-
-describe('A7 and A28: a graph that the server chose, grinds or cuts', () => {
-  it('does not exist: the graph is complete, and any other profile is refused', () => {
-    const { params } = runSession({ members: 3 });
-    const encoded = encodeParams(params);
-    expect(decodeParams(encoded).profile).toBe('strict');
-    const at = toHex(encoded).lastIndexOf(toHex(utf8('strict'))) / 2;
-    const sparse = Uint8Array.from(encoded);
-    sparse.set(utf8('sparse'), at);
-    expect(() => decodeParams(sparse)).toThrow('profile');
   });
 });
 

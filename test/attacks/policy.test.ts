@@ -88,6 +88,7 @@ const CHANGES: readonly Change[] = [
   ['colluders', 'fewer colluders', (p) => ({ colluders: p.colluders - 1 })],
   ['dropoutFraction', 'more dropouts', () => ({ dropoutFraction: 0.9 })],
   ['maxLoss', 'a larger loss', (p) => ({ maxLoss: p.maxLoss + 1 })],
+  ['profile', 'a sparse graph', () => ({ profile: 'sparse' })],
   ['deadlineMs', 'another deadline', (p) => ({ deadlineMs: p.deadlineMs + 1 })],
 ];
 
@@ -124,11 +125,11 @@ describe('A6: lowered parameters', () => {
       Object.keys(params)
         .filter((field) => !changed.has(field))
         .sort(),
-    ).toEqual(['attempt', 'profile', 'protocol', 'round']);
+    ).toEqual(['attempt', 'protocol', 'round']);
     const bytes = encodeParams(params);
     for (const [field, value] of [
       ['protocol', 'covey/0'],
-      ['profile', 'sparse'],
+      ['profile', 'loose'],
     ] as const) {
       expect(
         faultOf(() => decodeParams(encodeParams({ ...params, [field]: value } as unknown as SessionParams)))?.name,
@@ -190,6 +191,7 @@ describe('A6: a run below the policy of a site', () => {
     minCluster: 0,
     minNoiseMultiplier: facts.plan.noiseMultiplier,
     openClusters: false,
+    sparse: false,
     maxClippingNorm: 1,
   };
 

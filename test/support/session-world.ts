@@ -125,6 +125,7 @@ export function baseParams(
 
 const NEXT: Readonly<Partial<Record<SessionMessage['type'], keyof SessionDrops>>> = {
   p1: 'advertise',
+  p1r: 'reveal',
   p2: 'share-keys',
   p3: 'masked-input',
   p4: 'consistency',

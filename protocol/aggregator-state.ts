@@ -121,6 +121,16 @@ export function newSession(
   };
 }
 
+// A list of expected members is immutable, so that its keys can live beside it.
+const keySets = new WeakMap<readonly Uint8Array[], ReadonlySet<string>>();
+
+/** True if this phase expects an answer of the member. `key`: its id in hex. */
+export function isExpected({ expected }: AggregatorSession, key: string): boolean {
+  const keys = keySets.get(expected) ?? new Set(expected.map(toHex));
+  keySets.set(expected, keys);
+  return keys.has(key);
+}
+
 export const nothing = (state: AggregatorState): AggregatorStep => ({ state, effects: [], consumed: [] });
 
 export const withSession = (

@@ -1,6 +1,6 @@
 import type { AggregatorSession, DealerBundle, MemberOpenings, RevealedSecrets } from './aggregator-state.ts';
 import { decodeParts, equalBytes, toHex } from './bytes.ts';
-import { arePeers, type Cohort, type Dealers } from './cohort.ts';
+import { arePeers, type Cohort, type Dealers, isHolder } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError } from './errors.ts';
 import { commitSelfSeed, commitShare, pairMaskSeed, pairSign, selfMaskSeed } from './key-schedule.ts';
@@ -25,17 +25,14 @@ export function checkOpenings(
     throw new CoveyError('CODEC_TYPE', '"openings" do not match their signed hash');
   const rank = rankOf(cohort.advertisements, holder);
   const held = dealers.dealers
-    .map(({ id }) => ({
-      id,
-      dealer: rankOf(cohort.advertisements, id),
-      bundle: bundles.get(toHex(id)) as DealerBundle,
-    }))
-    .filter(({ bundle }) => indexOf(bundle.holders, rank) >= 0);
+    .map(({ id }) => ({ id, dealer: rankOf(cohort.advertisements, id) }))
+    .filter(({ dealer }) => isHolder(cohort, dealer, rank));
   const openings = decodeParts(message.attachment, held.length);
   return new Map(
-    held.map(({ id, dealer, bundle }, i) => {
+    held.map(({ id, dealer }, i) => {
+      const { holders, leaves } = bundles.get(toHex(id)) as DealerBundle;
       const [share, opening] = readFields(openings[i] as Uint8Array, [32, 32]) as [Uint8Array, Uint8Array];
-      const leaf = decodeLeaf(bundle.leaves[indexOf(bundle.holders, rank)] as Uint8Array);
+      const leaf = decodeLeaf(leaves[holders.indexOf(rank)] as Uint8Array);
       const survived = rankOf(agreement.survivors, id) >= 0;
       const commitment = commitShare(crypto, survived ? LABELS.shareB : LABELS.shareS, sid, id, holder, share, opening);
       if (!equalBytes(commitment, survived ? leaf.commitmentB : leaf.commitmentS)) {
@@ -44,17 +41,6 @@ export function checkOpenings(
       return [dealer, share.slice()];
     }),
   );
-}
-
-/** Position in an ascending list, or -1. */
-function indexOf(list: readonly number[], value: number): number {
-  let [from, to] = [0, list.length];
-  while (from < to) {
-    const middle = (from + to) >> 1;
-    if ((list[middle] as number) < value) from = middle + 1;
-    else to = middle;
-  }
-  return list[from] === value ? from : -1;
 }
 
 /** Openings of the secret that has fewest. */

@@ -6,6 +6,7 @@ import {
   abort,
   type CoordinatorIdentity,
   type DealerBundle,
+  isExpected,
   newSession,
   nothing,
   recordFault,
@@ -67,18 +68,19 @@ function open(
   ]);
 }
 
-/** Members of whom an answer may still come. */
-function awaited(session: AggregatorSession): Uint8Array[] {
-  const { expected, received, lost, left } = session;
-  const { phase, cohort } = session;
+/** True if nobody is left of whom an answer may still come. */
+function isAnswered(session: AggregatorSession): boolean {
+  const { expected, received, lost, left, phase, cohort } = session;
   // Everybody in U1 waits for the graph; its committee alone has something to say.
   const answering =
     phase === 'reveal'
-      ? (cohort.plan?.committee ?? []).map((rank) => (cohort.advertisements[rank] as { id: Uint8Array }).id)
+      ? (cohort.plan?.committee ?? []).map((rank) => (cohort.advertisements[rank] as Advertisement).id)
       : expected;
-  return answering.filter((id) => {
+  // Most messages are not the last one: no need to look at everybody for them.
+  if (received.size + lost.size + left.size < answering.length) return false;
+  return answering.every((id) => {
     const key = toHex(id);
-    return !received.has(key) && !lost.has(key) && !left.has(key);
+    return received.has(key) || lost.has(key) || left.has(key);
   });
 }
 
@@ -90,7 +92,7 @@ function closeIfComplete(crypto: CryptoProvider, state: AggregatorState, session
   const enough =
     (phase === 'consistency' && received.size >= cohort.quorum) ||
     (phase === 'unmask' && fewestOpenings(session) >= cohort.threshold);
-  if (enough || session.closing || awaited(session).length === 0) return closePhase(crypto, state, session);
+  if (enough || session.closing || isAnswered(session)) return closePhase(crypto, state, session);
   return withSession(state, session);
 }
 
@@ -128,11 +130,7 @@ function receive(
   const key = toHex(from);
   const { type } = message;
   // Other sessions, strangers and members that are out: discarded unread.
-  if (
-    !equalBytes(message.sid, session.sid) ||
-    session.left.has(key) ||
-    !session.expected.some((id) => equalBytes(id, from))
-  )
+  if (!equalBytes(message.sid, session.sid) || session.left.has(key) || !isExpected(session, key))
     return nothing(state);
   const phase = PHASE_OF[type];
   // A late message, above all a late upload, is discarded unread too: the self mask still hides it.

@@ -169,7 +169,12 @@ export function holdersOf({ advertisements, plan, graph }: Cohort, dealer: numbe
   return all;
 }
 
+/** True if one member holds shares of another's secrets, or of its own in the strict profile. */
+export function isHolder({ graph }: Cohort, dealer: number, holder: number): boolean {
+  return graph === null || (dealer !== holder && areNeighbours(graph, dealer, holder));
+}
+
 /** True if two different members exchange shares and pair masks. */
-export function arePeers({ graph }: Cohort, a: number, b: number): boolean {
-  return a !== b && (graph === null || areNeighbours(graph, a, b));
+export function arePeers(cohort: Cohort, a: number, b: number): boolean {
+  return a !== b && isHolder(cohort, a, b);
 }

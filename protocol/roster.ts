@@ -1,4 +1,4 @@
-import { compareBytes, encodeParts, equalBytes, hashParts, toHex, u32le, utf8 } from './bytes.ts';
+import { compareBytes, encodeParts, equalBytes, hashParts, u32le, utf8 } from './bytes.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError } from './errors.ts';
 import { LABELS } from './labels.ts';
@@ -26,20 +26,33 @@ export function rosterHash(crypto: Pick<CryptoProvider, 'sha256'>, roster: Roste
   );
 }
 
-// Lists of members are immutable, so that an index can live beside each of them.
-const indexes = new WeakMap<readonly WithId[], ReadonlyMap<string, number>>();
+// Lists of members are immutable, so that an index can live beside each of them: positions by the first bytes of the id,
+// which are those of a hash; who grinds for equal ones only makes a bucket longer.
+const indexes = new WeakMap<readonly WithId[], ReadonlyMap<number, number | readonly number[]>>();
 
-function indexOf(list: readonly WithId[]): ReadonlyMap<string, number> {
+const prefixOf = (id: Uint8Array): number =>
+  (((id[0] ?? 0) << 22) | ((id[1] ?? 0) << 14) | ((id[2] ?? 0) << 6) | ((id[3] ?? 0) >> 2)) >>> 0;
+
+function indexOf(list: readonly WithId[]): ReadonlyMap<number, number | readonly number[]> {
   const known = indexes.get(list);
   if (known !== undefined) return known;
-  const index = new Map(list.map(({ id }, i) => [toHex(id), i]));
+  const index = new Map<number, number | readonly number[]>();
+  list.forEach(({ id }, i) => {
+    const prefix = prefixOf(id);
+    const before = index.get(prefix);
+    index.set(prefix, before === undefined ? i : typeof before === 'number' ? [before, i] : [...before, i]);
+  });
   indexes.set(list, index);
   return index;
 }
 
 /** Position of an id in a list of members, or -1. Cost: constant after the first look into a list. */
 export function rankOf(list: readonly WithId[], id: Uint8Array): number {
-  return indexOf(list).get(toHex(id)) ?? -1;
+  const found = indexOf(list).get(prefixOf(id));
+  if (found === undefined) return -1;
+  const isHere = (rank: number): boolean => equalBytes((list[rank] as WithId).id, id);
+  if (typeof found === 'number') return isHere(found) ? found : -1;
+  return found.find(isHere) ?? -1;
 }
 
 /** @throws CoveyError AUTH_UNKNOWN, AUTH_REVOKED */

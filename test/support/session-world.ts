@@ -1,3 +1,4 @@
+import { rememberingVerifications } from '../../bench/remembered-crypto.ts';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
 import { type AggregatorState, createAggregator, stepAggregator } from '../../protocol/aggregator.ts';
 import { compareBytes, equalBytes, hashParts, toHex, u32le, utf8 } from '../../protocol/bytes.ts';
@@ -19,7 +20,7 @@ import type {
   SessionParams,
 } from '../../protocol/session.ts';
 
-const crypto = nodeCrypto;
+const crypto = rememberingVerifications(nodeCrypto);
 const seedOf = (name: string, n = 0): Uint8Array => hashParts(crypto, utf8('test'), utf8(name), u32le(n));
 
 export interface WorldOptions {

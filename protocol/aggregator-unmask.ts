@@ -27,7 +27,7 @@ export function checkOpenings(
   const held = dealers.dealers
     .map(({ id }) => ({ id, dealer: rankOf(cohort.advertisements, id) }))
     .filter(({ dealer }) => isHolder(cohort, dealer, rank));
-  const openings = decodeParts(message.attachment, held.length);
+  const openings = decodeParts(message.attachment.slice(), held.length);
   return new Map(
     held.map(({ id, dealer }, i) => {
       const { holders, leaves } = bundles.get(toHex(id)) as DealerBundle;
@@ -38,7 +38,7 @@ export function checkOpenings(
       if (!equalBytes(commitment, survived ? leaf.commitmentB : leaf.commitmentS)) {
         throw new CoveyError('CRYPTO_SHARE', '"share" does not open its commitment', { holder: toHex(holder) });
       }
-      return [dealer, share.slice()];
+      return [dealer, share];
     }),
   );
 }

@@ -234,7 +234,7 @@ function readBundle(
   const holders = holdersOf(cohort, ownRank);
   const dealing = decodeDealing(message.body);
   if (!equalBytes(dealing.h1, h1)) throw new CoveyError('PROTO_EQUIVOCATION', '"h1" expected the list that was sent');
-  const parts = decodeParts(message.attachment, 2 * holders.length).map((part) => part.slice());
+  const parts = decodeParts(message.attachment.slice(), 2 * holders.length);
   const leaves = parts.filter((_, i) => i % 2 === 0);
   const ciphertexts = parts.filter((_, i) => i % 2 === 1);
   if (!equalBytes(merkleRoot(crypto, leaves), dealing.root))

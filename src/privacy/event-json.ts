@@ -17,7 +17,8 @@ type FieldType =
   | 'event'
   | 'events'
   | 'variances'
-  | 'counts';
+  | 'counts'
+  | 'nonNegatives';
 interface FieldRule {
   readonly type: FieldType;
   readonly optional?: true;
@@ -42,6 +43,18 @@ const FIELDS: Readonly<Record<DpEvent['kind'], Readonly<Record<string, FieldRule
     variance: { type: 'positive' },
   },
   laplace: { noiseMultiplier: { type: 'positive' }, symmetric: { type: 'boolean' } },
+  discreteLaplace: { noiseParameter: { type: 'positive' }, sensitivity: { type: 'count' } },
+  gaussianMixture: {
+    noiseStddev: { type: 'positive' },
+    probabilities: { type: 'nonNegatives' },
+    sensitivities: { type: 'nonNegatives' },
+  },
+  truncatedPoissonGaussian: {
+    maxBatchSize: { type: 'count' },
+    noiseMultiplier: { type: 'positive' },
+    populationSize: { type: 'count' },
+    probability: { type: 'probability' },
+  },
   exponentialMechanism: { epsilon: { type: 'positive' }, monotone: { type: 'boolean' } },
   permuteAndFlip: { epsilon: { type: 'positive' } },
   randomizedResponse: { buckets: { type: 'count' }, noiseParameter: { type: 'probability' } },
@@ -76,6 +89,14 @@ const EXPECTED: Readonly<Record<FieldType, string>> = {
   events: `a list of at most ${MAX_EVENTS} events`,
   variances: 'a list of finite numbers > 0',
   counts: 'a list of integers >= 1',
+  nonNegatives: 'a list of finite numbers >= 0',
+};
+
+/** Lists of numbers, and the rule of their items. */
+const ITEMS: Partial<Record<FieldType, FieldType>> = {
+  variances: 'positive',
+  counts: 'count',
+  nonNegatives: 'nonNegative',
 };
 
 function isNumberOf(type: FieldType, x: unknown): x is number {
@@ -121,13 +142,12 @@ function walk(
     const field = `${path}.${key}`;
     if (value === undefined && optional) continue;
     if (type === 'event') result[key] = nested(value, field);
-    else if (type === 'events' || type === 'variances' || type === 'counts') {
+    else if (type === 'events' || ITEMS[type]) {
       if (!Array.isArray(value) || value.length > MAX_EVENTS) throw wrong(field, type, value);
       result[key] = value.map((item, i) => {
         if (type === 'events') return nested(item, `${field}[${i}]`);
         const mapped = mapNumber(item, field);
-        if (!isNumberOf(type === 'counts' ? 'count' : 'positive', asNumber(mapped, item)))
-          throw wrong(field, type, item);
+        if (!isNumberOf(ITEMS[type] as FieldType, asNumber(mapped, item))) throw wrong(field, type, item);
         return mapped;
       });
     } else if (type === 'boolean') {

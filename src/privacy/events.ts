@@ -12,6 +12,29 @@ export type DpEvent =
   | SkellamEvent
   /** Laplace noise of scale noiseMultiplier times the l1 sensitivity. */
   | { readonly kind: 'laplace'; readonly noiseMultiplier: number; readonly symmetric: boolean }
+  /** Discrete Laplace noise, P(x) proportional to e^{-noiseParameter |x|}, on one integer that moves by `sensitivity`. */
+  | { readonly kind: 'discreteLaplace'; readonly noiseParameter: number; readonly sensitivity: number }
+  /**
+   * Gaussian noise of deviation `noiseStddev` on a sum that one record moves by sensitivities[j] with probability
+   * probabilities[j], hidden from the viewer.
+   */
+  | {
+      readonly kind: 'gaussianMixture';
+      readonly noiseStddev: number;
+      readonly sensitivities: readonly number[];
+      readonly probabilities: readonly number[];
+    }
+  /**
+   * Gaussian noise on a Poisson sample, of which a uniform subset of `maxBatchSize` is kept if it is larger;
+   * `noiseMultiplier` relative to the sensitivity of adding or removing one record.
+   */
+  | {
+      readonly kind: 'truncatedPoissonGaussian';
+      readonly populationSize: number;
+      readonly probability: number;
+      readonly maxBatchSize: number;
+      readonly noiseMultiplier: number;
+    }
   /**
    * One draw from the exponential mechanism that is epsilon-DP (and epsilon-bounded-range). `monotone` records that
    * one record moves all scores one way, for which P is proportional to exp(epsilon q / Delta) instead of

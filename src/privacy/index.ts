@@ -42,4 +42,5 @@ export {
   type ServerLedger,
   settleFact,
 } from './server-ledger.ts';
+export { type PldOptions, pldAccountant } from './pld.ts';
 export { type EpsilonReport, honestShares, VIEWS, type View } from './views.ts';

@@ -4,6 +4,7 @@ import type { DiscreteGaussianEvent, DpEvent, Relation } from './events.ts';
 import {
   discreteGaussianSumRdp,
   discreteGaussianSumTau,
+  discreteLaplaceRdp,
   exponentialMechanismRdp,
   gaussianRdp,
   integerL1Bound,
@@ -135,6 +136,11 @@ function buildCurve(event: DpEvent, relation: Relation): RdpCurve {
     }
     case 'laplace':
       return (order) => laplaceRdp(order, 1 / event.noiseMultiplier);
+    case 'discreteLaplace':
+      return (order) => discreteLaplaceRdp(order, event.noiseParameter, event.sensitivity);
+    case 'gaussianMixture':
+    case 'truncatedPoissonGaussian':
+      throw unsupported('random moves of a sum are accounted by loss distributions only', event.kind);
     case 'exponentialMechanism':
       return (order) => exponentialMechanismRdp(order, event.epsilon);
     case 'permuteAndFlip':

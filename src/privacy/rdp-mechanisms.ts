@@ -1,3 +1,5 @@
+import { logSumExp } from './log-math.ts';
+
 /**
  * Renyi divergences of single mechanisms, as functions of the order alpha > 1.
  * Symbols are those of the cited papers; sampling is in rdp-sampling.ts, composition in accountant.ts.
@@ -13,6 +15,18 @@ export function laplaceRdp(order: number, epsilon: number): number {
   const tail = ((order - 1) * Math.expm1((1 - 2 * order) * epsilon)) / (2 * order - 1);
   // The two terms cancel for small epsilon; the true value is never negative.
   return Math.max(0, epsilon + Math.log1p(tail) / (order - 1));
+}
+
+/** Discrete Laplace noise P(x) proportional to e^{-a |x|}, moved by v: losses a (v - 2j), j = 0..v, summed exactly. */
+export function discreteLaplaceRdp(order: number, a: number, shift: number): number {
+  const logTail = -Math.log1p(Math.exp(-a));
+  const logCentre = logTail + Math.log(-Math.expm1(-a));
+  const terms: number[] = [];
+  for (let j = 0; j <= shift; j++) {
+    const logMass = j === 0 ? logTail : j === shift ? logTail - a * shift : logCentre - a * j;
+    terms.push(logMass + (order - 1) * a * (shift - 2 * j));
+  }
+  return Math.max(0, logSumExp(terms) / (order - 1));
 }
 
 /**

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { DpEvent } from '../../src/privacy/events.ts';
+import type { DpEvent, Relation } from '../../src/privacy/events.ts';
 
 /** Folder of the expected numbers: COVEY_GOLDEN, or `shared/golden` beside the repository. */
 export const GOLDEN_FOLDER: string =
@@ -74,4 +74,70 @@ export function goldenEvent(json: Json, noiseMultiplier: number = Number.NaN): D
 export function goldenRelation(neighboring: string): 'add-remove' | 'zero-out' | 'replace-one' {
   if (neighboring === 'replace_one') return 'replace-one';
   return neighboring === 'replace_special' ? 'zero-out' : 'add-remove';
+}
+
+/**
+ * The event of a published loss-distribution case. There a noise multiplier is relative to adding or removing one
+ * record under every relation; here it is relative to the sensitivity of the relation, under replace-one twice as much.
+ */
+export function goldenLossEvent(json: Json, relation: Relation, noiseMultiplier: number = Number.NaN): DpEvent {
+  const number = (key: string): number => json[key] as number;
+  const nested = (event: unknown): DpEvent => goldenLossEvent(event as Json, relation, noiseMultiplier);
+  const sampled = (event: DpEvent): DpEvent => {
+    const probability = (json['samplingProbability'] as number | undefined) ?? 1;
+    return probability === 1 ? event : { kind: 'poissonSampled', probability, event };
+  };
+  switch (json['type']) {
+    case 'selfComposed':
+      return { kind: 'selfComposed', count: number('count'), event: nested(json['event']) };
+    case 'composed':
+      return { kind: 'composed', events: (json['events'] as Json[]).map(nested) };
+    case 'poissonSampled':
+      return { kind: 'poissonSampled', probability: number('samplingProbability'), event: nested(json['event']) };
+    case 'gaussian': {
+      const z = json['noiseMultiplier'] === '?' ? noiseMultiplier : number('noiseMultiplier');
+      return { kind: 'gaussian', noiseMultiplier: relation === 'replace-one' ? z / 2 : z };
+    }
+    case 'exponentialMechanism':
+      // Published as any epsilon-DP mechanism; the event of that name is accounted by its bounded range, which is less.
+      return { kind: 'approximateDp', epsilon: number('epsilon'), delta: 0 };
+    case 'discreteLaplace':
+      return { kind: 'discreteLaplace', noiseParameter: number('noiseParameter'), sensitivity: number('sensitivity') };
+    case 'mixtureOfGaussians':
+      return {
+        kind: 'gaussianMixture',
+        noiseStddev: number('standardDeviation'),
+        sensitivities: json['sensitivities'] as number[],
+        probabilities: json['samplingProbs'] as number[],
+      };
+    case 'truncatedSubsampledGaussian':
+      return {
+        kind: 'truncatedPoissonGaussian',
+        populationSize: number('datasetSize'),
+        probability: number('samplingProbability'),
+        maxBatchSize: number('truncatedBatchSize'),
+        noiseMultiplier: number('noiseMultiplier'),
+      };
+    case 'discreteGaussian':
+      return sampled(goldenEvent(json));
+    case 'skellam1d':
+      return sampled({
+        kind: 'skellam',
+        variance: number('variance'),
+        sensitivity: number('shift'),
+        dimension: 1,
+        symmetric: true,
+      });
+    case 'sumOfDiscreteGaussians1d':
+      return sampled({
+        kind: 'discreteGaussian',
+        shares: number('numShares'),
+        shareVariance: number('localSigma') ** 2,
+        sensitivity: number('shift'),
+        dimension: 1,
+        symmetric: true,
+      });
+    default:
+      return goldenEvent(json, noiseMultiplier);
+  }
 }

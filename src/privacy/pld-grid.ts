@@ -1,0 +1,221 @@
+import { type AtomPair, type DensityPair, type LossPair, U } from './pld-pairs.ts';
+
+/**
+ * Masses of the privacy loss at the multiples of a step, with everything above the grid at infinity: a measure that
+ * stochastically dominates the connect-the-dots discretisation of a pair, so that its composition, too, bounds delta
+ * from above. Shapes: `masses[i]` belongs to the loss (first + i) h.
+ */
+export interface GridLoss {
+  readonly step: number;
+  readonly first: number;
+  readonly masses: Float64Array;
+  readonly infinity: number;
+}
+
+/** One mass per cell of a fine, uneven partition of the losses: a sketch from which grids and tilts are chosen. */
+export interface LossSketch {
+  readonly logMasses: Float64Array;
+  readonly losses: Float64Array;
+  /** Cell widths; 0 for single losses. */
+  readonly widths: Float64Array;
+}
+
+const scratch = new Float64Array(3);
+
+/** P[l > epsilon] of a density pair. */
+export function upperTail(pair: DensityPair, epsilon: number): number {
+  pair.tails(epsilon, scratch);
+  return scratch[0] as number;
+}
+
+/** Loss of one outcome. */
+export function atomLoss(pair: AtomPair, i: number): number {
+  return Math.log((pair.upper[i] as number) / (pair.lower[i] as number));
+}
+
+/** Cells of ratio 2^{1/16} from 1e-10 outwards, down to tails of 1e-120. */
+function sketchDensity(pair: DensityPair): LossSketch {
+  const ratio = 2 ** (1 / 16);
+  const edges: number[] = [0];
+  for (let e = 1e-10; e < 1e5; e *= ratio) {
+    edges.push(e);
+    if (upperTail(pair, e) < 1e-120) break;
+  }
+  const below: number[] = [];
+  for (let e = 1e-10; e < 1e5 && -e > pair.lowest; e *= ratio) {
+    below.push(-e);
+    if (upperTail(pair, -e) > 1 - 1e-15) break;
+  }
+  const near = pair.atoms.flatMap((l) => [l - 1e-12 * (Math.abs(l) + 1e-3), l + 1e-12 * (Math.abs(l) + 1e-3)]);
+  const all = [...edges, ...below, ...near].sort((a, b) => a - b);
+  const [logMasses, losses, widths]: [number[], number[], number[]] = [[], [], []];
+  let [before, lowerBefore] = [1, 1];
+  for (const [i, edge] of all.entries()) {
+    pair.tails(edge, scratch);
+    const [upper, lower] = [scratch[0] as number, scratch[1] as number];
+    const mass = before - upper;
+    if (mass > 0) {
+      const previous = i > 0 ? (all[i - 1] as number) : Math.max(pair.lowest, 2 * edge - 1);
+      const loss = Math.log(mass / (lowerBefore - lower));
+      logMasses.push(Math.log(mass));
+      // Where masses are too small a difference for their ratio, the middle of the cell is as good.
+      losses.push(loss > previous && loss < edge ? loss : (previous + edge) / 2);
+      widths.push(edge - previous);
+    }
+    [before, lowerBefore] = [upper, lower];
+  }
+  return { logMasses: Float64Array.from(logMasses), losses: Float64Array.from(losses), widths: Float64Array.from(widths) };
+}
+
+const sketches = new WeakMap<LossPair, LossSketch>();
+
+/** The sketch of a pair, made once. Cost: about 1000 evaluations of the tails. */
+export function sketchLoss(pair: LossPair): LossSketch {
+  const known = sketches.get(pair);
+  if (known) return known;
+  let sketch: LossSketch;
+  if (pair.kind === 'density') sketch = sketchDensity(pair);
+  else {
+    const kept = [...pair.upper.keys()].filter((i) => (pair.upper[i] as number) > 0);
+    sketch = {
+      logMasses: Float64Array.from(kept, (i) => Math.log(pair.upper[i] as number)),
+      losses: Float64Array.from(kept, (i) => atomLoss(pair, i)),
+      widths: new Float64Array(kept.length),
+    };
+  }
+  sketches.set(pair, sketch);
+  return sketch;
+}
+
+/** log E[e^{lambda l}] over finite losses, with its first two derivatives (tilted mean and variance). */
+export interface Cumulants {
+  readonly log: number;
+  readonly mean: number;
+  readonly variance: number;
+}
+
+export function cumulants({ logMasses, losses }: LossSketch, lambda: number): Cumulants {
+  let high = Number.NEGATIVE_INFINITY;
+  for (let i = 0; i < losses.length; i++) {
+    const x = (logMasses[i] as number) + lambda * (losses[i] as number);
+    if (x > high) high = x;
+  }
+  let [sum, first, second] = [0, 0, 0];
+  for (let i = 0; i < losses.length; i++) {
+    const loss = losses[i] as number;
+    const weight = Math.exp((logMasses[i] as number) + lambda * loss - high);
+    sum += weight;
+    first += weight * loss;
+    second += weight * loss * loss;
+  }
+  const mean = first / sum;
+  // The difference loses digits where the deviation is far below the mean; a relative 1e-3 of it is enough here.
+  return { log: high + Math.log(sum), mean, variance: Math.max(0, second / sum - mean * mean) };
+}
+
+/**
+ * Mean of t (h - t) under the tilted loss, for the distance t of a loss from the grid point below: connect-the-dots adds
+ * this variance v, and the mean v/2, to every loss, so that epsilon grows by about (lambda + 1) v / 2 per release.
+ */
+export function gridVariance({ logMasses, losses, widths }: LossSketch, lambda: number, step: number): number {
+  const { log } = cumulants({ logMasses, losses, widths }, lambda);
+  let sum = 0;
+  for (let i = 0; i < losses.length; i++) {
+    const loss = losses[i] as number;
+    const t = loss - Math.floor(loss / step) * step;
+    const spread = (widths[i] as number) < step / 2 ? t * (step - t) : (step * step) / 6;
+    sum += Math.exp((logMasses[i] as number) + lambda * loss - log) * spread;
+  }
+  return sum;
+}
+
+/** Smallest k in [low, high] at which a predicate that turns true once holds. */
+function firstIndex(low: number, high: number, holds: (k: number) => boolean): number {
+  let [a, b] = [low, high];
+  while (a < b) {
+    const middle = Math.floor((a + b) / 2);
+    if (holds(middle)) b = middle;
+    else a = middle + 1;
+  }
+  return b;
+}
+
+/** Grid indices beyond which a pair has at most `rightMass` above and `leftMass` below. */
+export function gridRange(pair: LossPair, step: number, rightMass: number, leftMass: number): [number, number] {
+  if (pair.kind === 'atoms') {
+    const losses = [...pair.upper.keys()].filter((i) => (pair.upper[i] as number) > 0).map((i) => atomLoss(pair, i));
+    // One cell of margin: the rounding of a loss must not push it off the grid.
+    return [Math.floor(Math.min(...losses) / step) - 1, Math.ceil(Math.max(...losses) / step) + 1];
+  }
+  let far = 1;
+  while (upperTail(pair, far * step) > rightMass && far < 2 ** 40) far *= 2;
+  const last = firstIndex(0, far, (k) => upperTail(pair, k * step) <= rightMass);
+  const inside = (k: number): boolean => k * step >= pair.lowest && upperTail(pair, k * step) < 1 - leftMass;
+  let near = 1;
+  while (inside(-near) && near < 2 ** 40) near *= 2;
+  return [firstIndex(-near, 0, inside) - 1, Math.max(last, 1)];
+}
+
+/**
+ * Connect-the-dots: of a cell (e_i, e_{i+1}] with mass A under P and B under Q, (A - e^{e_i} B) / (1 - e^{-h}) goes to
+ * e_{i+1} and the rest to e_i, which keeps both masses, and delta exact at all e_i. What rounding may have taken off the
+ * mass of a cell or off its right share is added back, so the result is an upper bound as computed.
+ * @see Doroshenko, Ghazi, Kamath, Kumar, Manurangsi 2022, Algorithm 1; privacy F7
+ */
+function discretizeDensity(pair: DensityPair, step: number, first: number, last: number): GridLoss {
+  const masses = new Float64Array(last - first + 1);
+  const out = new Float64Array(3);
+  const inverse = (1 + 4 * U) / -Math.expm1(-step);
+  const threshold = pair.thresholdError ?? 0;
+  pair.tails(first * step, out);
+  let [upper, lower, error] = out as unknown as [number, number, number];
+  masses[0] = Math.max(0, 1 - upper * (1 - error)) + 2 * U;
+  for (let i = 0; i < last - first; i++) {
+    const edge = (first + i) * step;
+    const growth = Math.exp(edge);
+    pair.tails((first + i + 1) * step, out);
+    const nextUpper = out[0] as number;
+    const nextLower = out[1] as number;
+    const nextError = out[2] as number;
+    const slack = error * upper + nextError * nextUpper;
+    const mass = Math.max(0, upper - nextUpper) + slack;
+    if (mass > 0) {
+      // e^{e_i} Q[l > e_i] <= P[l > e_i]: the second part of the error is at most the first.
+      // Subtracting nothing where Q has left the range of full precision only moves mass up.
+      const scaled = nextLower > 1e-290 ? growth * (lower - nextLower) : 0;
+      const loss = (4 * U * (1 + Math.abs(edge)) + threshold) * (mass + slack);
+      const right = (mass - (Number.isFinite(scaled) ? scaled : 0) + slack + loss) * inverse;
+      const share = Math.min(mass, Math.max(0, right));
+      masses[i] = (masses[i] as number) + (mass - share);
+      masses[i + 1] = share;
+    }
+    upper = nextUpper;
+    lower = nextLower;
+    error = nextError;
+  }
+  return { step, first, masses, infinity: upper * (1 + error) };
+}
+
+function discretizeAtoms(pair: AtomPair, step: number, first: number, last: number): GridLoss {
+  const masses = new Float64Array(last - first + 1);
+  const inverse = 1 / -Math.expm1(-step);
+  for (const [i, p] of pair.upper.entries()) {
+    if (p === 0) continue;
+    const mass = p * (1 + pair.error);
+    const exact = atomLoss(pair, i);
+    const loss = exact + 2 * pair.error + 4 * U * Math.abs(exact);
+    const cell = Math.floor(loss / step);
+    const share = Math.min(1, Math.max(0, -Math.expm1(cell * step - loss) * inverse));
+    const at = cell - first;
+    masses[at] = (masses[at] as number) + mass * (1 - share);
+    masses[at + 1] = (masses[at + 1] as number) + mass * share;
+  }
+  return { step, first, masses, infinity: pair.infinity * (1 + pair.error) };
+}
+
+/** The loss of a pair on the grid points first..last of width `step`; what is left of the grid moves up to `first`. */
+export function discretizeLoss(pair: LossPair, step: number, first: number, last: number): GridLoss {
+  return pair.kind === 'density'
+    ? discretizeDensity(pair, step, first, last)
+    : discretizeAtoms(pair, step, first, last);
+}

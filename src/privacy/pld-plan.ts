@@ -1,0 +1,159 @@
+import { type Cumulants, cumulants, gridRange, gridVariance, sketchLoss } from './pld-grid.ts';
+import type { LossPair } from './pld-pairs.ts';
+
+/** A pair and how often it is composed. */
+export interface LossTerm {
+  readonly pair: LossPair;
+  readonly count: number;
+}
+
+/** What is asked: epsilon at a delta, or delta at an epsilon. */
+export type LossQuery = { readonly delta: number } | { readonly epsilon: number };
+
+/** Choices for one composition; none of them affects validity, only tightness. Losses in units of the step. */
+export interface CompositionPlan {
+  readonly step: number;
+  /** Tilt. */
+  readonly lambda: number;
+  /** Grid of every term, [first, last]. */
+  readonly ranges: readonly (readonly [number, number])[];
+  /** The window of sums, from `windowFirst`, `size` points long. */
+  readonly windowFirst: number;
+  readonly size: number;
+  /** Tilt at which the mass right of the window is bounded. */
+  readonly chernoff: number;
+}
+
+/** Over-estimate of epsilon that an automatic grid aims at, relative. */
+const TOLERANCE = 0.7e-4;
+/** Delta given up to what lies right of the grids, relative. */
+const TAIL_SHARE = 1e-6;
+const MAX_POINTS = 2 ** 22;
+/** Deltas below are bounded, but not resolved. */
+const LEAST_LOG_DELTA = -200 * Math.LN10;
+
+function total(terms: readonly LossTerm[], lambda: number): Cumulants {
+  let [log, mean, variance] = [0, 0, 0];
+  for (const { pair, count } of terms) {
+    const c = cumulants(sketchLoss(pair), lambda);
+    log += count * c.log;
+    mean += count * c.mean;
+    variance += count * c.variance;
+  }
+  return { log, mean, variance };
+}
+
+/** log of the saddle-point estimate of delta at epsilon = the tilted mean, kept finite for atoms and small tilts. */
+function logDeltaAtMean(c: Cumulants, lambda: number): number {
+  return c.log - lambda * c.mean - Math.log1p(lambda * Math.sqrt(2 * Math.PI * c.variance)) - Math.log1p(lambda);
+}
+
+/** Tilts are taken from a fixed set, so that transforms can be used again by the next query. */
+const TILT_RATIO = 2 ** 0.25;
+
+/** The tilt at which a falling function of it crosses 0. */
+function solveTilt(falling: (lambda: number) => number, least: number): number {
+  let k = Math.ceil(Math.log(least) / Math.log(TILT_RATIO));
+  let jump = 8;
+  if (!(falling(TILT_RATIO ** k) > 0)) return TILT_RATIO ** k;
+  // Beyond 2^40 no loss that double precision can tell apart is left to resolve.
+  while (TILT_RATIO ** (k + jump) < 2 ** 40 && falling(TILT_RATIO ** (k + jump)) > 0) {
+    k += jump;
+    jump *= 2;
+  }
+  let [a, b] = [k, k + jump];
+  while (b - a > 1) {
+    const middle = Math.floor((a + b) / 2);
+    if (falling(TILT_RATIO ** middle) > 0) a = middle;
+    else b = middle;
+  }
+  return TILT_RATIO ** b;
+}
+
+/** Largest step of the ladder 2^{-k/2} whose discretisation costs at most the tolerance. */
+function chooseStep(terms: readonly LossTerm[], lambda: number, epsilon: number, variance: number): number {
+  const allowed = TOLERANCE * Math.max(epsilon, 0.02 * Math.sqrt(variance));
+  const cost = (step: number): number => {
+    let sum = 0;
+    for (const { pair, count } of terms) sum += count * gridVariance(sketchLoss(pair), lambda, step);
+    return ((lambda + 1) * sum) / 2;
+  };
+  const releases = terms.reduce((sum, { count }) => sum + count, 0);
+  // Even losses cost h^2/6; unevenly spread ones may allow up to twice that step.
+  const even = Math.sqrt((12 * allowed) / (releases * (lambda + 1)));
+  let k = Math.floor(-2 * Math.log2(Math.min(2 * even, 0.5 / lambda, 1)));
+  while (cost(2 ** (-k / 2)) > allowed && 2 ** (-k / 2) > even / 4) k++;
+  return 2 ** (-k / 2);
+}
+
+/** Smallest sum of losses beyond which a tilted bound leaves e^{logMass}, and the tilt of that bound. */
+function rightEnd(terms: readonly LossTerm[], lambda: number, logMass: number): readonly [number, number] {
+  let best: readonly [number, number] = [Number.POSITIVE_INFINITY, 2 * lambda];
+  for (let factor = 1.25, worse = 0; factor < 200 && worse < 3; factor *= 1.25) {
+    const at = factor * lambda;
+    const end = (total(terms, at).log - logMass) / at;
+    worse = end < best[0] ? 0 : worse + 1;
+    if (end < best[0]) best = [end, at];
+  }
+  return best;
+}
+
+/** Largest sum of losses below which the tilted measure has at most e^{logMass}. */
+function leftEnd(terms: readonly LossTerm[], lambda: number, c: Cumulants, logMass: number): number {
+  let best = Number.NEGATIVE_INFINITY;
+  for (let theta = 2 / Math.sqrt(c.variance), worse = 0; worse < 2; theta *= 1.5) {
+    const end = (c.log - total(terms, lambda - theta).log + logMass) / theta;
+    if (end > best) best = end;
+    else worse++;
+  }
+  return best;
+}
+
+/**
+ * Chooses tilt, grids and window for a composition from sketches of the losses.
+ * Follows privacy F8; the tilt solves T log M - lambda T m - log(lambda (1 + lambda) sqrt(2 pi T v)) = log delta.
+ */
+export function planComposition(terms: readonly LossTerm[], query: LossQuery, gridStep?: number): CompositionPlan {
+  const still = total(terms, 0);
+  const deviation = Math.sqrt(still.variance) || 1e-9;
+  const least = 0.02 / deviation;
+  const target = 'delta' in query ? Math.log(query.delta) : LEAST_LOG_DELTA;
+  const lambda = solveTilt((at) => {
+    const c = total(terms, at);
+    const short = logDeltaAtMean(c, at) - target;
+    return 'delta' in query ? short : Math.min(short, query.epsilon - c.mean);
+  }, least);
+  const c = total(terms, lambda);
+  const atMean = logDeltaAtMean(c, lambda);
+  const epsilon = 'delta' in query ? Math.max(0, c.mean + (atMean - target) / lambda) : query.epsilon;
+  const logDelta = 'delta' in query ? target : Math.max(target, Math.min(0, atMean - lambda * (query.epsilon - c.mean)));
+  // Powers of 4, so that the grids of the next query are the same ones.
+  const share = (x: number): number => 4 ** Math.floor(Math.log2(x) / 2);
+  const chosen = gridStep ?? chooseStep(terms, lambda, epsilon, c.variance);
+  const [right, chernoff] = rightEnd(terms, lambda, logDelta - 20);
+  const wide = leftEnd(terms, lambda, c, -24);
+  // Below the window nothing is bounded: it has to reach the epsilon that is asked for.
+  const left = 'delta' in query ? wide : Math.min(wide, query.epsilon);
+  const fit = (step: number): CompositionPlan | null => {
+    const ranges = terms.map(({ pair, count }) => {
+      const part = 1 / (terms.length * count);
+      return gridRange(pair, step, share(TAIL_SHARE * Math.exp(logDelta) * part), share(TAIL_SHARE * part));
+    });
+    let [lowest, highest] = [0, 0];
+    for (const [i, { count }] of terms.entries()) {
+      lowest += count * (ranges[i]?.[0] as number);
+      highest += count * (ranges[i]?.[1] as number);
+    }
+    const windowFirst = Math.max(lowest, Math.floor(left / step));
+    const windowLast = Math.max(windowFirst, Math.min(highest, Math.ceil(right / step)));
+    let size = 16;
+    while (size <= windowLast - windowFirst) size *= 2;
+    const cells = Math.max(...ranges.map(([a, b]) => b - a));
+    return Math.max(size, cells) > MAX_POINTS ? null : { step, lambda, ranges, windowFirst, size, chernoff };
+  };
+  // A grid that would not fit gets coarser: still an upper bound, with a larger over-estimate.
+  for (let step = chosen; ; step *= 2) {
+    const plan = fit(step);
+    if (plan) return plan;
+  }
+}

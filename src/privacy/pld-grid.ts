@@ -182,7 +182,7 @@ function discretizeDensity(pair: DensityPair, step: number, first: number, last:
     if (mass > 0) {
       // e^{e_i} Q[l > e_i] <= P[l > e_i]: the second part of the error is at most the first.
       // Subtracting nothing where Q has left the range of full precision only moves mass up.
-      const scaled = nextLower > 1e-290 ? growth * (lower - nextLower) : 0;
+      const scaled = lower > 1e-290 ? growth * (lower - nextLower) : 0;
       const loss = (4 * U * (1 + Math.abs(edge)) + threshold) * (mass + slack);
       const right = (mass - (Number.isFinite(scaled) ? scaled : 0) + slack + loss) * inverse;
       const share = Math.min(mass, Math.max(0, right));

@@ -150,7 +150,7 @@ export function truncatedPoissonGaussian(event: {
   const full = binomialTail(n - 1, q, maxBatchSize - 1);
   if (full === 0) return plain;
   const seen = Math.min(1, (binomialTail(n, q, maxBatchSize) * maxBatchSize) / full / n);
-  const pushed = replaceOnePoissonPair(seen, z);
+  const pushed = replaceOnePoissonPair(seen, z / 2);
   const mix = (pair: DensityPair): DensityPair => averagePair([[1 - full, pair], [full, pushed]]);
   return { remove: mix(plain.remove as DensityPair), add: mix(plain.add as DensityPair) };
 }

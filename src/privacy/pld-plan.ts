@@ -28,6 +28,8 @@ export interface CompositionPlan {
 const TOLERANCE = 0.7e-4;
 /** Delta given up to what lies right of the grids, relative. */
 const TAIL_SHARE = 1e-6;
+/** Tilted mass that may wrap into the window from its right, as a logarithm. */
+const LOG_WRAPPED = -16;
 const MAX_POINTS = 2 ** 22;
 /** Deltas below are bounded, but not resolved. */
 const LEAST_LOG_DELTA = -200 * Math.LN10;
@@ -49,12 +51,15 @@ function logDeltaAtMean(c: Cumulants, lambda: number): number {
 }
 
 /** Tilts are taken from a fixed set, so that transforms can be used again by the next query. */
-const TILT_RATIO = 2 ** 0.25;
+const TILT_RATIO = 2 ** 0.125;
 
-/** The tilt at which a falling function of it crosses 0. */
+/**
+ * The last tilt of the ladder before a falling function of it crosses 0. Heavy tails make the tilted mean jump: too small
+ * a tilt only costs digits, of which there are plenty; too large a one would leave the sums that decide.
+ */
 function solveTilt(falling: (lambda: number) => number, least: number): number {
   let k = Math.ceil(Math.log(least) / Math.log(TILT_RATIO));
-  let jump = 8;
+  let jump = 16;
   if (!(falling(TILT_RATIO ** k) > 0)) return TILT_RATIO ** k;
   // Beyond 2^40 no loss that double precision can tell apart is left to resolve.
   while (TILT_RATIO ** (k + jump) < 2 ** 40 && falling(TILT_RATIO ** (k + jump)) > 0) {
@@ -67,7 +72,14 @@ function solveTilt(falling: (lambda: number) => number, least: number): number {
     if (falling(TILT_RATIO ** middle) > 0) a = middle;
     else b = middle;
   }
-  return TILT_RATIO ** b;
+  // Where the ladder is too coarse for such a jump, closer.
+  let [low, high] = [TILT_RATIO ** a, TILT_RATIO ** b];
+  for (let i = 0; i < 12 && falling(low) > 1; i++) {
+    const middle = Math.sqrt(low * high);
+    if (falling(middle) > 0) low = middle;
+    else high = middle;
+  }
+  return low;
 }
 
 /** Largest step of the ladder 2^{-k/2} whose discretisation costs at most the tolerance. */
@@ -89,13 +101,30 @@ function chooseStep(terms: readonly LossTerm[], lambda: number, epsilon: number,
 /** Smallest sum of losses beyond which a tilted bound leaves e^{logMass}, and the tilt of that bound. */
 function rightEnd(terms: readonly LossTerm[], lambda: number, logMass: number): readonly [number, number] {
   let best: readonly [number, number] = [Number.POSITIVE_INFINITY, 2 * lambda];
-  for (let factor = 1.25, worse = 0; factor < 200 && worse < 3; factor *= 1.25) {
-    const at = factor * lambda;
+  for (let excess = 0.01, worse = 0; excess < 200 && worse < 3; excess *= 1.4) {
+    const at = (1 + excess) * lambda;
     const end = (total(terms, at).log - logMass) / at;
     worse = end < best[0] ? 0 : worse + 1;
     if (end < best[0]) best = [end, at];
   }
   return best;
+}
+
+/**
+ * A tilt at which next to nothing of the tilted measure lies right of the window, from where it would wrap into it: near
+ * the jump of a heavy tail the tilted measure has a second mode far out.
+ */
+function settleTilt(terms: readonly LossTerm[], solved: number, logDelta: number): number {
+  let lambda = solved;
+  for (let i = 0; i < 16; i++, lambda /= 2 ** 0.0625) {
+    const [end, at] = rightEnd(terms, lambda, logDelta - 20);
+    const log = total(terms, lambda).log;
+    for (const factor of [0.25, 0.5, 1, 2]) {
+      const more = factor * (at - lambda);
+      if (total(terms, lambda + more).log - log - more * end < LOG_WRAPPED) return lambda;
+    }
+  }
+  return lambda;
 }
 
 /** Largest sum of losses below which the tilted measure has at most e^{logMass}. */
@@ -118,18 +147,21 @@ export function planComposition(terms: readonly LossTerm[], query: LossQuery, gr
   const deviation = Math.sqrt(still.variance) || 1e-9;
   const least = 0.02 / deviation;
   const target = 'delta' in query ? Math.log(query.delta) : LEAST_LOG_DELTA;
-  const lambda = solveTilt((at) => {
+  const solved = solveTilt((at) => {
     const c = total(terms, at);
     const short = logDeltaAtMean(c, at) - target;
     return 'delta' in query ? short : Math.min(short, query.epsilon - c.mean);
   }, least);
+  const saddle = total(terms, solved);
+  const atMean = logDeltaAtMean(saddle, solved);
+  const epsilon = 'delta' in query ? Math.max(0, saddle.mean + (atMean - target) / solved) : query.epsilon;
+  const logDelta =
+    'delta' in query ? target : Math.max(target, Math.min(0, atMean - solved * (query.epsilon - saddle.mean)));
+  const lambda = settleTilt(terms, solved, logDelta);
   const c = total(terms, lambda);
-  const atMean = logDeltaAtMean(c, lambda);
-  const epsilon = 'delta' in query ? Math.max(0, c.mean + (atMean - target) / lambda) : query.epsilon;
-  const logDelta = 'delta' in query ? target : Math.max(target, Math.min(0, atMean - lambda * (query.epsilon - c.mean)));
   // Powers of 4, so that the grids of the next query are the same ones.
   const share = (x: number): number => 4 ** Math.floor(Math.log2(x) / 2);
-  const chosen = gridStep ?? chooseStep(terms, lambda, epsilon, c.variance);
+  const chosen = gridStep ?? chooseStep(terms, solved, epsilon, saddle.variance);
   const [right, chernoff] = rightEnd(terms, lambda, logDelta - 20);
   const wide = leftEnd(terms, lambda, c, -24);
   // Below the window nothing is bounded: it has to reach the epsilon that is asked for.

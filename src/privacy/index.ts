@@ -31,6 +31,7 @@ export {
 } from './ledger.ts';
 export { decodeLine, hashLine, type LedgerEntry, type LedgerTerms, type SurvivorEvidence } from './ledger-entry.ts';
 export { type RealisedNoise, realisedNoise, reportSignal, type ShareTarget, shareVariance } from './noise-shares.ts';
+export { type PldOptions, pldAccountant } from './pld.ts';
 export { checkRingWidth, chooseScale, type RingLoad, type ScaleProblem } from './ring-width.ts';
 export {
   type ChargeFact,
@@ -42,5 +43,4 @@ export {
   type ServerLedger,
   settleFact,
 } from './server-ledger.ts';
-export { type PldOptions, pldAccountant } from './pld.ts';
 export { type EpsilonReport, honestShares, VIEWS, type View } from './views.ts';

@@ -17,7 +17,10 @@ interface Spectrum {
 /** Largest transform that is kept for later queries, in points. */
 const MAX_CACHED_POINTS = 2 ** 17;
 const grids = new WeakMap<LossPair, GridLoss>();
-const spectra = new WeakMap<GridLoss, { readonly lambda: number; readonly size: number; readonly spectrum: Spectrum }>();
+const spectra = new WeakMap<
+  GridLoss,
+  { readonly lambda: number; readonly size: number; readonly spectrum: Spectrum }
+>();
 
 function gridOf(pair: LossPair, step: number, [first, last]: readonly [number, number]): GridLoss {
   const known = grids.get(pair);
@@ -122,8 +125,7 @@ class SpectrumProduct {
       }
       const powerSize = Math.sqrt(powerRe * powerRe + powerIm * powerIm);
       // (|p| + e)^{T-1} from |p|^T where e is small beside |p| / T.
-      const steep =
-        (count - 1) * e < 0.01 * size ? (1.02 * powerSize) / size : (size + 2 * e) ** (count - 1);
+      const steep = (count - 1) * e < 0.01 * size ? (1.02 * powerSize) / size : (size + 2 * e) ** (count - 1);
       const powerError = count * (e * steep + 3 * U * powerSize);
       const r = accRe[k] as number;
       const i = accIm[k] as number;
@@ -160,7 +162,11 @@ class SpectrumProduct {
   }
 }
 
-function composeTilted(terms: readonly LossTerm[], gridsOfTerms: readonly GridLoss[], plan: CompositionPlan): TiltedSum {
+function composeTilted(
+  terms: readonly LossTerm[],
+  gridsOfTerms: readonly GridLoss[],
+  plan: CompositionPlan,
+): TiltedSum {
   const product = new SpectrumProduct(plan.size);
   let [logScale, rounding] = [0, 0];
   for (const [i, { pair, count }] of terms.entries()) {
@@ -181,7 +187,8 @@ function lostRight(terms: readonly LossTerm[], gridsOfTerms: readonly GridLoss[]
   if (highest < end) return 0;
   let log = -plan.chernoff * end * plan.step;
   for (const [i, { pair, count }] of terms.entries()) {
-    log += count * logMoment(gridsOfTerms[i] as GridLoss, plan.chernoff, cumulants(sketchLoss(pair), plan.chernoff).log);
+    log +=
+      count * logMoment(gridsOfTerms[i] as GridLoss, plan.chernoff, cumulants(sketchLoss(pair), plan.chernoff).log);
   }
   return Math.exp(log * (1 - 1e-9) + 1e-6 + 1e-12 * Math.abs(log));
 }
@@ -202,11 +209,25 @@ function atMost(limit: number, x: number): number {
  */
 export function queryComposition(terms: readonly LossTerm[], query: LossQuery, gridStep?: number): number {
   const plan = planComposition(terms, query, gridStep);
+  const first = runQuery(terms, query, plan);
+  if (gridStep !== undefined || !('delta' in query) || !Number.isFinite(first.value)) return first.value;
+  // Where a heavy tail sets the tilt, delta may fall much faster at the answer than the tilt says: a finer grid then.
+  const finer = planComposition(terms, query, gridStep, { slope: first.slope, epsilon: first.value });
+  return finer.step < plan.step ? Math.min(first.value, runQuery(terms, query, finer).value) : first.value;
+}
+
+/** The answer on one plan, and the rate at which log delta falls there. */
+function runQuery(
+  terms: readonly LossTerm[],
+  query: LossQuery,
+  plan: CompositionPlan,
+): { readonly value: number; readonly slope: number } {
   const { step, lambda, windowFirst, size } = plan;
   const used = terms.map(({ pair }, i) => gridOf(pair, step, plan.ranges[i] as readonly [number, number]));
   const sum = composeTilted(terms, used, plan);
   let logFinite = 0;
-  for (const [i, { count }] of terms.entries()) logFinite += count * Math.log1p(-Math.min(1, used[i]?.infinity as number));
+  for (const [i, { count }] of terms.entries())
+    logFinite += count * Math.log1p(-Math.min(1, used[i]?.infinity as number));
   const certain = -Math.expm1(logFinite) * (1 + 1e-12) + lostRight(terms, used, plan);
   const scale = sum.logScale + Math.log1p(sum.rounding);
   const mask = size - 1;
@@ -221,27 +242,28 @@ export function queryComposition(terms: readonly LossTerm[], query: LossQuery, g
   const top = windowFirst + size - 1;
   if ('epsilon' in query) {
     const above = Math.floor(query.epsilon / step) + 1;
-    if (above > top) return atMost(1, certain);
+    if (above > top) return { value: atMost(1, certain), slope: 0 };
     for (let s = top; s > above; s--) {
       const all = rest + massAt(s);
       excess = (excess + all * gap) * shrink;
       rest = all * both;
     }
     const reached = excess + (rest + massAt(above)) * -Math.expm1(query.epsilon - above * step);
-    return atMost(1, certain + reached * Math.exp(scale - lambda * above * step));
+    return { value: atMost(1, certain + reached * Math.exp(scale - lambda * above * step)), slope: 0 };
   }
   const wanted = query.delta - certain;
-  if (!(wanted > 0 && Number.isFinite(sum.error))) return Number.POSITIVE_INFINITY;
+  if (!(wanted > 0 && Number.isFinite(sum.error))) return { value: Number.POSITIVE_INFINITY, slope: 0 };
   const logWanted = Math.log(wanted) - scale;
   let limit = 0;
   for (let s = top; s >= bottom; s--) {
     // At s, over the points above it; the limit is `wanted` in the same units.
     if ((top - s) % 256 === 0) limit = Math.exp(logWanted + lambda * s * step);
-    if (excess > limit) return s * step + Math.log1p((excess - limit) / rest) + 8 * U * (1 + s * step);
+    if (excess > limit)
+      return { value: s * step + Math.log1p((excess - limit) / rest) + 8 * U * (1 + s * step), slope: rest / excess };
     const all = rest + massAt(s);
     excess = (excess + all * gap) * shrink;
     rest = all * both;
     limit *= shrink;
   }
-  return bottom * step;
+  return { value: bottom * step, slope: 0 };
 }

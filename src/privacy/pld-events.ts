@@ -144,7 +144,8 @@ function poissonLoss(
   }
   if (base.kind === 'discreteGaussian' && !base.symmetric)
     throw unsupported('"symmetric" expected true for a sampled sum', base.kind);
-  const unsampled = precision === null ? eventLoss(base, relation, reduction, rounding) : gaussianDirections(1 / Math.sqrt(precision));
+  const unsampled =
+    precision === null ? eventLoss(base, relation, reduction, rounding) : gaussianDirections(1 / Math.sqrt(precision));
   return unsampled === 'nonPrivate' ? unsampled : poissonSampled(q, unsampled);
 }
 
@@ -181,7 +182,8 @@ function buildLoss(event: DpEvent, relation: Relation, reduction: DiscreteReduct
     }
     case 'skellam': {
       const exact = event.dimension === 1 ? skellamDirections(event.variance, integerShift(event.sensitivity)) : null;
-      if (!exact) throw unsupported('Skellam noise is accounted on one coordinate of moderate variance only', event.kind);
+      if (!exact)
+        throw unsupported('Skellam noise is accounted on one coordinate of moderate variance only', event.kind);
       return exact;
     }
     case 'gaussianMixture':

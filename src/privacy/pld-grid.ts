@@ -41,6 +41,17 @@ function sketchDensity(pair: DensityPair): LossSketch {
     edges.push(e);
     if (upperTail(pair, e) < 1e-120) break;
   }
+  const last = edges.at(-1) as number;
+  if (upperTail(pair, last) === 0) {
+    // A largest loss: large tilts look at its neighbourhood only.
+    let [low, high] = [0, last];
+    for (let i = 0; i < 60; i++) {
+      const middle = (low + high) / 2;
+      if (upperTail(pair, middle) > 0) low = middle;
+      else high = middle;
+    }
+    for (let part = 0.5; part > 1e-8; part /= 1.1) edges.push(low * (1 - part));
+  }
   const below: number[] = [];
   for (let e = 1e-10; e < 1e5 && -e > pair.lowest; e *= ratio) {
     below.push(-e);
@@ -64,7 +75,11 @@ function sketchDensity(pair: DensityPair): LossSketch {
     }
     [before, lowerBefore] = [upper, lower];
   }
-  return { logMasses: Float64Array.from(logMasses), losses: Float64Array.from(losses), widths: Float64Array.from(widths) };
+  return {
+    logMasses: Float64Array.from(logMasses),
+    losses: Float64Array.from(losses),
+    widths: Float64Array.from(widths),
+  };
 }
 
 const sketches = new WeakMap<LossPair, LossSketch>();

@@ -151,6 +151,10 @@ export function truncatedPoissonGaussian(event: {
   if (full === 0) return plain;
   const seen = Math.min(1, (binomialTail(n, q, maxBatchSize) * maxBatchSize) / full / n);
   const pushed = replaceOnePoissonPair(seen, z / 2);
-  const mix = (pair: DensityPair): DensityPair => averagePair([[1 - full, pair], [full, pushed]]);
+  const mix = (pair: DensityPair): DensityPair =>
+    averagePair([
+      [1 - full, pair],
+      [full, pushed],
+    ]);
   return { remove: mix(plain.remove as DensityPair), add: mix(plain.add as DensityPair) };
 }

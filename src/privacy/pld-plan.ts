@@ -25,11 +25,13 @@ export interface CompositionPlan {
 }
 
 /** Over-estimate of epsilon that an automatic grid aims at, relative. */
-const TOLERANCE = 0.7e-4;
+const TOLERANCE = 0.6e-4;
 /** Delta given up to what lies right of the grids, relative. */
 const TAIL_SHARE = 1e-6;
 /** Tilted mass that may wrap into the window from its right, as a logarithm. */
 const LOG_WRAPPED = -16;
+/** Largest product of tilt and sum. */
+const MAX_TILTED = 5e3;
 const MAX_POINTS = 2 ** 22;
 /** Deltas below are bounded, but not resolved. */
 const LEAST_LOG_DELTA = -200 * Math.LN10;
@@ -82,28 +84,45 @@ function solveTilt(falling: (lambda: number) => number, least: number): number {
   return low;
 }
 
-/** Largest step of the ladder 2^{-k/2} whose discretisation costs at most the tolerance. */
-function chooseStep(terms: readonly LossTerm[], lambda: number, epsilon: number, variance: number): number {
+/**
+ * Largest step of the ladder 2^{-k/2} whose discretisation costs at most the tolerance, if log delta falls with epsilon
+ * at the rate `slope`.
+ */
+function chooseStep(
+  terms: readonly LossTerm[],
+  lambda: number,
+  slope: number,
+  epsilon: number,
+  variance: number,
+): number {
   const allowed = TOLERANCE * Math.max(epsilon, 0.02 * Math.sqrt(variance));
   const cost = (step: number): number => {
     let sum = 0;
     for (const { pair, count } of terms) sum += count * gridVariance(sketchLoss(pair), lambda, step);
-    return ((lambda + 1) * sum) / 2;
+    return ((slope + 1) * sum) / 2;
   };
   const releases = terms.reduce((sum, { count }) => sum + count, 0);
   // Even losses cost h^2/6; unevenly spread ones may allow up to twice that step.
-  const even = Math.sqrt((12 * allowed) / (releases * (lambda + 1)));
-  let k = Math.floor(-2 * Math.log2(Math.min(2 * even, 0.5 / lambda, 1)));
+  const even = Math.sqrt((12 * allowed) / (releases * (slope + 1)));
+  let k = Math.floor(-2 * Math.log2(Math.min(2 * even, 0.5 / slope, 1)));
   while (cost(2 ** (-k / 2)) > allowed && 2 ** (-k / 2) > even / 4) k++;
   return 2 ** (-k / 2);
 }
 
 /** Smallest sum of losses beyond which a tilted bound leaves e^{logMass}, and the tilt of that bound. */
-function rightEnd(terms: readonly LossTerm[], lambda: number, logMass: number): readonly [number, number] {
+function rightEnd(
+  terms: readonly LossTerm[],
+  lambda: number,
+  logMass: number,
+  step: number,
+): readonly [number, number] {
+  const releases = terms.reduce((sum, { count }) => sum + count, 0);
   let best: readonly [number, number] = [Number.POSITIVE_INFINITY, 2 * lambda];
   for (let excess = 0.01, worse = 0; excess < 200 && worse < 3; excess *= 1.4) {
     const at = (1 + excess) * lambda;
-    const end = (total(terms, at).log - logMass) / at;
+    // The grid adds a variance of at most h^2/4 per release.
+    const grid = (releases * at * (at + 1) * step * step) / 8;
+    const end = (total(terms, at).log + grid - logMass) / at;
     worse = end < best[0] ? 0 : worse + 1;
     if (end < best[0]) best = [end, at];
   }
@@ -117,7 +136,7 @@ function rightEnd(terms: readonly LossTerm[], lambda: number, logMass: number): 
 function settleTilt(terms: readonly LossTerm[], solved: number, logDelta: number): number {
   let lambda = solved;
   for (let i = 0; i < 16; i++, lambda /= 2 ** 0.0625) {
-    const [end, at] = rightEnd(terms, lambda, logDelta - 20);
+    const [end, at] = rightEnd(terms, lambda, logDelta - 20, 0);
     const log = total(terms, lambda).log;
     for (const factor of [0.25, 0.5, 1, 2]) {
       const more = factor * (at - lambda);
@@ -140,15 +159,22 @@ function leftEnd(terms: readonly LossTerm[], lambda: number, c: Cumulants, logMa
 
 /**
  * Chooses tilt, grids and window for a composition from sketches of the losses.
- * Follows privacy F8; the tilt solves T log M - lambda T m - log(lambda (1 + lambda) sqrt(2 pi T v)) = log delta.
+ * `known` is what a first composition found of the answer. Follows privacy F8; the tilt solves T log M - lambda T m - log(lambda (1 + lambda) sqrt(2 pi T v)) = log delta.
  */
-export function planComposition(terms: readonly LossTerm[], query: LossQuery, gridStep?: number): CompositionPlan {
+export function planComposition(
+  terms: readonly LossTerm[],
+  query: LossQuery,
+  gridStep?: number,
+  known?: { readonly slope: number; readonly epsilon: number },
+): CompositionPlan {
   const still = total(terms, 0);
   const deviation = Math.sqrt(still.variance) || 1e-9;
   const least = 0.02 / deviation;
   const target = 'delta' in query ? Math.log(query.delta) : LEAST_LOG_DELTA;
   const solved = solveTilt((at) => {
     const c = total(terms, at);
+    // Larger tilts resolve nothing: 1/lambda is below the grid, or far below what is summed.
+    if (at * Math.max(Math.abs(c.mean), deviation) > MAX_TILTED || at * (gridStep ?? 0) > 4) return -1;
     const short = logDeltaAtMean(c, at) - target;
     return 'delta' in query ? short : Math.min(short, query.epsilon - c.mean);
   }, least);
@@ -161,12 +187,20 @@ export function planComposition(terms: readonly LossTerm[], query: LossQuery, gr
   const c = total(terms, lambda);
   // Powers of 4, so that the grids of the next query are the same ones.
   const share = (x: number): number => 4 ** Math.floor(Math.log2(x) / 2);
-  const chosen = gridStep ?? chooseStep(terms, solved, epsilon, saddle.variance);
-  const [right, chernoff] = rightEnd(terms, lambda, logDelta - 20);
+  const chosen =
+    gridStep ??
+    chooseStep(
+      terms,
+      known ? lambda : solved,
+      Math.max(solved, known?.slope ?? 0),
+      known?.epsilon ?? epsilon,
+      c.variance,
+    );
   const wide = leftEnd(terms, lambda, c, -24);
   // Below the window nothing is bounded: it has to reach the epsilon that is asked for.
   const left = 'delta' in query ? wide : Math.min(wide, query.epsilon);
-  const fit = (step: number): CompositionPlan | null => {
+  const planAt = (step: number): CompositionPlan | null => {
+    const [right, chernoff] = rightEnd(terms, lambda, logDelta - 20, step);
     const ranges = terms.map(({ pair, count }) => {
       const part = 1 / (terms.length * count);
       return gridRange(pair, step, share(TAIL_SHARE * Math.exp(logDelta) * part), share(TAIL_SHARE * part));
@@ -185,7 +219,7 @@ export function planComposition(terms: readonly LossTerm[], query: LossQuery, gr
   };
   // A grid that would not fit gets coarser: still an upper bound, with a larger over-estimate.
   for (let step = chosen; ; step *= 2) {
-    const plan = fit(step);
+    const plan = planAt(step);
     if (plan) return plan;
   }
 }

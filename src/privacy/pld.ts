@@ -1,5 +1,11 @@
 import { CoveyError } from '../../protocol/errors.ts';
-import { type Accountant, type AccountantOptions, type Charge, createAccountant, type Method } from './accountant-core.ts';
+import {
+  type Accountant,
+  type AccountantOptions,
+  type Charge,
+  createAccountant,
+  type Method,
+} from './accountant-core.ts';
 import { gaussianDelta, gaussianEpsilon } from './analytic-gaussian.ts';
 import { eventKey, type JsonObject } from './event-json.ts';
 import type { DpEvent, Relation } from './events.ts';
@@ -59,7 +65,10 @@ function pldMethod(relation: Relation, gridStep: number | undefined, reduction: 
     });
     const coordinates = sums.reduce((all, { dimension, count }) => all + dimension * count, 0);
     const rounding = chooseRoundingVariance(Math.max(1, coordinates));
-    const shift = sums.reduce((all, { dimension, count, tau }) => all + dimension * count * (roundingLoss(rounding) + tau), 0);
+    const shift = sums.reduce(
+      (all, { dimension, count, tau }) => all + dimension * count * (roundingLoss(rounding) + tau),
+      0,
+    );
     const terms: { directions: Directions; count: number }[] = [];
     let precision = 0;
     for (const { event, count } of charges) {
@@ -72,10 +81,7 @@ function pldMethod(relation: Relation, gridStep: number | undefined, reduction: 
     if (precision > 0) terms.push({ directions: gaussianDirections(1 / Math.sqrt(precision)), count: 1 });
     return { terms, isPrivate: true, shift };
   };
-  const worst = (
-    { terms }: Composition,
-    query: { readonly delta: number } | { readonly epsilon: number },
-  ): number => {
+  const worst = ({ terms }: Composition, query: { readonly delta: number } | { readonly epsilon: number }): number => {
     const [only] = terms;
     if (terms.length === 1 && only?.directions.noiseMultiplier !== undefined) {
       const z = only.directions.noiseMultiplier;
@@ -90,7 +96,9 @@ function pldMethod(relation: Relation, gridStep: number | undefined, reduction: 
         : queryComposition(pairs, query, gridStep);
     };
     const removed = ask('remove');
-    return terms.every(({ directions }) => directions.remove === directions.add) ? removed : Math.max(removed, ask('add'));
+    return terms.every(({ directions }) => directions.remove === directions.add)
+      ? removed
+      : Math.max(removed, ask('add'));
   };
   const renyi = rdpMethod(relation, undefined);
   // The pair of all bounded-range mechanisms is wider than any of them: over many choices the Renyi bound is tighter.
@@ -115,7 +123,9 @@ function pldMethod(relation: Relation, gridStep: number | undefined, reduction: 
       const poisson = (e: DpEvent): boolean => e.kind === 'poissonSampled' && e.probability < 1;
       return [
         LABEL_SCHEDULE,
-        ...(relation === 'replace-one' && charges.some(({ event }) => someEvent(event, poisson)) ? [LABEL_REPLACE_ONE] : []),
+        ...(relation === 'replace-one' && charges.some(({ event }) => someEvent(event, poisson))
+          ? [LABEL_REPLACE_ONE]
+          : []),
         ...(charges.some(({ event }) => reducedSum(event) !== null) ? [LABEL_REDUCTION] : []),
       ];
     },

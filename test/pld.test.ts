@@ -1,0 +1,230 @@
+import { describe, expect, it } from 'vitest';
+import { pldAccountant, rdpAccountant, restoreAccountant } from '../src/privacy/accountant.ts';
+import { gaussianEpsilon } from '../src/privacy/analytic-gaussian.ts';
+import { calibrateNoiseMultiplier } from '../src/privacy/calibrate.ts';
+import type { DpEvent } from '../src/privacy/events.ts';
+import { transformFourier } from '../src/privacy/fft.ts';
+import { queryComposition } from '../src/privacy/pld-compose.ts';
+import { roundingLoss } from '../src/privacy/pld-events.ts';
+import { fixedSizePair, gaussianPair } from '../src/privacy/pld-pairs.ts';
+import { queryPair } from '../src/privacy/pld-single.ts';
+
+const gaussian = (noiseMultiplier: number): DpEvent => ({ kind: 'gaussian', noiseMultiplier });
+const sampled = (probability: number, event: DpEvent): DpEvent => ({ kind: 'poissonSampled', probability, event });
+
+describe('Fourier transform', () => {
+  it('is the sum that defines it, at every radix path', () => {
+    for (const n of [1, 2, 4, 8, 32, 64]) {
+      const re = Float64Array.from({ length: n }, (_, i) => Math.sin(i * i + 1));
+      const im = Float64Array.from({ length: n }, (_, i) => Math.cos(3 * i));
+      const [a, b] = [re.slice(), im.slice()];
+      transformFourier(a, b);
+      for (let k = 0; k < n; k++) {
+        let [x, y] = [0, 0];
+        for (let j = 0; j < n; j++) {
+          const angle = (-2 * Math.PI * ((j * k) % n)) / n;
+          x += (re[j] as number) * Math.cos(angle) - (im[j] as number) * Math.sin(angle);
+          y += (re[j] as number) * Math.sin(angle) + (im[j] as number) * Math.cos(angle);
+        }
+        expect(Math.abs((a[k] as number) - x)).toBeLessThan(1e-13 * n);
+        expect(Math.abs((b[k] as number) - y)).toBeLessThan(1e-13 * n);
+      }
+    }
+  });
+});
+
+describe('composition of loss distributions', () => {
+  it('bounds composed Gaussian noise from above, within 1e-4, at any delta', () => {
+    for (const [z, count] of [
+      [1, 2],
+      [2, 10],
+      [10, 1000],
+      [0.5, 8],
+    ] as const) {
+      for (const delta of [1e-2, 1e-5, 1e-12, 1e-30]) {
+        const exact = gaussianEpsilon(z / Math.sqrt(count), delta);
+        const bound = queryComposition([{ pair: gaussianPair(z), count }], { delta });
+        expect(bound).toBeGreaterThanOrEqual(exact);
+        expect(bound).toBeLessThan(exact * (1 + 1e-4));
+      }
+    }
+  });
+
+  it('composes different noise as the one Gaussian it is', () => {
+    const terms = [0.9, 2, 5].map((z) => ({ pair: gaussianPair(z), count: 3 }));
+    const mu = Math.sqrt(3 / 0.81 + 3 / 4 + 3 / 25);
+    for (const delta of [1e-3, 1e-9, 1e-30]) {
+      const exact = gaussianEpsilon(1 / mu, delta);
+      const bound = queryComposition(terms, { delta });
+      expect(bound).toBeGreaterThanOrEqual(exact);
+      expect(bound).toBeLessThan(exact * (1 + 1e-4));
+    }
+  });
+
+  it('is below the Renyi bound where both know the event', () => {
+    const events: DpEvent[] = [
+      gaussian(1),
+      sampled(0.01, gaussian(1)),
+      sampled(0.2, gaussian(3)),
+      { kind: 'laplace', noiseMultiplier: 2, symmetric: true },
+      { kind: 'permuteAndFlip', epsilon: 0.2 },
+      { kind: 'exponentialMechanism', epsilon: 0.2, monotone: false },
+      { kind: 'discreteLaplace', noiseParameter: 0.3, sensitivity: 2 },
+    ];
+    for (const event of events) {
+      for (const count of [1, 20, 500]) {
+        for (const delta of [1e-5, 1e-15, 1e-30]) {
+          const [tight, loose] = [pldAccountant(), rdpAccountant()].map((a) => a.compose(event, count).epsilon(delta));
+          expect(tight).toBeLessThanOrEqual((loose as number) * (1 + 1e-4));
+        }
+      }
+    }
+  });
+
+  it('calibrates', () => {
+    const build = (z: number) => [{ event: sampled(0.01, gaussian(z)), count: 1000 }];
+    const z = calibrateNoiseMultiplier({ epsilon: 1, delta: 1e-6 }, build, pldAccountant());
+    expect(Math.abs(z - 1.56268)).toBeLessThan(2e-4);
+    expect(
+      pldAccountant()
+        .compose(sampled(0.01, gaussian(z)), 1000)
+        .epsilon(1e-6),
+    ).toBeLessThanOrEqual(1);
+  });
+});
+
+describe('fixed-size samples', () => {
+  it('have the published gain over Renyi divergences', () => {
+    const event: DpEvent = { kind: 'fixedSizeSampled', populationSize: 10_000, sampleSize: 100, event: gaussian(1) };
+    const epsilon = pldAccountant({ relation: 'replace-one' }).compose(event, 1000).epsilon(1e-6);
+    expect(epsilon).toBeCloseTo(2.513, 2);
+  });
+
+  it('bound the exact profile of every small data set tried', () => {
+    // Records in [-1/2, 1/2], the first replaced by its negative: replace-one sensitivity 1.
+    const sums = (data: readonly number[], m: number): number[] =>
+      Array.from({ length: 2 ** data.length }, (_, mask) => data.filter((_, i) => (mask >> i) & 1))
+        .filter((subset) => subset.length === m)
+        .map((subset) => subset.reduce((a, b) => a + b, 0));
+    const z = 0.7;
+    for (const others of [
+      [0.5, 0.5],
+      [-0.5, 0.5, 0.1],
+      [0, 0.25, -0.4, 0.5],
+      [-0.5, -0.5, -0.5, 0.5],
+    ]) {
+      for (const first of [0.5, -0.5, 0.3]) {
+        const n = others.length + 1;
+        for (let m = 1; m < n; m++) {
+          const [a, b] = [sums([first, ...others], m), sums([-first, ...others], m)];
+          for (const epsilon of [0, 0.2, 0.8, 1.5]) {
+            let exact = 0;
+            const h = 0.005;
+            for (let x = -9; x < 9; x += h) {
+              const density = (means: number[]): number =>
+                means.reduce((sum, mean) => sum + Math.exp(-((x - mean) ** 2) / (2 * z * z)), 0) /
+                (means.length * z * Math.sqrt(2 * Math.PI));
+              exact += h * Math.max(0, density(a) - Math.exp(epsilon) * density(b));
+            }
+            expect(exact).toBeLessThanOrEqual(queryPair(fixedSizePair(m / n, z), { epsilon }) + 1e-5);
+          }
+        }
+      }
+    }
+  });
+});
+
+describe('reduction of discrete Gaussian noise', () => {
+  it('is within kappa of rounded Gaussian noise in one dimension', () => {
+    for (const [variance, rounding] of [
+      [2, 0.5],
+      [4, 0.75],
+      [9, 0.5],
+      [9, 1.2],
+    ] as const) {
+      const normaliser = (width: number, centre: number): number => {
+        let sum = 0;
+        for (let k = -60; k <= 60; k++) sum += Math.exp(-((k - centre) ** 2) / (2 * width));
+        return sum;
+      };
+      const rest = variance - rounding;
+      for (let y = 0; y <= 8; y++) {
+        let rounded = 0;
+        const h = 0.01;
+        for (let g = -30; g <= 30; g += h) {
+          const density = Math.exp((-g * g) / (2 * rest)) / Math.sqrt(2 * Math.PI * rest);
+          rounded +=
+            h * density * (Math.exp(-((y - g) ** 2) / (2 * rounding)) / normaliser(rounding, g - Math.floor(g)));
+        }
+        const exact = Math.exp((-y * y) / (2 * variance)) / normaliser(variance, 0);
+        expect(Math.abs(Math.log(rounded / exact))).toBeLessThan(roundingLoss(rounding) + 1e-12);
+      }
+    }
+  });
+
+  const sum: DpEvent = {
+    kind: 'discreteGaussian',
+    shares: 8,
+    shareVariance: 50,
+    sensitivity: 5,
+    dimension: 1000,
+    symmetric: true,
+  };
+  it('is used only where it is allowed, labelled, and kept in the state', () => {
+    expect(pldAccountant().supports(sum)).toBe(false);
+    const allowed = pldAccountant({ discreteReduction: 'allowed', gridStep: 2 ** -9 }).compose(sum, 20);
+    expect(allowed.epsilon(1e-4)).toBeLessThan(rdpAccountant().compose(sum, 20).epsilon(1e-4));
+    expect(allowed.epsilon(1e-4)).toBeGreaterThan(gaussianEpsilon(4 / Math.sqrt(20), 1e-4));
+    expect(allowed.labels).toHaveLength(2);
+    const restored = restoreAccountant(JSON.parse(JSON.stringify(allowed.state())));
+    expect(restored.state()).toEqual(allowed.state());
+    expect(restored.epsilon(1e-4)).toBe(allowed.epsilon(1e-4));
+  });
+});
+
+describe('faults of a published accountant that are not repeated', () => {
+  const response: DpEvent = { kind: 'randomizedResponse', noiseParameter: 0.5, buckets: 2 };
+  it('counts every choice and every response', () => {
+    const choice: DpEvent = { kind: 'exponentialMechanism', epsilon: 0.5, monotone: false };
+    expect(pldAccountant().compose(choice, 10).epsilon(1e-6)).toBeGreaterThan(2);
+    const replace = pldAccountant({ relation: 'replace-one' });
+    expect(replace.compose(response, 10).epsilon(1e-6)).toBeGreaterThan(10.98);
+    expect(replace.compose(response, 10).epsilon(1e-6)).toBeLessThan(10.987);
+  });
+
+  it('reads one meaning of the noise multiplier under every relation', () => {
+    const [a, b] = [pldAccountant(), pldAccountant({ relation: 'replace-one' })].map((x) => x.compose(gaussian(1)));
+    expect(a?.epsilon(1e-5)).toBe(b?.epsilon(1e-5));
+  });
+
+  it('stays finite and above the converged value at small deltas', () => {
+    for (const [q, z, count, delta, converged] of [
+      [0.01, 1, 1000, 1e-15, 4.85453774],
+      [0.01, 0.5, 10_000, 1e-12, 68.5718016 - 1e-4],
+      [1e-4, 0.6, 100_000, 1e-9, 2.499614164],
+      [1e-3, 1, 100_000, 1e-10, 2.590454873],
+    ] as const) {
+      const epsilon = pldAccountant()
+        .compose(sampled(q, gaussian(z)), count)
+        .epsilon(delta);
+      expect(epsilon).toBeGreaterThanOrEqual(converged * (1 - 1e-6));
+      expect(epsilon).toBeLessThan(converged * (1 + 2e-3));
+    }
+  });
+
+  it('chooses a grid that is fine enough for tiny samples', () => {
+    const epsilon = pldAccountant()
+      .compose(sampled(1e-5, gaussian(0.8)), 1_000_000)
+      .epsilon(1e-8);
+    expect(epsilon).toBeGreaterThan(0.0893);
+    expect(epsilon).toBeLessThan(0.0902);
+  });
+
+  it('refuses sampled zCDP, and has no fractional orders to go wrong', () => {
+    expect(pldAccountant().supports(sampled(0.1, { kind: 'zCdp', rho: 1 }))).toBe(false);
+    const event = sampled(0.33, gaussian(5));
+    expect(pldAccountant().compose(event, 3).epsilon(1e-5)).toBeLessThan(
+      rdpAccountant().compose(event, 3).epsilon(1e-5),
+    );
+  });
+});

@@ -114,7 +114,9 @@ function describeAccountant(
         const composed = make().compose(event, 10);
         const deltas = [1e-2, 1e-5, 1e-10, 1e-20, 1e-30].map((delta) => composed.epsilon(delta));
         for (let i = 1; i < deltas.length; i++) {
-          expect(deltas[i]).toBeGreaterThan(deltas[i - 1] as number);
+          // Bounded losses end at their sum.
+          if (gridded) expect(deltas[i]).toBeGreaterThanOrEqual(deltas[i - 1] as number);
+          else expect(deltas[i]).toBeGreaterThan(deltas[i - 1] as number);
           expect(deltas[i]).toBeLessThan(Number.POSITIVE_INFINITY);
         }
       });
@@ -124,7 +126,10 @@ function describeAccountant(
         for (const delta of [1e-3, 1e-6, 1e-12, 1e-30]) {
           const epsilon = composed.epsilon(delta);
           const back = composed.delta(epsilon);
-          if (gridded) expect(Math.abs(composed.epsilon(Math.min(back, 0.9)) - epsilon)).toBeLessThan(5e-4 * epsilon);
+          if (gridded)
+            expect(Math.abs(composed.epsilon(Math.min(Math.max(back, 1e-300), 0.9)) - epsilon)).toBeLessThan(
+              5e-4 * epsilon,
+            );
           else expect(Math.abs(Math.log(back / delta))).toBeLessThan(1e-6);
         }
       });

@@ -1,5 +1,5 @@
 import { FFT_ROUNDING, transformFourier } from './fft.ts';
-import { cumulants, discretizeLoss, type GridLoss, sketchLoss } from './pld-grid.ts';
+import { cumulants, discretizeLoss, type GridLoss, largestLoss, sketchLoss } from './pld-grid.ts';
 import { type LossPair, U } from './pld-pairs.ts';
 import { type CompositionPlan, type LossQuery, type LossTerm, planComposition } from './pld-plan.ts';
 
@@ -208,6 +208,13 @@ function atMost(limit: number, x: number): number {
  * @see privacy F8
  */
 export function queryComposition(terms: readonly LossTerm[], query: LossQuery, gridStep?: number): number {
+  const bound = queryGrid(terms, query, gridStep);
+  // Bounded losses add up: no grid can be needed above their sum.
+  const pure = terms.reduce((sum, { pair, count }) => sum + count * largestLoss(pair), 0) * (1 + 1e-12);
+  return 'delta' in query ? Math.min(bound, Math.max(0, pure)) : query.epsilon >= pure ? 0 : bound;
+}
+
+function queryGrid(terms: readonly LossTerm[], query: LossQuery, gridStep: number | undefined): number {
   const plan = planComposition(terms, query, gridStep);
   const first = runQuery(terms, query, plan);
   if (gridStep !== undefined || !('delta' in query) || !Number.isFinite(first.value)) return first.value;

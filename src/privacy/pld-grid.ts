@@ -33,11 +33,20 @@ export function atomLoss(pair: AtomPair, i: number): number {
   return Math.log((pair.upper[i] as number) / (pair.lower[i] as number));
 }
 
-/** Cells of ratio 2^{1/16} from 1e-10 outwards, down to tails of 1e-120. */
+/** No loss of the pair is above; may be Infinity. */
+export function largestLoss(pair: LossPair): number {
+  if (pair.kind === 'density') return pair.highest ?? Number.POSITIVE_INFINITY;
+  if (pair.infinity > 0) return Number.POSITIVE_INFINITY;
+  let largest = Number.NEGATIVE_INFINITY;
+  for (let i = 0; i < pair.upper.length; i++) largest = Math.max(largest, atomLoss(pair, i));
+  return largest + 2 * pair.error;
+}
+
+/** Cells of ratio 2^{1/8} from 1e-8 outwards, down to tails of 1e-120. */
 function sketchDensity(pair: DensityPair): LossSketch {
-  const ratio = 2 ** (1 / 16);
+  const ratio = 2 ** (1 / 8);
   const edges: number[] = [0];
-  for (let e = 1e-10; e < 1e5; e *= ratio) {
+  for (let e = 1e-8; e < 1e5; e *= ratio) {
     edges.push(e);
     if (upperTail(pair, e) < 1e-120) break;
   }
@@ -50,10 +59,10 @@ function sketchDensity(pair: DensityPair): LossSketch {
       if (upperTail(pair, middle) > 0) low = middle;
       else high = middle;
     }
-    for (let part = 0.5; part > 1e-8; part /= 1.1) edges.push(low * (1 - part));
+    for (let part = 0.5; part > 1e-8; part /= 1.2) edges.push(low * (1 - part));
   }
   const below: number[] = [];
-  for (let e = 1e-10; e < 1e5 && -e > pair.lowest; e *= ratio) {
+  for (let e = 1e-8; e < 1e5 && -e > pair.lowest; e *= ratio) {
     below.push(-e);
     if (upperTail(pair, -e) > 1 - 1e-15) break;
   }
@@ -84,7 +93,7 @@ function sketchDensity(pair: DensityPair): LossSketch {
 
 const sketches = new WeakMap<LossPair, LossSketch>();
 
-/** The sketch of a pair, made once. Cost: about 1000 evaluations of the tails. */
+/** The sketch of a pair, made once. Cost: about 500 evaluations of the tails. */
 export function sketchLoss(pair: LossPair): LossSketch {
   const known = sketches.get(pair);
   if (known) return known;

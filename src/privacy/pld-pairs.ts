@@ -20,6 +20,8 @@ export interface DensityPair {
   readonly atoms: readonly number[];
   /** No loss is below; may be -Infinity. */
   readonly lowest: number;
+  /** No loss is above; left out where there is no such bound. */
+  readonly highest?: number;
   readonly thresholdError?: number;
 }
 
@@ -75,6 +77,7 @@ export function laplacePair(a: number): DensityPair {
     kind: 'density',
     atoms: [-a, a],
     lowest: -a,
+    highest: a,
     tails(epsilon, out) {
       const inside = epsilon < a && epsilon >= -a;
       out[0] = epsilon >= a ? 0 : inside ? 1 - Math.exp((epsilon - a) / 2) / 2 : 1;
@@ -97,6 +100,7 @@ export function boundedRangePair(range: number): DensityPair {
     kind: 'density',
     atoms: [],
     lowest: -range,
+    highest: range,
     tails(epsilon, out) {
       const inside = epsilon < range && epsilon > -range;
       const rest = inside ? Math.expm1((epsilon - range) / 2) / total : 0;
@@ -152,6 +156,7 @@ function sampleRemove(q: number, base: LossPair): LossPair {
     kind: 'density',
     atoms: base.atoms.map((l) => Math.log1p(q * Math.expm1(l))),
     lowest: Math.log1p(-q),
+    ...(base.highest === undefined ? {} : { highest: Math.log1p(q * Math.expm1(base.highest)) }),
     tails(epsilon, out) {
       const threshold = unsampledLoss(q, epsilon);
       if (threshold === Number.NEGATIVE_INFINITY) {
@@ -184,6 +189,7 @@ function sampleAdd(q: number, base: LossPair): LossPair {
     kind: 'density',
     atoms: base.atoms.map((l) => -Math.log1p(q * Math.expm1(-l))),
     lowest: Number.NEGATIVE_INFINITY,
+    highest: -Math.log1p(q * Math.expm1(-(base.highest ?? Number.POSITIVE_INFINITY))),
     tails(epsilon, out) {
       // -log(1 - q + q e^{-l}) > epsilon, for the loss l of the unsampled pair.
       const threshold = -unsampledLoss(q, -epsilon);

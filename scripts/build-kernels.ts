@@ -2,10 +2,17 @@ import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-const SOURCE = 'protocol/kernels/lanes.as';
-const TARGET = 'protocol/kernels/lanes-wasm.ts';
-/** Pages of 64 KiB: the accumulator's chunk and those of the streams (lanes.ts). */
-const PAGES = 17;
+interface KernelSource {
+  readonly folder: string;
+  readonly name: string;
+  /** Pages of 64 KiB that the module's memory starts with; who calls it lays them out (`<name>.ts`). */
+  readonly pages: number;
+}
+
+const SOURCES: readonly KernelSource[] = [
+  { folder: 'protocol/kernels', name: 'lanes', pages: 17 },
+  { folder: 'protocol/kernels', name: 'shamir', pages: 2 },
+];
 
 interface Compiler {
   main(
@@ -19,20 +26,20 @@ interface Compiler {
 }
 
 /** Compiles the kernels and returns the module that holds them. @throws Error with what the compiler says. */
-async function compileKernels(root: string): Promise<string> {
+async function compileKernels({ folder, name, pages }: KernelSource): Promise<string> {
   // The specifier is computed: the compiler's own types need another configuration than ours.
   const { default: compiler } = (await import(['assemblyscript', 'asc'].join('/'))) as { default: Compiler };
-  const source = readFileSync(join(root, SOURCE), 'utf8');
+  const source = readFileSync(join(folder, `${name}.as`), 'utf8');
   const written: { wasm: Uint8Array | null } = { wasm: null };
   const { error, stderr } = await compiler.main(
     [
-      ...['lanes.ts', '--outFile', 'lanes.wasm', '--optimizeLevel', '3', '--shrinkLevel', '0', '--noAssert'],
-      ...['--enable', 'simd', '--runtime', 'stub', '--initialMemory', String(PAGES)],
+      ...[`${name}.ts`, '--outFile', `${name}.wasm`, '--optimizeLevel', '3', '--shrinkLevel', '0', '--noAssert'],
+      ...['--enable', 'simd', '--runtime', 'stub', '--initialMemory', String(pages)],
     ],
     {
-      readFile: (name) => (name === 'lanes.ts' ? source : null),
-      writeFile: (name, contents) => {
-        if (name === 'lanes.wasm' && typeof contents !== 'string') written.wasm = contents.slice();
+      readFile: (file) => (file === `${name}.ts` ? source : null),
+      writeFile: (file, contents) => {
+        if (file === `${name}.wasm` && typeof contents !== 'string') written.wasm = contents.slice();
       },
       listFiles: () => [],
     },
@@ -44,21 +51,24 @@ async function compileKernels(root: string): Promise<string> {
     Buffer.from(wasm)
       .toString('base64')
       .match(/.{1,100}/g) ?? [];
-  return `/** Compiled from lanes.as by \`npm run build:kernels\`; \`npm run verify\` compiles it again and compares. */
-export const LANES_WASM_SHA256 = '${createHash('sha256').update(wasm).digest('hex')}';
+  return `/** Compiled from ${name}.as by \`npm run build:kernels\`; \`npm run verify\` compiles it again and compares. */
+export const ${name.toUpperCase()}_WASM_SHA256 = '${createHash('sha256').update(wasm).digest('hex')}';
 
 /** The module, ${wasm.length} bytes in base64. */
-export const LANES_WASM: string = [
+export const ${name.toUpperCase()}_WASM: string = [
 ${lines.map((line) => `  '${line}',`).join('\n')}
 ].join('');
 `;
 }
 
 if (process.argv[1]?.endsWith('build-kernels.js') === true) {
-  const compiled = await compileKernels('.');
-  if (!process.argv.includes('--check')) writeFileSync(TARGET, compiled);
-  else if (readFileSync(TARGET, 'utf8') !== compiled) {
-    console.error(`${TARGET} expected what ${SOURCE} compiles to; run npm run build:kernels`);
-    process.exitCode = 1;
+  for (const source of SOURCES) {
+    const target = join(source.folder, `${source.name}-wasm.ts`);
+    const compiled = await compileKernels(source);
+    if (!process.argv.includes('--check')) writeFileSync(target, compiled);
+    else if (readFileSync(target, 'utf8') !== compiled) {
+      console.error(`${target} expected what ${source.name}.as compiles to; run npm run build:kernels`);
+      process.exitCode = 1;
+    }
   }
 }

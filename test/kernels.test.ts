@@ -4,6 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { KERNEL_CHUNK_BYTES, loadLaneKernels } from '../protocol/kernels/lanes.ts';
 import { LANES_WASM, LANES_WASM_SHA256 } from '../protocol/kernels/lanes-wasm.ts';
+import { loadShareKernels } from '../protocol/kernels/shamir.ts';
+import { plainShares, type ShareArithmetic } from '../protocol/kernels/shamir-plain.ts';
+import { SHAMIR_WASM, SHAMIR_WASM_SHA256 } from '../protocol/kernels/shamir-wasm.ts';
 import { addWords, applyMasks, applyMasksPlain, bytesToWords, subtractWords } from '../protocol/ring.ts';
 import type { Lanes, MaskSeed } from '../protocol/session.ts';
 
@@ -66,5 +69,49 @@ describe('the SIMD kernels', () => {
     const kernels = loadLaneKernels();
     for (const memory of [kernels?.accumulator, ...(kernels?.streams ?? [])])
       expect(memory?.every((byte) => byte === 0)).toBe(true);
+  });
+});
+
+describe('the kernels of secret sharing', () => {
+  const bytes = (length: number, n: number): Uint8Array => {
+    const filled = new Uint8Array(length);
+    nodeCrypto.aes256Ctr(new Uint8Array(32).fill(n)).read(filled);
+    return filled;
+  };
+
+  it('are here, and are the bytes that their hash names', () => {
+    expect(loadShareKernels()).not.toBeNull();
+    expect(createHash('sha256').update(Buffer.from(SHAMIR_WASM, 'base64')).digest('hex')).toBe(SHAMIR_WASM_SHA256);
+  });
+
+  it('give the bytes of their plain twins in both fields, also beyond what their memory holds', () => {
+    const kernels = loadShareKernels() as ShareArithmetic;
+    for (const bits of [8, 16] as const) {
+      for (const [length, coefficients, holders] of [
+        [32, 66, 100],
+        [32, 0, 3],
+        [2, 3, 5],
+        [48, 40, 60],
+        [66, 7, 255],
+        [32, 1_100, bits === 8 ? 255 : 1_030],
+      ] as const) {
+        const secret = bytes(length, 1);
+        const drawn = bytes(length * coefficients, 2);
+        const shares = plainShares.evaluate(bits, secret, drawn, holders);
+        expect(kernels.evaluate(bits, secret, drawn, holders)).toEqual(shares);
+        const weights = shares.map((_, i) => (i * 40_503 + 7) & (bits === 8 ? 0xff : 0xffff));
+        expect(kernels.combine(bits, weights, shares)).toEqual(plainShares.combine(bits, weights, shares));
+      }
+    }
+  });
+
+  it('leave neither secrets nor shares in their memory', () => {
+    const kernels = loadShareKernels();
+    const shares = kernels?.evaluate(8, bytes(32, 3), bytes(32 * 66, 4), 100) ?? [];
+    kernels?.combine(8, Array(100).fill(1), shares);
+    const memory = new Uint8Array(kernels?.memory ?? new ArrayBuffer(0));
+    for (const share of shares) expect(Buffer.from(memory.buffer).includes(Buffer.from(share))).toBe(false);
+    for (const secret of [bytes(32, 3), bytes(32 * 66, 4).subarray(0, 32)])
+      expect(Buffer.from(memory.buffer).includes(Buffer.from(secret))).toBe(false);
   });
 });

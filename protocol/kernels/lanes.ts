@@ -1,4 +1,5 @@
 import type { Lanes } from '../session.ts';
+import { instantiateKernels } from './instantiate.ts';
 import { LANES_WASM } from './lanes-wasm.ts';
 
 /** Bytes of the vector, and of each keystream, that are worked on at a time. */
@@ -17,47 +18,20 @@ export interface LaneKernels {
   sweep(lanes: Lanes, sign: 1 | -1, k: number, bytes: number): void;
 }
 
-interface WebAssemblyGlobal {
-  readonly Module: new (bytes: Uint8Array) => object;
-  readonly Instance: new (module: object) => { readonly exports: Record<string, unknown> };
-}
-
-function decodeBase64(text: string): Uint8Array {
-  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
-  const digits = text.replace(/=+$/, '');
-  const bytes = new Uint8Array(Math.floor((digits.length * 3) / 4));
-  let [bits, held, at] = [0, 0, 0];
-  for (const digit of digits) {
-    bits = ((bits << 6) | alphabet.indexOf(digit)) & 0xff_ffff;
-    held += 6;
-    if (held < 8) continue;
-    held -= 8;
-    bytes[at++] = (bits >> held) & 0xff;
-  }
-  return bytes;
-}
-
 function instantiate(): LaneKernels | null {
-  const { WebAssembly: engine } = globalThis as { WebAssembly?: WebAssemblyGlobal };
-  if (engine === undefined) return null;
-  try {
-    const { exports } = new engine.Instance(new engine.Module(decodeBase64(LANES_WASM)));
-    const { buffer } = exports['memory'] as { readonly buffer: ArrayBuffer };
-    const sweeps = exports as Record<string, Sweep>;
-    const of = (sign: 1 | -1, bits: 16 | 21 | 32): Sweep => sweeps[`${sign === 1 ? 'add' : 'sub'}${bits}`] as Sweep;
-    return {
-      accumulator: new Uint8Array(buffer, 0, KERNEL_CHUNK_BYTES),
-      streams: Array.from(
-        { length: KERNEL_STREAMS },
-        (_, i) => new Uint8Array(buffer, (1 + i) * KERNEL_CHUNK_BYTES, KERNEL_CHUNK_BYTES),
-      ),
-      sweep: (lanes, sign, k, bytes) =>
-        of(sign, lanes === 2 ? 32 : lanes === 3 ? 21 : 16)(0, KERNEL_CHUNK_BYTES, KERNEL_CHUNK_BYTES, k, bytes),
-    };
-  } catch {
-    // An engine without SIMD: the plain twins do the same work.
-    return null;
-  }
+  const module = instantiateKernels<Record<string, Sweep>>(LANES_WASM);
+  if (module === null) return null;
+  const { functions, memory } = module;
+  const of = (sign: 1 | -1, bits: 16 | 21 | 32): Sweep => functions[`${sign === 1 ? 'add' : 'sub'}${bits}`] as Sweep;
+  return {
+    accumulator: new Uint8Array(memory, 0, KERNEL_CHUNK_BYTES),
+    streams: Array.from(
+      { length: KERNEL_STREAMS },
+      (_, i) => new Uint8Array(memory, (1 + i) * KERNEL_CHUNK_BYTES, KERNEL_CHUNK_BYTES),
+    ),
+    sweep: (lanes, sign, k, bytes) =>
+      of(sign, lanes === 2 ? 32 : lanes === 3 ? 21 : 16)(0, KERNEL_CHUNK_BYTES, KERNEL_CHUNK_BYTES, k, bytes),
+  };
 }
 
 let kernels: LaneKernels | null | undefined;

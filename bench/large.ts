@@ -3,7 +3,9 @@ import { randomBytes } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { nodeCrypto } from '../platform/node/crypto.ts';
-import { utf8 } from '../protocol/bytes.ts';
+import { toHex, utf8 } from '../protocol/bytes.ts';
+import { decodeSessionMessage } from '../protocol/frame.ts';
+import { LIMITS } from '../protocol/limits.ts';
 import { createParticipant, stepParticipant } from '../protocol/participant.ts';
 import { applyMasks, packLanes, wordsToBytes } from '../protocol/ring.ts';
 import type { ParticipantEvent, SessionMessage } from '../protocol/session.ts';
@@ -40,7 +42,7 @@ const vanishes = (member: number, { members, dropped }: Sizes): boolean =>
   Math.floor(((member + 1) * dropped) / members) > Math.floor((member * dropped) / members);
 
 type FromMember = { readonly member: number; readonly message: SessionMessage | null };
-type ToMember = { readonly member: number; readonly message: SessionMessage };
+type ToMember = { readonly member: number; readonly frame: Uint8Array };
 
 function runMembers(sizes: Sizes): void {
   // Every member checks the same signatures; they are not what is measured here.
@@ -71,7 +73,11 @@ function runMembers(sizes: Sizes): void {
       }
     }
   };
-  process.on('message', ({ member, message }: ToMember) => {
+  process.on('message', ({ member, frame }: ToMember) => {
+    const message = decodeSessionMessage(frame, {
+      maxHeaderBytes: LIMITS.headerBytes,
+      maxPayloadBytes: LIMITS.payloadBytes,
+    });
     step(
       member,
       message.type === 'p0' ? { type: 'open', message, entropy: randomBytes(32) } : { type: 'message', message },
@@ -81,7 +87,7 @@ function runMembers(sizes: Sizes): void {
 
 async function runServer(sizes: Sizes): Promise<void> {
   const { nodes, roster, coordinator } = benchIdentities(sizes.members);
-  const ranks = new Map(nodes.map(({ id }, i) => [Buffer.from(id).toString('hex'), i]));
+  const ranks = new Map(nodes.map(({ id }, i) => [toHex(id), i]));
   const child = fork(fileURLToPath(import.meta.url), [JSON.stringify(sizes)], {
     serialization: 'advanced',
     execArgv: ['--max-old-space-size=12000'],
@@ -92,10 +98,10 @@ async function runServer(sizes: Sizes): Promise<void> {
   const bytesOf = ({ body, signature, attachment }: SessionMessage): number =>
     body.length + signature.length + attachment.length;
   const host: SessionHost = {
-    send: (id, message) =>
+    send: (id, frame) =>
       new Promise((resolve, reject) => {
-        down += bytesOf(message);
-        const item: ToMember = { member: ranks.get(Buffer.from(id).toString('hex')) ?? -1, message };
+        down += frame.length;
+        const item: ToMember = { member: ranks.get(toHex(id)) ?? -1, frame };
         child.send(item, (error) => (error === null ? resolve() : reject(error)));
       }),
     persist: () => Promise.resolve(),

@@ -19,7 +19,7 @@ import { decodeParts, equalBytes, toHex } from './bytes.ts';
 import { arePeers, type Dealer, holdersOf, readAdvertisement, requireReveal } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError, type ErrorCode, isCoveyError } from './errors.ts';
-import { inclusionProofs, merkleRoot } from './merkle.ts';
+import { provedTree } from './merkle.ts';
 import {
   type Advertisement,
   decodeAbort,
@@ -35,7 +35,7 @@ import {
   withoutAttachment,
 } from './messages.ts';
 import { coordinateCount, decodeParams, encodeParams, rosterHash, sessionId } from './params.ts';
-import { bytesToWords, hasStrayBits, ringWordCount } from './ring.ts';
+import { hasStrayBits, ringWordCount, viewWords } from './ring.ts';
 import { checkRoster, rankOf, requireEntry } from './roster.ts';
 import type { AggregatorEffect, AggregatorEvent, MessageType, Phase, Roster, SessionMessage } from './session.ts';
 
@@ -237,7 +237,8 @@ function readBundle(
   const parts = decodeParts(message.attachment.slice(), 2 * holders.length);
   const leaves = parts.filter((_, i) => i % 2 === 0);
   const ciphertexts = parts.filter((_, i) => i % 2 === 1);
-  if (!equalBytes(merkleRoot(crypto, leaves), dealing.root))
+  const { root, proofs } = provedTree(crypto, leaves);
+  if (!equalBytes(root, dealing.root))
     throw new CoveyError('CRYPTO_COMMITMENT', '"root" expected the root of the commitments');
   leaves.forEach((leaf, i) => {
     const ciphertext = ciphertexts[i] as Uint8Array;
@@ -248,7 +249,7 @@ function readBundle(
     if (!equalBytes(decodeLeaf(leaf).ciphertextHash, crypto.sha256(ciphertext)))
       throw new CoveyError('CRYPTO_COMMITMENT', '"ciphertext" expected its committed hash');
   });
-  return { holders, leaves, ciphertexts, proofs: inclusionProofs(crypto, leaves) };
+  return { holders, leaves, ciphertexts, proofs };
 }
 
 /** P3: folded only when it is complete and verified; a broken upload leaves no trace. `folded` counts it. */
@@ -270,7 +271,7 @@ function takeUpload(
     throw new CoveyError('CODEC_TRUNCATED', `"vector" expected ${expected} bytes, got ${message.attachment.length}`);
   if (!equalBytes(crypto.sha256(message.attachment), digest))
     throw new CoveyError('CODEC_TYPE', '"vector" does not match its signed digest');
-  const words = bytesToWords(message.attachment);
+  const words = viewWords(message.attachment);
   if (hasStrayBits(words, coordinates, lanes, false))
     throw new CoveyError('CODEC_TYPE', '"vector" has bits outside its fields');
   const upload = {

@@ -53,7 +53,7 @@ const HEX: readonly string[] = Array.from({ length: 256 }, (_, i) => i.toString(
 
 export function toHex(bytes: Uint8Array): string {
   let text = '';
-  for (const byte of bytes) text += HEX[byte];
+  for (let i = 0; i < bytes.length; i++) text += HEX[bytes[i] as number];
   return text;
 }
 
@@ -165,7 +165,10 @@ export function encodeParts(parts: readonly Uint8Array[]): Uint8Array {
   const joined = new Uint8Array(parts.reduce((length, part) => length + 4 + part.length, 0));
   let at = 0;
   for (const part of parts) {
-    joined.set(u32le(part.length), at);
+    joined[at] = part.length;
+    joined[at + 1] = part.length >>> 8;
+    joined[at + 2] = part.length >>> 16;
+    joined[at + 3] = part.length >>> 24;
     joined.set(part, at + 4);
     at += 4 + part.length;
   }

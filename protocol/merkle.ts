@@ -37,6 +37,14 @@ export function merkleRoot(crypto: Hasher, leaves: readonly Uint8Array[]): Uint8
 
 /** Audit paths of all leaves at once. Shapes: one list of sibling hashes for each leaf. Cost: 2n hashes. */
 export function inclusionProofs(crypto: Hasher, leaves: readonly Uint8Array[]): Uint8Array[][] {
+  return provedTree(crypto, leaves).proofs;
+}
+
+/** Root and audit paths from one walk over the tree. Shapes and cost as `inclusionProofs`. */
+export function provedTree(
+  crypto: Hasher,
+  leaves: readonly Uint8Array[],
+): { readonly root: Uint8Array; readonly proofs: Uint8Array[][] } {
   const proofs: Uint8Array[][] = leaves.map(() => []);
   const build = (from: number, to: number): Uint8Array => {
     if (to - from === 1) return leafHash(crypto, leaves[from] as Uint8Array);
@@ -46,8 +54,7 @@ export function inclusionProofs(crypto: Hasher, leaves: readonly Uint8Array[]): 
     for (let i = from; i < to; i++) (proofs[i] as Uint8Array[]).push(i < middle ? right : left);
     return nodeHash(crypto, left, right);
   };
-  if (leaves.length > 0) build(0, leaves.length);
-  return proofs;
+  return { root: leaves.length === 0 ? merkleRoot(crypto, leaves) : build(0, leaves.length), proofs };
 }
 
 /** Audit path of one leaf. @throws CoveyError USAGE_RANGE @see RFC 6962, section 2.1.1 */

@@ -165,6 +165,27 @@ export function addWords(accumulator: Uint32Array, words: Uint32Array, lanes: La
   combine(signedView(accumulator), signedView(words), lanes, 0);
 }
 
+/** The same by the SIMD kernels, chunk by chunk; `addWords` is its plain twin. @throws CoveyError USAGE_RANGE */
+export function foldWords(accumulator: Uint32Array, words: Uint32Array, lanes: Lanes): void {
+  requireSameLength(accumulator, words);
+  const kernels = loadLaneKernels();
+  if (kernels === null) {
+    addWords(accumulator, words, lanes);
+    return;
+  }
+  const [target, added] = [wordsToBytes(accumulator), wordsToBytes(words)];
+  const stream = kernels.streams[0] as Uint8Array;
+  for (let at = 0; at < target.length; at += KERNEL_CHUNK_BYTES) {
+    const piece = target.subarray(at, at + KERNEL_CHUNK_BYTES);
+    kernels.accumulator.set(piece);
+    stream.set(added.subarray(at, at + KERNEL_CHUNK_BYTES));
+    kernels.sweep(lanes, 1, 1, (piece.length + 63) & ~63);
+    piece.set(kernels.accumulator.subarray(0, piece.length));
+  }
+  kernels.accumulator.fill(0);
+  stream.fill(0);
+}
+
 /** Subtracts `words` from `accumulator` in the ring, in place. @throws CoveyError USAGE_RANGE for lengths that differ. */
 export function subtractWords(accumulator: Uint32Array, words: Uint32Array, lanes: Lanes): void {
   requireSameLength(accumulator, words);
@@ -178,7 +199,12 @@ export function subtractWords(accumulator: Uint32Array, words: Uint32Array, lane
  */
 export function hasStrayBits(words: Uint32Array, coordinates: number, lanes: Lanes, withTail: boolean = true): boolean {
   requireWordCount(words, coordinates, lanes);
-  if (lanes === 3) for (let i = 1; i < words.length; i += 2) if ((words[i] as number) > 0x7fff_ffff) return true;
+  if (lanes === 3) {
+    const halves = signedView(words);
+    let top = 0;
+    for (let i = 1; i < halves.length; i += 2) top |= halves[i] as number;
+    if (top < 0) return true;
+  }
   const used = coordinates % lanes;
   if (!withTail || used === 0) return false;
   // All ones in the fields behind the last coordinate.
@@ -284,6 +310,13 @@ function requireLittleEndian(): void {
 export function wordsToBytes(words: Uint32Array): Uint8Array {
   requireLittleEndian();
   return new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+}
+
+/** Words of little-endian bytes: a view where they lie on a word boundary, else a copy. @throws CoveyError CODEC_TRUNCATED */
+export function viewWords(bytes: Uint8Array): Uint32Array {
+  if (bytes.byteOffset % 4 !== 0 || bytes.length % 8 !== 0) return bytesToWords(bytes);
+  requireLittleEndian();
+  return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
 }
 
 /** Words of little-endian bytes, copied. @throws CoveyError CODEC_TRUNCATED unless the length is a multiple of 8. */

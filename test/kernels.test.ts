@@ -7,7 +7,7 @@ import { LANES_WASM, LANES_WASM_SHA256 } from '../protocol/kernels/lanes-wasm.ts
 import { loadShareKernels } from '../protocol/kernels/shamir.ts';
 import { plainShares, type ShareArithmetic } from '../protocol/kernels/shamir-plain.ts';
 import { SHAMIR_WASM, SHAMIR_WASM_SHA256 } from '../protocol/kernels/shamir-wasm.ts';
-import { addWords, applyMasks, applyMasksPlain, bytesToWords, subtractWords } from '../protocol/ring.ts';
+import { addWords, applyMasks, applyMasksPlain, bytesToWords, foldWords, subtractWords } from '../protocol/ring.ts';
 import type { Lanes, MaskSeed } from '../protocol/session.ts';
 
 describe('the SIMD kernels', () => {
@@ -59,6 +59,20 @@ describe('the SIMD kernels', () => {
         }
         applyMasks(words, lanes, seeds, nodeCrypto);
         expect(words).toEqual(expected);
+      }
+    }
+  });
+
+  it('fold like the plain loop, for any length and lanes', () => {
+    for (const lanes of [2, 3, 4] as Lanes[]) {
+      for (const words of [2, 6, 14, 16, 66, KERNEL_CHUNK_BYTES / 4 + 2, KERNEL_CHUNK_BYTES / 2]) {
+        const fill = (factor: number): Uint32Array =>
+          new Uint32Array(words).map((_, i) => Math.imul(i + 3, factor) >>> (i % 2 && lanes === 3 ? 1 : 0));
+        const [fast, plain, added] = [fill(2_654_435_761), fill(2_654_435_761), fill(40_503_017)];
+        foldWords(fast, added, lanes);
+        addWords(plain, added, lanes);
+        expect(fast).toEqual(plain);
+        expect(added).toEqual(fill(40_503_017));
       }
     }
   });

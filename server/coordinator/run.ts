@@ -1,7 +1,7 @@
 import { equalBytes, fromBase64, fromUtf8, toBase64, toHex, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
-import { decodeSessionMessage, encodeSessionMessage, frameType } from '../../protocol/frame.ts';
+import { decodeSessionMessage, frameType } from '../../protocol/frame.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { decodeParams, encodeParams, rosterHash, sessionId } from '../../protocol/params.ts';
 import { wordsToBytes } from '../../protocol/ring.ts';
@@ -253,8 +253,8 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       roster,
       { params, attachment, invited },
       {
-        async send(id, message) {
-          await peers.send(id, encodeSessionMessage(message));
+        async send(id, frame) {
+          await peers.send(id, frame);
         },
         async persist(record) {
           if ('ids' in record) members = record.ids.length;

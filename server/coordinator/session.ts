@@ -2,7 +2,8 @@ import { type AggregatorState, createAggregator, stepAggregator } from '../../pr
 import { equalBytes, toHex } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
-import { addWords, applyMasks, ringWordCount } from '../../protocol/ring.ts';
+import { encodeSessionMessage } from '../../protocol/frame.ts';
+import { applyMasks, foldWords, ringWordCount } from '../../protocol/ring.ts';
 import type {
   AggregatorEffect,
   AggregatorEvent,
@@ -13,10 +14,12 @@ import type {
   SessionOutcome,
   SessionParams,
 } from '../../protocol/session.ts';
+import { rememberVerified } from '../../protocol/verified-signatures.ts';
 
 /** What a session needs from the run around it; each call is durable or sent before it resolves. */
 export interface SessionHost {
-  send(id: Uint8Array, message: SessionMessage): Promise<void>;
+  /** `frame`: wire form of a session message; the same bytes object for all who get the same message. */
+  send(id: Uint8Array, frame: Uint8Array): Promise<void>;
   /** U1, U2, U3 with the folded sum, replies. */
   persist(record: Extract<AggregatorEffect, { type: 'persist' }>['record'], sum: Uint32Array): Promise<void>;
   /** The charge of every survivor, before unmasking is requested. */
@@ -42,13 +45,14 @@ export interface RunningSession {
 
 /** Drives the aggregator machine: one event at a time, the effects of a step strictly in order. */
 export function startSession(
-  crypto: CryptoProvider,
+  provider: CryptoProvider,
   identity: { readonly secretSeed: Uint8Array; readonly publicKey: Uint8Array },
   roster: Roster,
   open: { readonly params: SessionParams; readonly attachment: Uint8Array; readonly invited: readonly Uint8Array[] },
   host: SessionHost,
 ): RunningSession {
   const { params } = open;
+  const crypto = rememberVerified(provider);
   const lanes = params.ring.lanes;
   const sum = new Uint32Array(
     ringWordCount(
@@ -74,13 +78,22 @@ export function startSession(
     events.length = 0;
   };
 
+  let encoded: { readonly message: SessionMessage; readonly frame: Uint8Array } | null = null;
+
+  /** Wire form of a message; a broadcast is one message object for everybody and is encoded once. */
+  function frameOf(message: SessionMessage): Uint8Array {
+    if (encoded?.message !== message) encoded = { message, frame: encodeSessionMessage(message) };
+    return encoded.frame;
+  }
+
   async function run(effect: AggregatorEffect): Promise<AggregatorEvent | null> {
     switch (effect.type) {
       case 'persist':
         await host.persist(effect.record, sum);
         return null;
       case 'send':
-        await host.send(effect.to, effect.message);
+        // Waited for: the deliveries of a large cohort are composed one at a time.
+        await host.send(effect.to, frameOf(effect.message));
         return null;
       case 'deadline': {
         if (timer !== null) clearTimeout(timer);
@@ -91,7 +104,7 @@ export function startSession(
       }
       case 'fold':
         await host.keepUpload(effect.id, effect.words);
-        addWords(sum, effect.words, lanes);
+        foldWords(sum, effect.words, lanes);
         return { type: 'folded', id: effect.id };
       case 'charge':
         await host.charge(effect);

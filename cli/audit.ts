@@ -6,6 +6,7 @@ import { listFiles } from '../platform/node/list-files.ts';
 import { fromHex } from '../protocol/bytes.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import { AUDIT_EXIT_CODES, formatAudit, verifyBundle } from '../src/audit/index.ts';
+import { addAttackCommand } from './audit-attack.ts';
 
 interface VerifyFlags {
   readonly key?: string;
@@ -43,9 +44,9 @@ export function addAuditCommand(program: Command): void {
   const codes = Object.entries(AUDIT_EXIT_CODES)
     .map(([name, code]) => `${code} ${name}`)
     .join(', ');
-  program
-    .command('audit')
-    .description('Check what a run claims')
+  const audit = program.command('audit').description('Check what a run claims');
+  addAttackCommand(audit);
+  audit
     .command('verify')
     .description('Recompute hashes, signatures, rules and epsilon of a run folder, offline')
     .argument('<folder>', 'run folder (bundle)')

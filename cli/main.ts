@@ -34,7 +34,7 @@ Examples:
 
 Exit codes: 0 success, 1 unexpected fault, 2 wrong usage or configuration, 3 privacy policy or budget refused,
   4 the run could not go on, 5 a dependency is missing, 10-21 an audit check failed (covey audit verify --help),
-  22 a transcript does not verify.`,
+  22 a transcript does not verify, 23 an attack contradicts a claimed epsilon (covey audit attack --help).`,
 );
 
 try {

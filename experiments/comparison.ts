@@ -1,4 +1,4 @@
-import type { CryptoProvider } from '../protocol/crypto-provider.ts';
+import type { CryptoProvider, RandomSource } from '../protocol/crypto-provider.ts';
 import type { SplitData } from '../src/data/dataset.ts';
 import { createRandom } from '../src/data/random.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
@@ -37,7 +37,7 @@ export function compareLocal(config: RunConfig, organizations: readonly SplitDat
 }
 
 /** Seed of a simulated run's noise: repeatable, hence not private. */
-function simulationStream(crypto: CryptoProvider, seed: number, use: number): (length: number) => Uint8Array {
+export function simulationStream(crypto: CryptoProvider, seed: number, use: number): RandomSource {
   const key = new Uint8Array(32);
   new DataView(key.buffer).setUint32(0, seed, true);
   new DataView(key.buffer).setUint32(4, use, true);

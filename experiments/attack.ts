@@ -39,6 +39,8 @@ export interface AttackOptions {
   readonly targetEpsilon: number;
   /** Organizations with data, at most 12; one-shot adds one participant for each canary. */
   readonly participants: number;
+  /** Further members that hold no records and add their share of the noise. */
+  readonly idle?: number;
   readonly crypto: CryptoProvider;
   /** The ideal aggregator by default; the masked protocol releases the same bits. */
   readonly secureSum?: SecureSum;
@@ -79,6 +81,14 @@ interface Site {
   readonly oracle: GradientOracle;
 }
 
+function emptySite(config: RunConfig): Site {
+  const { inputs, classes } = config.model;
+  return {
+    data: createDataset(inputs, classes, new Float32Array(0), new Uint8Array(0)),
+    oracle: createDenseOracle(config.model),
+  };
+}
+
 /** Runs the real contributions, noise, sums and decoding, and keeps what the coordinator sees and nothing else. */
 function observeRun(
   options: AttackOptions,
@@ -95,7 +105,7 @@ function observeRun(
   const { epsilon } = runInProcess({
     config,
     crypto,
-    organizations,
+    organizations: [...organizations, ...Array.from({ length: options.idle ?? 0 }, () => emptySite(config))],
     runId: '61747461636b65642072756e00000000',
     random: simulationStream(crypto, seed, NOISE_USE),
     isPresent: () => true,
@@ -160,17 +170,16 @@ function attackOneRun(options: AttackOptions, config: RunConfig): AttackReport {
   });
   const released = observeRun(options, config, sites, clock);
   const changes = decodeChanges(crypto, config, released);
-  const { clippingNorm, samplingProbability } = config.training;
-  const steps = changes.length;
-  // A canary that is in adds this much in expectation; half of it is the point of indifference.
-  const expected = steps * samplingProbability * clippingNorm;
-  const scores = [...coordinates].map((k) => {
-    let score = -expected / 2;
+  const matched = [...coordinates].map((k) => {
+    let score = 0;
     changes.forEach(([body], t) => {
       score += (t % 2 === 0 ? 1 : -1) * (body?.[k] as number);
     });
     return score;
   });
+  // Half of the canaries are in: the mean is the point of indifference, whatever the clip let through.
+  const mean = matched.reduce((sum, score) => sum + score, 0) / canaries;
+  const scores = matched.map((score) => score - mean);
   const audit = auditOneRun(scores, included, config.privacy.delta, SIGNIFICANCE);
   return report(options, released.claim, audit.epsilonLowerBound, { guesses: audit.guesses, correct: audit.correct }, [
     VIEW_ASSUMPTION,
@@ -270,8 +279,8 @@ function attackMembership(options: AttackOptions, config: RunConfig): AttackRepo
       `"canaries" expected fewer for membership with ${participants} organizations, got ${canaries}`,
     );
   const coins = tossCoins(seed, canaries);
-  let at = 0;
-  const included = wrong.map((data) => coins.slice(at, (at += data.count)));
+  const starts = wrong.map((_, i) => wrong.slice(0, i).reduce((sum, data) => sum + data.count, 0));
+  const included = wrong.map((data, i) => coins.slice(starts[i], (starts[i] as number) + data.count));
   const subset = (data: Dataset, isIn: readonly boolean[]): Dataset => {
     const rows = isIn.flatMap((taken, j) => (taken ? [j] : []));
     const { featureLength } = data;
@@ -362,9 +371,10 @@ function report(
 }
 
 /** Configuration of the run that a method attacks: the digits scenario with one slot, at the unit of the method. */
-function attackConfig({ canaries, method, participants, seed, steps, targetEpsilon }: AttackOptions): RunConfig {
+function attackConfig(options: AttackOptions): RunConfig {
+  const { canaries, idle = 0, method, participants, seed, steps, targetEpsilon } = options;
   const oneShot = method === 'one-shot';
-  const cohort = oneShot ? participants + canaries : participants;
+  const cohort = participants + idle + (oneShot ? canaries : 0);
   const unit = oneShot ? 'participant' : 'record';
   const config = scenarioConfig('digits', { seed, steps, targetEpsilon, participants: cohort, unit });
   return unit === 'record' ? globalConfig(config) : { ...config, clusters: null };

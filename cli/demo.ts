@@ -4,6 +4,7 @@ import { type DemoResult, runDemo } from '../experiments/demo.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import { integerIn, numberIn } from './options.ts';
 import { progressLine } from './progress.ts';
+import { table } from './table.ts';
 
 interface DemoFlags {
   readonly data: string;
@@ -18,14 +19,6 @@ interface DemoFlags {
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 const epsilonText = (epsilon: number | null): string => (epsilon === null ? '-' : epsilon.toFixed(2));
-
-function table(rows: readonly (readonly string[])[]): string {
-  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
-  const line = (row: readonly string[]): string =>
-    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  ');
-  const [head = [], ...body] = rows;
-  return [line(head), widths.map((width) => '-'.repeat(width)).join('  '), ...body.map(line)].join('\n');
-}
 
 function printResult({ folder, results, elapsedMs }: DemoResult): void {
   const rows = results.table.map((row) => [

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { isCoveyError } from '../protocol/errors.ts';
 import { addAuditCommand } from './audit.ts';
+import { addBudgetCommand } from './budget.ts';
 import { addDemoCommand } from './demo.ts';
 import { exitCodeOf } from './exit-codes.ts';
 import { addKeygenCommand } from './keygen.ts';
@@ -24,12 +25,14 @@ addKeygenCommand(program);
 addRosterCommand(program);
 addAuditCommand(program);
 addTranscriptCommand(program);
+addBudgetCommand(program);
 program.addHelpText(
   'after',
   `
 Examples:
   covey demo                          a whole federation on this machine
   covey demo --seed 7 --epsilon 4     another draw, a smaller budget
+  covey budget plan --epsilon 4 --rounds 200 --sampling 0.05   noise for a target
   covey audit verify runs/demo-1      recompute every claim of a run
 
 Exit codes: 0 success, 1 unexpected fault, 2 wrong usage or configuration, 3 privacy policy or budget refused,

@@ -1,3 +1,4 @@
+export * from './budget/index.ts';
 export type { Dataset, SplitData, SplitManifest } from './data/dataset.ts';
 export { buildSplitManifest, createDataset, datasetHash } from './data/dataset.ts';
 export { DIGITS_ORGANIZATIONS, generateDigits } from './data/digits.ts';

@@ -19,10 +19,12 @@ export interface LineChart {
   readonly yRange?: readonly [number, number];
   /** Writes a value of the y axis. */
   formatY(value: number): string;
+  /** Writes a tick of the x axis, an integer; as a number by default. */
+  formatX?(value: number): string;
 }
 
-const WIDTH = 680;
-const HEIGHT = 300;
+export const WIDTH = 680;
+export const HEIGHT = 300;
 const MARGIN = { top: 18, right: 108, bottom: 44, left: 58 };
 const LIMIT_COLOR = '#b42318';
 /** Least distance of two labels at the ends of lines. */
@@ -105,7 +107,9 @@ export function lineChart(chart: LineChart): string {
     // Round ticks enclose the data; those outside of the axis are not drawn.
     if (Number(at) < MARGIN.left || Number(at) > right) continue;
     parts.push(`<line class="axis" x1="${at}" x2="${at}" y1="${bottom}" y2="${bottom + 4}"/>`);
-    parts.push(`<text class="tick" x="${at}" y="${bottom + 18}" text-anchor="middle">${tick}</text>`);
+    parts.push(
+      `<text class="tick" x="${at}" y="${bottom + 18}" text-anchor="middle">${escapeMarkup(chart.formatX?.(tick) ?? String(tick))}</text>`,
+    );
   }
   parts.push(`<line class="axis" x1="${MARGIN.left}" x2="${right}" y1="${bottom}" y2="${bottom}"/>`);
   parts.push(

@@ -4,8 +4,8 @@ import { hiddenLayout } from '../cluster/layout.ts';
 import { calibrateNoiseMultiplier } from '../privacy/calibrate.ts';
 import type { Block } from '../privacy/encode.ts';
 import type { DpEvent } from '../privacy/events.ts';
-import { contributionBound } from '../privacy/rounding.ts';
-import { honestShares, type View } from '../privacy/views.ts';
+import { sumEvent, unitSensitivity } from '../privacy/sum-event.ts';
+import type { View } from '../privacy/views.ts';
 import type { RunConfig } from './config.ts';
 import { groupCount } from './groups.ts';
 import { modelManifest } from './released.ts';
@@ -74,22 +74,7 @@ function dimension(config: RunConfig, slots: number): number {
  */
 export function trainingSensitivity(config: RunConfig, slots: number): number {
   const scaledNorm = config.encoding.scale * config.training.clippingNorm;
-  if (config.privacy.unit === 'record') return Math.floor(scaledNorm);
-  return contributionBound(scaledNorm, dimension(config, slots)).sensitivity;
-}
-
-/** The event of one training step for a viewer against whom `shares` noise shares count. @see privacy F9, F11 */
-function trainingEvent(config: RunConfig, shareVariance: number, slots: number, shares: number): DpEvent {
-  const base: DpEvent = {
-    kind: 'discreteGaussian',
-    shares,
-    shareVariance,
-    sensitivity: trainingSensitivity(config, slots),
-    dimension: dimension(config, slots),
-    symmetric: true,
-  };
-  const probability = config.training.samplingProbability;
-  return probability === 1 ? base : { kind: 'poissonSampled', probability, event: base };
+  return unitSensitivity(config.privacy.unit, scaledNorm, dimension(config, slots));
 }
 
 /** What one unit of a participant pays for a session with `survivors` members. Seats depend on no data: no event. */
@@ -102,17 +87,20 @@ export function sessionEvents(
   view: View,
 ): DpEvent[] {
   if (session.kind === 'seats') return [];
-  const shares = honestShares(view, survivors, config.cohort.colluders);
-  if (session.kind === 'train') return [trainingEvent(config, plan.shareVariance, slots, shares)];
+  const { colluders } = config.cohort;
+  if (session.kind === 'train') {
+    const { samplingProbability } = config.training;
+    const sensitivity = trainingSensitivity(config, slots);
+    const terms = { sensitivity, dimension: dimension(config, slots), samplingProbability, colluders };
+    return [sumEvent(terms, plan.shareVariance, survivors, view)];
+  }
   if (config.privacy.unit === 'record') {
     // The noisy counts post-process the charged choices; a record moves every score one way. privacy 3.4, F21
     return [{ kind: 'exponentialMechanism', epsilon: config.clusters?.choiceEpsilon ?? 0, monotone: true }];
   }
   // In hidden slots the choice itself costs a participant nothing; its one in the counts is a release. privacy 3.4
-  const shareVariance = countShareVariance(config);
-  return [
-    { kind: 'discreteGaussian', shares, shareVariance, sensitivity: COUNT_SCALE, dimension: slots, symmetric: true },
-  ];
+  const counts = { sensitivity: COUNT_SCALE, dimension: slots, samplingProbability: 1, colluders };
+  return [sumEvent(counts, countShareVariance(config), survivors, view)];
 }
 
 /** Slots of the vector before and after the founding ends. */

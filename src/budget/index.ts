@@ -1,0 +1,14 @@
+export { plotBudget } from './plots.ts';
+export { type BudgetProblem, budgetProblemSchema, type Practice } from './problem.ts';
+export { type BudgetPlan, leastCohort, planBudget } from './solve.ts';
+export {
+  colluderTable,
+  dropoutTable,
+  type EffectRow,
+  epsilonOverDelta,
+  epsilonOverRounds,
+  groupEpsilon,
+  participationTable,
+  personEpsilon,
+} from './tables.ts';
+export { type BudgetWarning, type BudgetWarningName, budgetWarnings } from './warnings.ts';

@@ -1,0 +1,101 @@
+import { z } from 'zod';
+import { CoveyError } from '../../protocol/errors.ts';
+
+/** How the data are used; what is left out is taken as the safe practice, except tuning runs, which must be stated. */
+export interface Practice {
+  readonly clipping: 'record' | 'participant';
+  /** What gradients of shared layers pass through: nothing else, released values only, or a head trained on raw records. */
+  readonly head: 'none' | 'released' | 'raw';
+  readonly localEpochs: number;
+  readonly standardization: 'public' | 'protected' | 'raw';
+  readonly batches: 'poisson' | 'shuffled';
+  readonly rowsPerPerson: number;
+  /** Runs made to choose hyper-parameters on the same data; undefined if nobody said. */
+  readonly tuningRuns?: number | undefined;
+}
+
+/** A planning problem: two of `epsilon`, `noiseMultiplier` and `rounds`, and everything that is fixed. */
+export interface BudgetProblem {
+  readonly epsilon?: number | undefined;
+  readonly noiseMultiplier?: number | undefined;
+  readonly rounds?: number | undefined;
+  readonly delta: number;
+  readonly unit: 'record' | 'participant';
+  /** Invited participants of a round. */
+  readonly participants: number;
+  /** Fewest survivors a round accepts; by default three quarters of the cohort, at least 3. */
+  readonly minSurvivors?: number | undefined;
+  readonly colluders: number;
+  /** Probability of each record in a step (Poisson, inside the organization). */
+  readonly sampling: number;
+  /** Probability of a participant in a round, if anybody wants to claim it; hidden from outsiders at best. */
+  readonly cohortSampling: number;
+  /** Most rounds that one participant joins; all of them by default. */
+  readonly participationCap?: number | undefined;
+  /** Number of units (records or participants); for the check of delta. */
+  readonly population?: number | undefined;
+  /** Parameters of the model. */
+  readonly parameters: number;
+  readonly clippingNorm: number;
+  readonly scale: number;
+  readonly practice: Practice;
+}
+
+const count: z.ZodNumber = z.number().int().min(1);
+
+const practice: z.ZodType<Practice> = z.strictObject({
+  clipping: z.enum(['record', 'participant']).default('record'),
+  head: z.enum(['none', 'released', 'raw']).default('none'),
+  localEpochs: count.default(1),
+  standardization: z.enum(['public', 'protected', 'raw']).default('public'),
+  batches: z.enum(['poisson', 'shuffled']).default('poisson'),
+  rowsPerPerson: count.default(1),
+  tuningRuns: z.number().int().min(0).optional(),
+});
+
+/** Schema of a problem in a configuration file. */
+export const budgetProblemSchema: z.ZodType<BudgetProblem> = z.strictObject({
+  epsilon: z.number().positive().optional(),
+  noiseMultiplier: z.number().positive().optional(),
+  rounds: count.max(10_000_000).optional(),
+  delta: z.number().gt(0).lt(1).default(1e-5),
+  unit: z.enum(['record', 'participant']).default('record'),
+  participants: z.number().int().min(3).max(65_536).default(12),
+  minSurvivors: z.number().int().min(2).optional(),
+  colluders: z.number().int().min(0).default(0),
+  sampling: z.number().gt(0).max(1).default(1),
+  cohortSampling: z.number().gt(0).max(1).default(1),
+  participationCap: count.optional(),
+  population: count.optional(),
+  parameters: z.number().int().min(1).max(1_000_000_000).default(10_000),
+  clippingNorm: z.number().positive().default(1),
+  scale: z.number().positive().default(65_536),
+  practice: practice.prefault({}),
+});
+
+/** A problem with every default filled in and the rules between its fields checked. */
+export interface CheckedProblem extends BudgetProblem {
+  readonly minSurvivors: number;
+}
+
+/** @throws CoveyError USAGE_CONFIG with one line that names the field. */
+export function checkProblem(problem: BudgetProblem): CheckedProblem {
+  const require = (holds: boolean, line: string): void => {
+    if (!holds) throw new CoveyError('USAGE_CONFIG', line);
+  };
+  const given = [problem.epsilon, problem.noiseMultiplier, problem.rounds].filter((value) => value !== undefined);
+  require(given.length >=
+    2, `"epsilon", "noiseMultiplier", "rounds" expected two of them (the third is solved) or all three, got ${given.length}`);
+  const { participants, colluders, unit, sampling } = problem;
+  const minSurvivors = problem.minSurvivors ?? Math.max(3, Math.ceil(participants * 0.75));
+  require(minSurvivors <=
+    participants, `"minSurvivors" expected at most ${participants} participants, got ${minSurvivors}`);
+  // The release view needs a share that no member knows.
+  require(minSurvivors >
+    Math.max(1, colluders), `"colluders" expected fewer than ${minSurvivors} survivors, got ${colluders}`);
+  require(unit === 'record' ||
+    sampling === 1, `"sampling" (of records) expected 1 at unit participant, got ${sampling}`);
+  require(given.length < 3 ||
+    unit === 'record', '"epsilon", "noiseMultiplier", "rounds" expected two of them at unit participant, got 3');
+  return { ...problem, minSurvivors };
+}

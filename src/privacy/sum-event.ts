@@ -1,0 +1,40 @@
+import type { DpEvent } from './events.ts';
+import { contributionBound } from './rounding.ts';
+import { honestShares, type View } from './views.ts';
+
+/** What one protected sum is, whoever runs or plans it. Units: `sensitivity` and `dimension` as in `DiscreteGaussianEvent`. */
+export interface SumTerms {
+  readonly sensitivity: number;
+  readonly dimension: number;
+  /** Probability with which each unit is drawn, hidden from the viewer; 1 without sampling. */
+  readonly samplingProbability: number;
+  readonly colluders: number;
+}
+
+/**
+ * l2 norm by which one unit moves an integer sum: a record's term is rounded toward zero, the update of a participant at
+ * random within a bound that grows with the dimension. Units: `scaledNorm` (clip times scale) in integer units.
+ * @see privacy F13
+ */
+export function unitSensitivity(unit: 'record' | 'participant', scaledNorm: number, dimension: number): number {
+  if (unit === 'record') return Math.floor(scaledNorm);
+  return contributionBound(scaledNorm, dimension).sensitivity;
+}
+
+/**
+ * What one unit pays for a sum of `survivors` members, each with a share of variance `shareVariance`.
+ * @throws CoveyError PRIVACY_NOISE if no honest share is left. @see privacy section 3, F9, F11, F18
+ */
+export function sumEvent(terms: SumTerms, shareVariance: number, survivors: number, view: View): DpEvent {
+  const { sensitivity, dimension, samplingProbability: probability, colluders } = terms;
+  const shares = honestShares(view, survivors, colluders);
+  const sum: DpEvent = {
+    kind: 'discreteGaussian',
+    shares,
+    shareVariance,
+    sensitivity,
+    dimension,
+    symmetric: true,
+  };
+  return probability === 1 ? sum : { kind: 'poissonSampled', probability, event: sum };
+}

@@ -14,6 +14,7 @@ import type { RunFacts } from '../../src/run/order.ts';
 import type { ScheduledSession } from '../../src/run/plan.ts';
 import { sessionEvents } from '../../src/run/plan.ts';
 import type { Store } from '../../src/run/store.ts';
+import type { DatasetBook } from './dataset-book.ts';
 
 /**
  * A node's own ledger of one run on disk, and the signed log entries that tell the federation about it. A reserve is
@@ -21,7 +22,7 @@ import type { Store } from '../../src/run/store.ts';
  * Nothing is given back by a crash, an abort or a missing proof.
  */
 export interface ChargeBook {
-  /** Reserves the worst accepted case. @throws CoveyError PRIVACY_BUDGET before anything is written. */
+  /** Reserves the worst accepted case, in the run and in the data set's period. @throws CoveyError PRIVACY_BUDGET before anything is written. */
   reserve(params: SessionParams, sid: Uint8Array, session: ScheduledSession, slots: number): Promise<string>;
   settle(
     params: SessionParams,
@@ -52,6 +53,7 @@ export async function openChargeBook(
   facts: RunFacts,
   maxEpsilon: number,
   now: () => string,
+  dataset: DatasetBook | null = null,
 ): Promise<ChargeBook> {
   const { config, plan, roster, runId } = facts;
   const read = async (stream: string): Promise<string[]> =>
@@ -105,6 +107,14 @@ export async function openChargeBook(
     survivors: number,
     events: ViewEvents,
   ): Promise<string> {
+    // All runs that read the data set share its budget; refused before anything of this session is written.
+    const shared = dataset?.prepare({
+      kind,
+      run: runId,
+      sid: toHex(sid),
+      time: now(),
+      events: events[dataset.budget.view] ?? [],
+    });
     const last = entries.at(-1);
     const charged = (events.server ?? []).map(eventToJson);
     const next = nextHead(toHex(sid), kind, charged);
@@ -134,7 +144,9 @@ export async function openChargeBook(
     await store.transaction(async (tx) => {
       await tx.append(ledgerStream(runId), utf8(step.line));
       await tx.append(chargeStream(runId), utf8(entry));
+      await shared?.write(tx);
     });
+    await shared?.commit();
     ledger = step;
     head = next;
     entries.push(entry);

@@ -21,6 +21,7 @@ import { decodeModels, modelsHash, type ReleasedModels } from '../../src/run/rel
 import type { FederationFile } from '../../src/run/roster.ts';
 import type { Store } from '../../src/run/store.ts';
 import { type ChargeBook, openChargeBook } from './charge-book.ts';
+import { type HeadKeeper, openDatasetBook } from './dataset-book.ts';
 import { type NodeMemory, openMemory } from './memory.ts';
 import { checkRun, checkSession, type SitePolicy } from './policy.ts';
 import { type ParticipantSessions, startParticipant } from './session.ts';
@@ -56,6 +57,8 @@ export interface NodeOptions {
   readonly crypto: CryptoProvider;
   readonly random: RandomSource;
   readonly store: Store;
+  /** Keeps the head of the data set's ledger; needed where the policy has a budget for it. */
+  readonly datasetHeads?: HeadKeeper | undefined;
   send(bytes: Uint8Array): Promise<void>;
   now(): string;
   /** Called and awaited in order; a rejection stops the node. */
@@ -195,7 +198,17 @@ export function createNode(options: NodeOptions): FederationNode {
         );
       }
       const memory = await openMemory(store, entry.run);
-      const charges = await openChargeBook(store, crypto, identity, facts, policy.maxEpsilon, options.now);
+      const { maxEpsilon, datasetBudget } = policy;
+      if (datasetBudget !== undefined && options.datasetHeads === undefined)
+        throw new CoveyError(
+          'USAGE_CONFIG',
+          '"datasetHeads" expected a keeper of heads with a data set budget, got none',
+        );
+      const dataset =
+        datasetBudget === undefined || options.datasetHeads === undefined
+          ? null
+          : await openDatasetBook(store, crypto, datasetBudget, options.datasetHeads);
+      const charges = await openChargeBook(store, crypto, identity, facts, maxEpsilon, options.now, dataset);
       run = { facts, oracle: options.createOracle(config.model), memory, charges };
     } else if (entry.type === 'round.release' && body.modelHash !== undefined) {
       lastModelHash = body.modelHash;

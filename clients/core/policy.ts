@@ -3,6 +3,7 @@ import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { coordinateCount, encodeParams } from '../../protocol/params.ts';
 import type { SessionParams } from '../../protocol/session.ts';
+import type { DatasetBudget } from '../../src/privacy/dataset-ledger.ts';
 import { checkRingWidth } from '../../src/privacy/ring-width.ts';
 import { orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { COUNT_SCALE, trainingSensitivity } from '../../src/run/plan.ts';
@@ -27,6 +28,8 @@ export interface SitePolicy {
   readonly maxClippingNorm: number;
   /** Whether secrets may be shared among random neighbours instead of the whole cohort (profile `sparse`). */
   readonly sparse: boolean;
+  /** Budget of the data set over all runs in each calendar period; none if left out. */
+  readonly datasetBudget?: DatasetBudget | undefined;
 }
 
 function refuse(field: string, expected: string, got: string | number): never {
@@ -42,6 +45,8 @@ export function checkRun(policy: SitePolicy, facts: RunFacts): void {
   const { privacy, cohort, training, clusters } = config;
   if (privacy.targetEpsilon > policy.maxEpsilon)
     refuse('privacy.targetEpsilon', `at most ${policy.maxEpsilon}`, privacy.targetEpsilon);
+  if (policy.datasetBudget !== undefined && privacy.unit !== policy.datasetBudget.unit)
+    refuse('privacy.unit', `${policy.datasetBudget.unit}, the unit of the data set's budget`, privacy.unit);
   if (privacy.delta > policy.maxDelta) refuse('privacy.delta', `at most ${policy.maxDelta}`, privacy.delta);
   if (cohort.minSurvivors < policy.minCohort)
     refuse('cohort.minSurvivors', `at least ${policy.minCohort}`, cohort.minSurvivors);

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { SeenHead } from '../../src/privacy/dataset-ledger.ts';
 import type { SitePolicy } from '../core/policy.ts';
 
 /** Where a node's records come from. */
@@ -24,6 +25,8 @@ export interface NodeConfig {
   readonly ca?: string | undefined;
   /** Allows plain text to another machine, behind a proxy that encrypts. */
   readonly insecure: boolean;
+  /** File that keeps the last head of the data set's ledger: on a disk that is not restored with `state`. */
+  readonly datasetHead: string;
   readonly policy: SitePolicy;
 }
 
@@ -43,6 +46,7 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
   trainer: z.enum(['dense', 'tfjs']).default('dense'),
   ca: z.string().min(1).optional(),
   insecure: z.boolean().default(false),
+  datasetHead: z.string().min(1).default('dataset-head.json'),
   policy: z
     .strictObject({
       maxEpsilon: z.number().positive().default(8),
@@ -55,6 +59,22 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
       openClusters: z.boolean().default(false),
       maxClippingNorm: z.number().positive().default(1),
       sparse: z.boolean().default(false),
+      datasetBudget: z
+        .strictObject({
+          dataset: z.string().min(1).max(64),
+          period: z.enum(['month', 'quarter', 'year']),
+          epsilon: z.number().positive(),
+          delta: z.number().gt(0).lt(1).default(1e-5),
+          unit: z.enum(['record', 'participant']).default('record'),
+          view: z.enum(['server', 'release']).default('server'),
+        })
+        .optional(),
     })
     .prefault({}),
+});
+
+/** Content of the file that keeps the head of a data set's ledger. */
+export const seenHeadSchema: z.ZodType<SeenHead> = z.strictObject({
+  size: z.number().int().min(0),
+  head: z.string().regex(/^[0-9a-f]{64}$/),
 });

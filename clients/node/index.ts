@@ -1,6 +1,8 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { writeFileAtomic } from '../../platform/node/atomic-file.ts';
 import { systemClock } from '../../platform/node/clock.ts';
+import { parseConfig } from '../../platform/node/config.ts';
 import { nodeCrypto, nodeRandom } from '../../platform/node/crypto.ts';
 import { readKeyFile } from '../../platform/node/key-file.ts';
 import { openStore } from '../../platform/node/store.ts';
@@ -11,8 +13,9 @@ import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
 import type { DenseShape } from '../../src/learning/manifest.ts';
 import type { GradientOracle } from '../../src/learning/oracle.ts';
 import { type FederationFile, federationFromJson } from '../../src/run/roster.ts';
+import type { HeadKeeper } from '../core/dataset-book.ts';
 import { createNode, type NodeProgress } from '../core/node.ts';
-import type { NodeConfig } from './config.ts';
+import { type NodeConfig, seenHeadSchema } from './config.ts';
 import { createEvaluator } from './evaluation.ts';
 import { loadNodeData } from './scenario-data.ts';
 
@@ -65,6 +68,23 @@ async function chooseTrainer(
   return (model) => createTfjsOracle(runtime, denseNetwork(model));
 }
 
+/** Keeps the head of a data set's ledger in a file of its own. */
+function headFile(path: string): HeadKeeper {
+  return {
+    async load() {
+      let text: string;
+      try {
+        text = await readFile(path, 'utf8');
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+        throw error;
+      }
+      return parseConfig(text, path, seenHeadSchema);
+    },
+    save: (head) => writeFileAtomic(path, `${JSON.stringify(head)}\n`),
+  };
+}
+
 /** Runs one organization's node until the coordinator has finished the run. */
 export async function runNode(options: RunNodeOptions): Promise<void> {
   const { base, config } = options;
@@ -95,6 +115,7 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
     crypto: nodeCrypto,
     random: nodeRandom,
     store,
+    datasetHeads: headFile(at(config.datasetHead)),
     send: async (bytes) => client?.send(bytes),
     now: systemClock.now,
     async onProgress(progress) {

@@ -10,11 +10,23 @@ export {
 export { gaussianDelta, gaussianEpsilon, gaussianNoiseMultiplier } from './analytic-gaussian.ts';
 export { calibrateNoiseMultiplier, type Schedule } from './calibrate.ts';
 export type { ChargeStatus, ViewEvents } from './charges.ts';
+export {
+  type BudgetPeriod,
+  type DatasetBudget,
+  type DatasetLedger,
+  openDatasetLedger,
+  periodOf,
+  reportDataset,
+  reserveDataset,
+  type SeenHead,
+  settleDataset,
+} from './dataset-ledger.ts';
 export { createDiscreteGaussian, type DiscreteGaussian } from './discrete-gaussian.ts';
 export { sampleDiscreteGaussianExact } from './discrete-gaussian-exact.ts';
 export { type Block, createEncoder, type Encoder, type EncodingSpec, type TermPart } from './encode.ts';
 export { eventFromJson, eventKey, eventToJson, type JsonObject, type JsonValue } from './event-json.ts';
 export type { DiscreteGaussianEvent, DpEvent, Relation, SkellamEvent } from './events.ts';
+export { admit, createFilter, type Filter, type FilterDeclaration, readOdometer, redeclare } from './filter.ts';
 export { paddedLength } from './hadamard.ts';
 export {
   createLedger,

@@ -1,9 +1,14 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Command } from 'commander';
 import { writeFileAtomic } from '../platform/node/atomic-file.ts';
 import { loadConfig, parseConfig } from '../platform/node/config.ts';
+import { nodeCrypto } from '../platform/node/crypto.ts';
+import { CoveyError } from '../protocol/errors.ts';
 import { plotBudget } from '../src/budget/plots.ts';
 import { type BudgetProblem, budgetProblemSchema } from '../src/budget/problem.ts';
 import { type BudgetPlan, leastCohort, planBudget } from '../src/budget/solve.ts';
+import { spentBudgets } from '../src/budget/spent.ts';
 import {
   colluderTable,
   dropoutTable,
@@ -118,8 +123,31 @@ async function plan(flags: PlanFlags): Promise<void> {
   if (warnings.some(({ severity }) => severity === 'void')) process.exitCode = 3;
 }
 
+async function show(folder: string, flags: { readonly json: boolean }): Promise<void> {
+  const log = await readFile(join(folder, 'log.jsonl')).catch((cause: unknown) => {
+    throw new CoveyError('USAGE_CONFIG', `"folder" expected a run folder with log.jsonl, got ${folder}`, {}, { cause });
+  });
+  const spent = spentBudgets(new Uint8Array(log), nodeCrypto);
+  if (flags.json) {
+    console.log(JSON.stringify(spent));
+    return;
+  }
+  const { rows, unit, relation, delta, targetEpsilon, colluders } = spent;
+  const body = rows.map(({ organization, rounds, spent: { server, release }, remaining }) => [
+    organization,
+    String(rounds),
+    epsilonText(server),
+    epsilonText(release),
+    (Math.floor(100 * remaining) / 100).toFixed(2),
+  ]);
+  console.log(table([['', 'sessions', 'server view', 'release view', 'remaining'], ...body]));
+  console.log(
+    `\nepsilon of one ${unit} at delta ${deltaText(delta)}, relation ${relation}, ${colluders} colluders assumed, accountant rdp; budget ${targetEpsilon} (server view)`,
+  );
+}
+
 export function addBudgetCommand(program: Command): void {
-  const budget = program.command('budget').description('Plan privacy budgets');
+  const budget = program.command('budget').description('Plan privacy budgets and show what is spent');
   budget
     .command('plan')
     .description('Solve for what a budget leaves open: give two of --epsilon, --noise-multiplier, --rounds')
@@ -160,4 +188,14 @@ export function addBudgetCommand(program: Command): void {
       `\nExample:\n  covey budget plan --epsilon 4 --rounds 200 --sampling 0.05 --tuning-runs 0\n\nExit codes: 0 planned, 2 wrong usage, 3 no noise meets the target or a warning voids the claim`,
     )
     .action(plan);
+  budget
+    .command('show')
+    .description('Show what every participant of a run has spent in each view, and what is left')
+    .argument('<folder>', 'run folder (bundle) with log.jsonl')
+    .option('--json', 'print one JSON object', false)
+    .addHelpText(
+      'after',
+      '\nExample:\n  covey budget show runs/demo-1/bundle\n\nExit codes: 0 shown, 2 wrong usage, 4 the log does not hold (covey audit verify says where)',
+    )
+    .action(show);
 }

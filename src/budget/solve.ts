@@ -4,6 +4,7 @@ import { calibrateNoiseMultiplier } from '../privacy/calibrate.ts';
 import type { DpEvent, Relation } from '../privacy/events.ts';
 import { paddedLength } from '../privacy/hadamard.ts';
 import { shareVariance } from '../privacy/noise-shares.ts';
+import { pldAccountant } from '../privacy/pld.ts';
 import { type SumTerms, sumEvent, unitSensitivity } from '../privacy/sum-event.ts';
 import type { View } from '../privacy/views.ts';
 import { type BudgetProblem, type CheckedProblem, checkProblem } from './problem.ts';
@@ -31,6 +32,7 @@ const headlineAccountant = (relation: Relation): Accountant => rdpAccountant({ r
 /** The one place where a further accountant becomes a planning number: it appears beside the headline, labelled. */
 const PLANNING: readonly { readonly name: string; create(relation: Relation): Accountant }[] = [
   { name: 'zcdp', create: (relation) => zcdpAccountant({ relation }) },
+  { name: 'pld', create: (relation) => pldAccountant({ relation, discreteReduction: 'allowed' }) },
 ];
 
 const MAX_ROUNDS = 2 ** 40;

@@ -80,7 +80,7 @@ function closeAdvertise(crypto: CryptoProvider, state: AggregatorState, session:
   const p1 = bodiesOf(session);
   const cohort = checkAdvertisements(contextOf(crypto, state, session), p1);
   const ids = cohort.advertisements.map(({ id }) => id);
-  const message = signList(crypto, state.identity.secretSeed, 'p1-all', sid, encodeBodies(p1));
+  const message = composeMembers(crypto, state, { sid, p1 });
   const next: Phase = cohort.plan === null ? 'share-keys' : 'reveal';
   const told = enter(crypto, state, { ...session, cohort, p1, keys: new Set() }, next, ids);
   const sent = sendTo(told.session, ids, message);
@@ -90,6 +90,18 @@ function closeAdvertise(crypto: CryptoProvider, state: AggregatorState, session:
     ...sent.effects,
     { type: 'deadline', phase: next, ms: params.deadlineMs },
   ]);
+}
+
+/**
+ * The P1 list. Nobody but the committee answers it in the sparse profile, so a member that was away may lack it when the
+ * reveals are out already.
+ */
+export function composeMembers(
+  crypto: CryptoProvider,
+  { identity }: AggregatorState,
+  { sid, p1 }: Pick<AggregatorSession, 'sid' | 'p1'>,
+): SessionMessage {
+  return signList(crypto, identity.secretSeed, 'p1-all', sid, encodeBodies(p1));
 }
 
 /** Who keeps silent could choose among graphs: without the whole committee there is none, and the next attempt is without them. */

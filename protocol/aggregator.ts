@@ -1,4 +1,4 @@
-import { askToUnmask, closePhase, composeDelivery, contextOf, publish } from './aggregator-phases.ts';
+import { askToUnmask, closePhase, composeDelivery, composeMembers, contextOf, publish } from './aggregator-phases.ts';
 import {
   type AggregatorSession,
   type AggregatorState,
@@ -363,10 +363,13 @@ export function stepAggregator(crypto: CryptoProvider, state: AggregatorState, e
     const isDelivering = session.phase === 'masked-input' && session.step === 'collecting';
     const message =
       kept ?? (kept === null && isDelivering ? composeDelivery(crypto, state, session, event.id) : undefined);
+    const missed = message?.type === 'p1r-all' ? [composeMembers(crypto, state, session), message] : [message];
     return withSession(
       state,
       { ...session, lost },
-      message === undefined ? [] : [{ type: 'send', to: event.id, message }],
+      missed.flatMap((sent): AggregatorEffect[] =>
+        sent === undefined ? [] : [{ type: 'send', to: event.id, message: sent }],
+      ),
     );
   }
   if (session.step === 'closed') return nothing(state);

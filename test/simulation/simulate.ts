@@ -9,6 +9,8 @@ const REAL_EVERY = 50;
 export interface SimulationTotals {
   readonly worlds: number;
   readonly releases: number;
+  /** Releases of sparse worlds, which are among all. */
+  readonly sparseReleases: number;
   readonly crashes: number;
   readonly lies: number;
   readonly steps: number;
@@ -22,12 +24,13 @@ export function simulate(
   onWorld: (done: number) => void = () => undefined,
 ): SimulationTotals {
   const aborts: Record<string, number> = {};
-  let [releases, crashes, lies, steps] = [0, 0, 0, 0];
+  let [releases, sparseReleases, crashes, lies, steps] = [0, 0, 0, 0, 0];
   for (let seed = first; seed < first + count; seed++) {
     try {
       const settings = settingsOf(seed, seed % REAL_EVERY === 0 ? nodeCrypto : modelCrypto);
       const report = runWorld(settings);
       releases += report.releases;
+      if (settings.profile === 'sparse') sparseReleases += report.releases;
       crashes += report.crashes;
       lies += report.lies;
       steps += report.steps;
@@ -44,7 +47,7 @@ export function simulate(
     }
     onWorld(seed - first + 1);
   }
-  return { worlds: count, releases, crashes, lies, steps, aborts };
+  return { worlds: count, releases, sparseReleases, crashes, lies, steps, aborts };
 }
 
 /** `npm run simulate -- --seeds N [--seed FIRST]`. */
@@ -70,7 +73,7 @@ function main(): void {
       .sort(([, a], [, b]) => b - a)
       .map(([code, n]) => `  ${String(n).padStart(8)} ${code}`);
     process.stdout.write(
-      `${totals.worlds} worlds in ${seconds} s: ${totals.releases} releases, ${totals.crashes} crashes, ${totals.lies} lies, ${totals.steps} steps; every invariant held\nends other than a release:\n${codes.join('\n')}\n`,
+      `${totals.worlds} worlds in ${seconds} s: ${totals.releases} releases (${totals.sparseReleases} sparse), ${totals.crashes} crashes, ${totals.lies} lies, ${totals.steps} steps; every invariant held\nends other than a release:\n${codes.join('\n')}\n`,
     );
   } catch (error) {
     const { message, trace } = error as Violation;

@@ -5,7 +5,7 @@ import { decodeBodies, encodeBodies, signList } from '../../protocol/messages.ts
 import { nodeId, rosterHash } from '../../protocol/params.ts';
 import { createParticipant, type ParticipantState, stepParticipant } from '../../protocol/participant.ts';
 import { addWords, applyMasks, packLanes, ringWordCount, wordsToBytes } from '../../protocol/ring.ts';
-import { strictThreshold } from '../../protocol/roster.ts';
+import { rankOf, sparseQuorum, strictThreshold } from '../../protocol/roster.ts';
 import type {
   AggregatorEffect,
   AggregatorEvent,
@@ -13,6 +13,7 @@ import type {
   ParticipantEvent,
   ParticipantRecord,
   Phase,
+  Profile,
   Roster,
   SessionMessage,
   SessionParams,
@@ -46,6 +47,8 @@ export interface WorldSettings {
   readonly crypto: CryptoProvider;
   readonly machines?: Machines;
   readonly members: number;
+  /** Default strict. */
+  readonly profile?: Profile;
   readonly rounds: number;
   /** Chances per choice, in thousandths. */
   readonly crash: number;
@@ -148,6 +151,12 @@ export function runWorld(settings: WorldSettings): WorldReport {
   const coordinatorSeed = crypto.sha256(utf8('coordinator'));
   const coordinator = { secretSeed: coordinatorSeed, publicKey: crypto.ed25519PublicKey(coordinatorSeed) };
   const minSurvivors = 3;
+  const { profile = 'strict' } = settings;
+  const colluders = profile === 'sparse' ? 1 : 0;
+  const quorumOf = (sid: string): number => {
+    const count = cohortOf.get(sid) ?? settings.members;
+    return profile === 'sparse' ? sparseQuorum(count, colluders) : strictThreshold(count);
+  };
   const trace: string[] = [];
   const fail = (message: string): never => {
     throw new Violation(message, trace);
@@ -180,6 +189,9 @@ export function runWorld(settings: WorldSettings): WorldReport {
   const opened = new Map<string, { b: Set<number>; s: Set<number> }>();
   const serverCharges = new Set<string>();
   const cohortOf = new Map<string, number>();
+  /** By session and member: whose shares it holds in U2, and the threshold, as its machine computed them. */
+  const dealersOf = new Map<string, readonly string[]>();
+  const thresholdOf = new Map<string, number>();
   const aborts: Record<string, number> = {};
   let releases = 0;
   let crashes = 0;
@@ -233,10 +245,10 @@ export function runWorld(settings: WorldSettings): WorldReport {
     noise: { mechanism: 'discrete-gaussian', shareVariance: 4 },
     minSurvivors,
     minOrgs: 1,
-    colluders: 0,
+    colluders,
     dropoutFraction: 0.25,
     maxLoss: 256,
-    profile: 'strict',
+    profile,
     deadlineMs: 1_000,
   });
 
@@ -288,7 +300,7 @@ export function runWorld(settings: WorldSettings): WorldReport {
       const byHash = agreements.get(sid) ?? new Map<string, Set<number>>();
       byHash.set(h3, (byHash.get(h3) ?? new Set()).add(member.index));
       agreements.set(sid, byHash);
-      const threshold = strictThreshold(cohortOf.get(sid) ?? settings.members);
+      const threshold = quorumOf(sid);
       if ([...byHash.values()].filter((signers) => signers.size >= threshold).length > 1)
         fail('two survivor certificates exist for one session');
     } else if (message.type === 'p5') {
@@ -301,20 +313,29 @@ export function runWorld(settings: WorldSettings): WorldReport {
       const survivors = survivorsOf.get(`${key}/${h3}`);
       if (survivors === undefined) fail(`member ${member.index} opens shares without settling its charge`);
       const signers = agreements.get(sid)?.get(h3)?.size ?? 0;
-      if (signers < strictThreshold(cohortOf.get(sid) ?? settings.members))
+      if (signers < quorumOf(sid))
         fail(`member ${member.index} opens shares without a certificate: ${signers} signatures exist`);
       if (!malicious && !serverCharges.has(`${sid}/${h3}`)) fail('shares leave a member before the server has charged');
-      for (const { identity } of members) {
-        const dealer = toHex(identity.id);
+      for (const dealer of dealersOf.get(key) ?? fail(`member ${member.index} opens shares of nobody it checked`)) {
         const both = opened.get(`${sid}/${dealer}`) ?? { b: new Set<number>(), s: new Set<number>() };
         (survivors?.includes(dealer) === true ? both.b : both.s).add(member.index);
         opened.set(`${sid}/${dealer}`, both);
         if (both.b.has(member.index) && both.s.has(member.index))
           fail(`member ${member.index} opens both shares of a dealer`);
-        const threshold = strictThreshold(cohortOf.get(sid) ?? settings.members);
+        const threshold = thresholdOf.get(key) as number;
         if (both.b.size >= threshold && both.s.size >= threshold) fail('both secrets of a dealer can be reconstructed');
       }
     }
+  }
+
+  function watchHolder(member: Member, { session }: ParticipantState): void {
+    if (session?.progress.stage !== 'agreed') return;
+    const { cohort, dealers, held } = session.progress;
+    const key = `${toHex(session.sid)}/${member.index}`;
+    const ids = dealers.dealers.map(({ id }) => id).filter((id) => held.has(rankOf(cohort.advertisements, id)));
+    if (profile === 'sparse' && ids.length > (cohort.plan?.degree ?? 0)) fail('more dealers than neighbours');
+    dealersOf.set(key, ids.map(toHex));
+    thresholdOf.set(key, cohort.threshold);
   }
 
   function watchMask(member: Member, effect: Extract<ParticipantEffect, { type: 'mask' }>): void {
@@ -424,6 +445,7 @@ export function runWorld(settings: WorldSettings): WorldReport {
   function stepMember(member: Member): void {
     const event = member.events.shift() as ParticipantEvent;
     const step = machines.stepParticipant(crypto, member.state, event);
+    watchHolder(member, step.state);
     member.state = step.state;
     member.effects = [...step.effects];
     member.consumed.push(...step.consumed);
@@ -512,7 +534,8 @@ export function runWorld(settings: WorldSettings): WorldReport {
       const entries = decodeBodies('p1', message.attachment);
       return resign(encodeBodies(entries.filter((_, i) => keep(i, entries.length))));
     };
-    const isList = message.type === 'p1-all' || message.type === 'p4-ask' || message.type === 'p5-ask';
+    const isList =
+      message.type === 'p1-all' || message.type === 'p1r-all' || message.type === 'p4-ask' || message.type === 'p5-ask';
     const what = dice(isList ? 6 : 3);
     say(`lie ${what} about ${message.type} to member ${packet.member}`);
     if (what === 0) return [];
@@ -644,11 +667,15 @@ export function settingsOf(seed: number, crypto: CryptoProvider, machines?: Mach
   const dice = createDice(seed ^ 0x5eed);
   const kind = dice(4);
   const stormy = kind === 1 || kind === 2;
+  const members = 4 + dice(3);
+  // A ring needs more members than a complete graph; every third world has one.
+  const isSparse = seed % 3 === 2;
   return {
     seed,
     crypto,
     ...(machines === undefined ? {} : { machines }),
-    members: 4 + dice(3),
+    members: isSparse ? 12 + (members - 4) : members,
+    profile: isSparse ? 'sparse' : 'strict',
     rounds: 2,
     crash: kind === 0 ? 0 : stormy ? 4 + dice(12) : dice(4),
     lose: kind === 0 ? 0 : stormy ? dice(40) : dice(10),

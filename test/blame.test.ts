@@ -1,3 +1,4 @@
 import { describeBlame } from './support/blame.ts';
 
-describeBlame(23);
+describeBlame(23, 'strict');
+describeBlame(211, 'sparse');

@@ -1,3 +1,4 @@
 import { describeBlame } from '../support/blame.ts';
 
-describeBlame(1);
+describeBlame(1, 'strict');
+describeBlame(7, 'sparse');

@@ -2,7 +2,7 @@ import { nodeCrypto } from '../../platform/node/crypto.ts';
 import { type Cohort, checkAdvertisements, checkReveals } from '../../protocol/cohort.ts';
 import type { Graph } from '../../protocol/graph.ts';
 import { decodeBodies } from '../../protocol/messages.ts';
-import type { SessionParams } from '../../protocol/session.ts';
+import type { SessionMessage, SessionParams } from '../../protocol/session.ts';
 import { sidOf } from './malice.ts';
 import type { World } from './session-world.ts';
 
@@ -17,4 +17,10 @@ export function sparseCohort(world: World): Cohort & { readonly graph: Graph } {
   const context = { crypto: nodeCrypto, roster: world.roster, params: world.params, sid: sidOf(world) };
   const members = checkAdvertisements(context, decodeBodies('p1', list('p1-all')));
   return checkReveals(context, members, decodeBodies('p1r', list('p1r-all'))) as Cohort & { readonly graph: Graph };
+}
+
+/** The cohort of a P1 list, before its graph is drawn. */
+export function plannedCohort(world: World, members: SessionMessage): Cohort {
+  const context = { crypto: nodeCrypto, roster: world.roster, params: world.params, sid: sidOf(world) };
+  return checkAdvertisements(context, decodeBodies('p1', members.attachment));
 }

@@ -45,10 +45,10 @@ const sumIsExact = (world: World): void => {
   expect(world.outcome?.sum).toEqual(plainSum(world, world.outcome?.survivors ?? []));
 };
 const everybody = Array.from({ length: MEMBERS }, (_, m) => m);
-const DEALER = 4;
-const HOLDERS = neighboursOf(graph, DEALER);
-/** Uploads come in order of id, so the first neighbour complains before anybody has uploaded. */
+/** Uploads come in order of id, so the first member complains before anybody has uploaded. */
 const HOLDER = 0;
+const DEALER = neighboursOf(graph, HOLDER)[4] as number;
+const HOLDERS = neighboursOf(graph, DEALER);
 const STRANGER = everybody.find((m) => m !== DEALER && !HOLDERS.includes(m)) as number;
 
 /** The dealer's own P2 with parts changed, root and signature made to fit. */
@@ -134,7 +134,7 @@ describe('A4 and A5: keys and members that are not real (sparse)', () => {
     });
     expect(faultsOf(sent)).toEqual([[...hexOf(2), 'CRYPTO_POINT', 'coordinator']]);
     sumIsExact(sent);
-    // The malicious machine goes on to the reveals, whatever it has to sign again for that.
+    // The malicious machine goes on, with a part that the colluder signed for the list in which its bad key stands.
     const shown = run({
       toMember: (message, _to, w) => {
         if (message.type === 'p1-all')
@@ -144,19 +144,16 @@ describe('A4 and A5: keys and members that are not real (sparse)', () => {
             listed(message, 'p1').map((entry, i) => (i === 2 ? signAs(w, 2, 'p1', low(entry.body)) : entry)),
           );
         if (message.type !== 'abort') return message;
-        return relist(
-          w,
-          { ...message, type: 'p1r-all' },
-          sentBy(w, 'p1r').map(({ message: part }) => part),
-        );
-      },
-      // A reveal under the forged list counts for the forger only.
-      fromMember: (message, from, w) => {
-        if (message.type !== 'p1' || from !== 2) return message;
-        return signAs(w, 2, 'p1', message.body);
+        const others = sentBy(w, 'p1r').map(({ message: part }) => part);
+        const h1 = decodeParts(others[0]!.body)[1] as Uint8Array;
+        const { graphSeed } = expandEntropy(crypto, w.entropies[2]!, sidOf(w));
+        const own = signAs(w, 2, 'p1r', encodeParts([idOf(w, 2), h1, graphSeed]));
+        return relist(w, { ...message, type: 'p1r-all' }, [...others.slice(0, 2), own, ...others.slice(2)]);
       },
     });
-    expect(sentBy(shown, 'p3')).toEqual([]);
+    const naming = everybody.filter((m) => codeOf(shown, m) === 'CRYPTO_POINT');
+    expect(naming.length).toBe(graph.degree);
+    for (const m of naming) expect(accusedBy(shown, m)).toEqual(hexOf(2));
     expect(shown.effects.some(({ effect }) => effect.type === 'charge')).toBe(false);
   });
 });
@@ -182,7 +179,6 @@ describe('A15: malformed and wrong shares (sparse)', () => {
   };
   for (const [name, { code, change }] of Object.entries(wrong)) {
     it(`${name}: the pair stays out of the next attempt`, () => {
-      expect(HOLDERS).toContain(HOLDER);
       const world = dealing(change);
       expect([codeOf(world, HOLDER), accusedBy(world, HOLDER)]).toEqual([code, hexOf(DEALER)]);
       expect(world.abort).toMatchObject({ code: 'ROUND_COMPLAINT', uploadBegun: false });
@@ -308,7 +304,7 @@ describe('A11, A14, A16 and A27: reruns and uploads (sparse)', () => {
     expect(answers(honest, { attempt: 1 })).toEqual(spent);
     expect(answers(honest, { attempt: 2, profile: 'strict' })).toEqual(spent);
     const silent = run({ drops: { reveal: hexOf(3) } });
-    expect(answers(silent, {})).toEqual(spent);
+    expect(answers(silent, { groupId: 'other' })).toEqual(spent);
     expect(answers(silent, { attempt: 1 })).toEqual(Array(MEMBERS).fill('authorize'));
     const last = run({ params: { attempt: 15 }, drops: { reveal: hexOf(3) } });
     expect(answers(last, { attempt: 16 })).toEqual(Array(MEMBERS).fill('CODEC_TYPE'));
@@ -355,7 +351,7 @@ describe('A11, A14, A16 and A27: reruns and uploads (sparse)', () => {
     const ofMask = splitSecret(maskSecret, graph.degree, threshold, random);
     const wire = sentBy(world, 'p5').map(({ message }) => Buffer.from(message.attachment));
     const seen = (shares: Uint8Array[]): number =>
-      shares.filter((share) => wire.some((bytes) => bytes.includes(share))).length;
+      shares.filter((share) => wire.some((bytes) => bytes.includes(Buffer.from(share)))).length;
     expect(seen(ofSelf)).toBe(0);
     expect(seen(ofMask)).toBeGreaterThanOrEqual(threshold);
     expect(bytesToWords((held as unknown as SessionMessage).attachment)).not.toEqual(packLanes(world.values[2]!, 2));
@@ -447,7 +443,7 @@ describe('A17, A18, A21, A22, A23 and A24: what is on the wire (sparse)', () => 
   it('A21: no secret and no word of a vector crosses the wire; the part of the graph seed does, and only that', () => {
     const world = run({ coordinates: 48, drops: { 'masked-input': hexOf(2) } });
     const wire = [...world.sent, ...world.received].map(({ message }) => Buffer.from(encodeSessionMessage(message)));
-    const occurs = (needle: Uint8Array): boolean => wire.some((bytes) => bytes.includes(needle));
+    const occurs = (needle: Uint8Array): boolean => wire.some((bytes) => bytes.includes(Buffer.from(needle)));
     world.members.forEach(({ secretSeed }, m) => {
       const { graphSeed, ...secrets } = expandEntropy(crypto, world.entropies[m]!, sidOf(world));
       expect(occurs(graphSeed)).toBe(true);
@@ -532,7 +528,7 @@ describe('A25 and A29: lies about a sum or a census (sparse)', () => {
         .transcript,
       9,
     );
-    parts.forEach((_, i) => expect([i, accepts(encodeParts(parts.with(i, other[i]!)))]).toEqual([i, false]));
+    for (let i = 0; i < 9; i++) expect([i, accepts(encodeParts(parts.with(i, other[i]!)))]).toEqual([i, false]);
     const entries = listed({ ...world.sent[0]!.message, attachment: parts[6]! }, 'p4');
     expect(entries.length).toBe(quorum);
     expect(accepts(encodeParts(parts.with(6, encodeBodies(entries.slice(1)))))).toBe(false);

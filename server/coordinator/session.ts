@@ -1,7 +1,7 @@
 import { type AggregatorState, createAggregator, stepAggregator } from '../../protocol/aggregator.ts';
 import { equalBytes, toHex } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
-import { CoveyError } from '../../protocol/errors.ts';
+import { CoveyError, isCoveyError } from '../../protocol/errors.ts';
 import { encodeSessionMessage } from '../../protocol/frame.ts';
 import { applyMasks, foldWords, ringWordCount } from '../../protocol/ring.ts';
 import type {
@@ -92,9 +92,15 @@ export function startSession(
         await host.persist(effect.record, sum);
         return null;
       case 'send':
-        // Waited for: the deliveries of a large cohort are composed one at a time.
-        await host.send(effect.to, frameOf(effect.message));
-        return null;
+        try {
+          // Waited for: the deliveries of a large cohort are composed one at a time.
+          await host.send(effect.to, frameOf(effect.message));
+          return null;
+        } catch (error) {
+          if (!isCoveyError(error)) throw error;
+          // Who cannot be sent to, say because it announced that it takes only short messages, is a dropout.
+          return { type: 'lost', id: effect.to };
+        }
       case 'deadline': {
         if (timer !== null) clearTimeout(timer);
         const { phase } = effect;

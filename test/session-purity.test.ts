@@ -6,6 +6,7 @@ import type { SessionDrops } from '../protocol/ideal.ts';
 import { stepParticipant } from '../protocol/participant.ts';
 import type { Step } from '../protocol/session.ts';
 import { createMembers, runSession, type WorldOptions } from './support/session-world.ts';
+import { SPARSE, SPARSE_MEMBERS } from './support/sparse.ts';
 
 /** Every typed array that is reachable from a value. */
 function arraysIn(value: unknown, found: Set<Uint8Array | Uint32Array> = new Set()): Set<Uint8Array | Uint32Array> {
@@ -84,6 +85,28 @@ describe('both machines are pure', () => {
   });
 });
 
+describe('both machines are pure in the sparse profile', () => {
+  const sparseIds = createMembers(SPARSE_MEMBERS).members.map(({ id }) => toHex(id));
+  const sparseStories: Readonly<Record<string, SessionDrops>> = {
+    'nobody is lost': {},
+    'one is lost before its upload': { 'masked-input': sparseIds.slice(4, 5) },
+    'a reveal is missing': { reveal: sparseIds.slice(0, 1) },
+    'too many are lost': { unmask: sparseIds.slice(0, 8) },
+  };
+  for (const [story, drops] of Object.entries(sparseStories)) {
+    it(`when ${story}`, () => {
+      counts.steps = 0;
+      counts.consumed = 0;
+      const world = runSession(
+        watched({ members: SPARSE_MEMBERS, coordinates: 3, drops, params: { ...SPARSE, purpose: 'census' } }),
+      );
+      expect(world.outcome === null).toBe(story === 'too many are lost' || story === 'a reveal is missing');
+      expect(counts.steps).toBeGreaterThan(60);
+      expect(counts.consumed).toBeGreaterThan(60);
+    });
+  }
+});
+
 describe('session secrets', () => {
   it('are gone from the state of every member and of the coordinator when the session is over', () => {
     let aggregator: AggregatorState | null = null;
@@ -128,5 +151,27 @@ describe('session secrets', () => {
     expect(has('words')).toEqual(['charging', 'masking']);
     expect(has('seeds')).toEqual(['masking']);
     expect(has('held')).toEqual(['shared', 'contributing', 'charging', 'masking', 'uploaded', 'agreed']);
+  });
+
+  it('wait for the graph in the sparse profile, and are given up with it when a reveal is missing', () => {
+    const consumed: number[] = [];
+    const world = runSession({
+      members: SPARSE_MEMBERS,
+      params: SPARSE,
+      drops: {
+        reveal: createMembers(SPARSE_MEMBERS)
+          .members.slice(2, 3)
+          .map(({ id }) => toHex(id)),
+      },
+      participantStep: (crypto, state, event) => {
+        const step = stepParticipant(crypto, state, event);
+        if (state.session?.progress.stage === 'revealing') consumed.push(step.consumed.length);
+        return step;
+      },
+    });
+    expect(world.abort?.code).toBe('ROUND_REVEAL');
+    // Five secrets of each member: two keys, two seeds and the key of the sharing.
+    expect(consumed).toEqual(Array(SPARSE_MEMBERS).fill(5));
+    for (const { session } of world.states) expect(session?.progress).toEqual({ stage: 'closed' });
   });
 });

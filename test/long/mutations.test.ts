@@ -19,14 +19,14 @@ interface Mutation {
 const MUTATIONS: readonly Mutation[] = [
   {
     name: 'U1 may hold as many colluders as the coordinator likes',
-    file: 'participant-share.ts',
-    from: 'if (3 * params.colluders >= advertisements.length) {',
+    file: 'cohort.ts',
+    from: 'if (!isSparse && 3 * params.colluders >= members) {',
     to: 'if (params.colluders < 0) {',
   },
   {
     name: 'advertised keys may repeat',
-    file: 'participant-share.ts',
-    from: 'if (keys.size !== 2 * advertisements.length)',
+    file: 'cohort.ts',
+    from: 'if (keys.size !== 2 * members)',
     to: 'if (keys.size === 0)',
   },
   {
@@ -37,7 +37,7 @@ const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'dealers may have signed different lists of members',
-    file: 'participant-share.ts',
+    file: 'cohort.ts',
     from: 'if (!equalBytes(h1, cohort.h1))',
     to: 'if (h1.length === 0)',
   },
@@ -68,7 +68,7 @@ const MUTATIONS: readonly Mutation[] = [
   {
     name: 'a certificate may hold fewer signatures than the threshold',
     file: 'participant-unmask.ts',
-    from: 'if (signatures < cohort.threshold) {',
+    from: 'if (signatures < cohort.quorum) {',
     to: 'if (signatures < 1) {',
   },
   {
@@ -136,8 +136,80 @@ const MUTATIONS: readonly Mutation[] = [
   {
     name: 'fewer members than the fewest survivors will do',
     file: 'roster.ts',
-    from: 'const fewest = Math.max(threshold, params.minSurvivors);',
-    to: 'const fewest = Math.min(threshold, params.minSurvivors);',
+    from: 'const fewest = Math.max(quorum, params.minSurvivors);',
+    to: 'const fewest = Math.min(quorum, params.minSurvivors);',
+  },
+  {
+    name: 'a reveal need not open its commitment',
+    file: 'cohort.ts',
+    from: 'if (graphCommitment === null || !equalBytes(commitGraphSeed(crypto, sid, id, reveal.seed), graphCommitment))',
+    to: 'if (graphCommitment === null || commitGraphSeed(crypto, sid, id, reveal.seed).length === 0)',
+  },
+  {
+    name: 'a reveal may have been given under another U1',
+    file: 'cohort.ts',
+    from: 'if (!equalBytes(reveal.h1, h1))',
+    to: 'if (reveal.h1.length !== h1.length)',
+  },
+  {
+    name: 'a reveal need not be signed by its member',
+    file: 'cohort.ts',
+    from: 'requireSignature(crypto, message, sid, entry?.publicKey ?? reveal.id);',
+    to: 'if (entry === undefined) requireSignature(crypto, message, sid, reveal.id);',
+  },
+  {
+    name: 'the committee need not be complete',
+    file: 'cohort.ts',
+    from: 'if (messages.length !== plan.committee.length)',
+    to: 'if (messages.length > plan.committee.length)',
+  },
+  {
+    name: 'the committee need not be in order',
+    file: 'cohort.ts',
+    from: 'if (!equalBytes(reveal.id, member.id))',
+    to: 'if (rankOf(advertisements, reveal.id) < 0)',
+  },
+  {
+    name: 'the ring may be cut in U2',
+    file: 'cohort.ts',
+    from: '  requireUncut(cohort, dealers);\n',
+    to: '',
+  },
+  {
+    name: 'the ring may be cut in U3',
+    file: 'participant-unmask.ts',
+    from: '  requireUncut(cohort, survivors);\n',
+    to: '',
+  },
+  {
+    name: 'half of the members make a sparse certificate',
+    file: 'roster.ts',
+    from: 'return Math.floor((members + colluders) / 2) + 1;',
+    to: 'return Math.floor((members - colluders) / 2);',
+  },
+  {
+    name: 'everybody in U1 holds shares, not the neighbours alone',
+    file: 'cohort.ts',
+    from: 'return neighboursOf(graph, dealer);',
+    to: 'return advertisements.map((_, rank) => rank).filter((rank) => rank !== dealer);',
+  },
+  {
+    name: 'a complaint may name anybody in U2',
+    file: 'aggregator.ts',
+    from: 'arePeers(cohort, rankOf(cohort.advertisements, dealer), rankOf(cohort.advertisements, from));',
+    to: '!equalBytes(dealer, from);',
+  },
+  {
+    name: 'corrupt neighbours do not raise the sparse threshold',
+    file: 'graph.ts',
+    from: "const least = model === 'semi-honest' ? mostCorrupt + 1 : Math.floor((degree + mostCorrupt) / 2) + 1;",
+    to: 'const least = mostCorrupt + 1;',
+  },
+  {
+    name: 'a member that was away gets the reveals without U1',
+    file: 'aggregator.ts',
+    from: "message?.type === 'p1r-all' ? [composeMembers(crypto, state, session), message] : [message]",
+    to: "message?.type === 'p1r-all' && session.p1.length < 0 ? [composeMembers(crypto, state, session), message] : [message]",
   },
 ];
 

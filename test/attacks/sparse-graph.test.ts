@@ -42,6 +42,9 @@ describe('A7 and A28: a graph that the server chose or grinds', () => {
   it('is refused with a part left out, repeated, out of order, or signed by another', () => {
     for (const change of [
       (entries: SignedBody[]) => entries.slice(1),
+      // A prefix in order: nothing but the number is wrong.
+      (entries: SignedBody[]) => entries.slice(0, -1),
+      () => [],
       (entries: SignedBody[]) => [...entries.slice(0, -1), entries[0] as SignedBody],
       (entries: SignedBody[]) => [...entries, entries[0] as SignedBody],
       (entries: SignedBody[]) => [...entries].reverse(),

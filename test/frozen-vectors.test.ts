@@ -30,6 +30,7 @@ describe('frozen vectors', () => {
     const failed = failedVectors(broken, vectors);
     expect(failed).toContain('sha256');
     expect(failed.filter((name) => name.startsWith('session, member')).length).toBe(5);
+    expect(failed.filter((name) => name.startsWith('sparse, member')).length).toBe(12);
   });
 
   it('hold a negative case for every primitive that can refuse', () => {

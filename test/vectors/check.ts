@@ -60,6 +60,8 @@ export interface Vectors {
     readonly survivors: readonly string[];
     readonly sum: string;
   };
+  /** A session in the sparse profile, in the same form. */
+  readonly sparse: Vectors['session'];
   /** Messages as they travel (SPEC section 8), one of every type. */
   readonly frames: readonly { readonly type: string; readonly frame: string }[];
 }
@@ -196,22 +198,26 @@ export function failedVectors(crypto: CryptoProvider, vectors: Vectors): string[
   const failed = vectors.primitives
     .filter(({ call, inputs, output }) => evaluate(crypto, call, inputs) !== output)
     .map(({ name }) => name);
-  const { session } = vectors;
-  session.members.forEach((member, i) => {
-    let sent = '';
-    try {
-      sent = JSON.stringify(replayMember(crypto, session, member));
-    } catch {
-      // A provider that cannot even enter the session.
-    }
-    if (sent !== JSON.stringify(member.sent)) failed.push(`session, member ${i}`);
-  });
-  const sum = new Uint32Array(fromHex(session.sum).length / 4);
-  session.members.forEach(({ contribution, secretSeed }) => {
-    const key = toHex(crypto.ed25519PublicKey(fromHex(secretSeed)));
-    const id = session.roster.entries.find(({ publicKey }) => publicKey === key)?.id ?? '';
-    if (session.survivors.includes(id)) addWords(sum, bytesToWords(fromHex(contribution)), session.lanes);
-  });
-  if (toHex(wordsToBytes(sum)) !== session.sum) failed.push('session, sum');
+  for (const [name, session] of [
+    ['session', vectors.session],
+    ['sparse', vectors.sparse],
+  ] as const) {
+    session.members.forEach((member, i) => {
+      let sent = '';
+      try {
+        sent = JSON.stringify(replayMember(crypto, session, member));
+      } catch {
+        // A provider that cannot even enter the session.
+      }
+      if (sent !== JSON.stringify(member.sent)) failed.push(`${name}, member ${i}`);
+    });
+    const sum = new Uint32Array(fromHex(session.sum).length / 4);
+    session.members.forEach(({ contribution, secretSeed }) => {
+      const key = toHex(crypto.ed25519PublicKey(fromHex(secretSeed)));
+      const id = session.roster.entries.find(({ publicKey }) => publicKey === key)?.id ?? '';
+      if (session.survivors.includes(id)) addWords(sum, bytesToWords(fromHex(contribution)), session.lanes);
+    });
+    if (toHex(wordsToBytes(sum)) !== session.sum) failed.push(`${name}, sum`);
+  }
   return failed;
 }

@@ -6,7 +6,7 @@ import { encodeAbort, encodeComplaint, signMessage } from '../../protocol/messag
 import { packLanes, wordsToBytes } from '../../protocol/ring.ts';
 import type { SessionMessage } from '../../protocol/session.ts';
 import { encodeRunMessage } from '../../src/run/messages.ts';
-import { runSession } from '../support/session-world.ts';
+import { runSession, type WorldOptions } from '../support/session-world.ts';
 import { type CallName, encodeMessageVector, evaluate, type Vectors } from './check.ts';
 
 /* Writes test/vectors/covey-1.json: node dist/test/vectors/write.js [--renew]. Existing vectors never change by accident. */
@@ -84,10 +84,12 @@ function primitives(): Vectors['primitives'] {
   });
 }
 
-function session(): Vectors['session'] {
-  const first = runSession({ members: 5, coordinates: 4, lanes: 3 });
+/** One member is lost before its upload. */
+function session(members: number, params: WorldOptions['params'] = {}): Vectors['session'] {
+  const options = { members, coordinates: 4, lanes: 3, params } as const;
+  const first = runSession(options);
   const dropped = toHex((first.members[1] as { id: Uint8Array }).id);
-  const world = runSession({ members: 5, coordinates: 4, lanes: 3, drops: { 'masked-input': [dropped] } });
+  const world = runSession({ ...options, drops: { 'masked-input': [dropped] } });
   return {
     lanes: 3,
     coordinatorKey: toHex(world.coordinator.publicKey),
@@ -132,7 +134,13 @@ function frames(): Vectors['frames'] {
 }
 
 const path = 'test/vectors/covey-1.json';
-const text = `${JSON.stringify({ primitives: primitives(), session: session(), frames: frames() }, null, 1)}\n`;
+const vectors: Vectors = {
+  primitives: primitives(),
+  session: session(5),
+  frames: frames(),
+  sparse: session(12, { profile: 'sparse', colluders: 1, dropoutFraction: 0.25 }),
+};
+const text = `${JSON.stringify(vectors, null, 1)}\n`;
 if (existsSync(path) && readFileSync(path, 'utf8') !== text && !process.argv.includes('--renew')) {
   process.stderr.write('"vectors" expected the bytes that are frozen; --renew replaces them\n');
   process.exitCode = 1;

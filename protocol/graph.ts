@@ -11,9 +11,16 @@ import type { SessionParams } from './session.ts';
  * but +, -, * and /, which every engine rounds alike.
  */
 
-/** Statistical security and correctness of the sparse profile, in bits. */
+/** Statistical security and correctness of one graph, in bits, where nothing else is asked. */
 const SIGMA = 40;
 const ETA = 30;
+/**
+ * Security of the graph of a session, in bits: 2^-40 for a round in which the coordinator looks at no more than 16 attempts
+ * times 65,535 members graphs, each of which costs it an honest member.
+ */
+const SESSION_SIGMA = 60;
+/** At most this probability that members who vanish by chance cut the ring: the session ends, the next attempt draws another. */
+const CUT_BY_CHANCE = 2 ** -12;
 /** 2^128 attempts at choosing U1 and SIGMA on top. */
 const COMMITTEE_BOUND = 2 ** -168;
 
@@ -116,10 +123,14 @@ function mayFallApart(members: number, bad: number, degree: number, sigma: numbe
  * Least even degree k of a Harary graph on randomly placed members, and the least threshold t for it, such that
  * nobody has t corrupt neighbours and the honest survivors are connected (2^-sigma together), everybody keeps t surviving
  * neighbours (2^-eta), and 2t > k + t1 where t1 bounds the corrupt neighbours: no secret loses t shares of both kinds.
+ * @param accepts a further condition on the degree
  * @returns null if only the complete graph will do, or none of at most `maxDegree`.
  * @see Bell et al. 2020, section 3 and appendix; SPEC section 5
  */
-export function graphParameters(query: GraphQuery): GraphParameters | null {
+export function graphParameters(
+  query: GraphQuery,
+  accepts: (degree: number) => boolean = () => true,
+): GraphParameters | null {
   const { members, corrupt, dropped, model = 'semi-malicious', sigma = SIGMA, eta = ETA } = query;
   const maxDegree = Math.min(query.maxDegree ?? members, members - 2);
   const corruptBound = 2 ** -(sigma + 1) / members;
@@ -130,15 +141,35 @@ export function graphParameters(query: GraphQuery): GraphParameters | null {
     const surviving = lowerBound(members, members - dropped, degree, survivorBound);
     const least = model === 'semi-honest' ? mostCorrupt + 1 : Math.floor((degree + mostCorrupt) / 2) + 1;
     const threshold = Math.max(least, 2);
-    if (surviving >= threshold) return { degree, threshold };
+    if (surviving >= threshold && accepts(degree)) return { degree, threshold };
   }
   return null;
 }
 
-/** What a member of U1 knows of the graph before its seed is drawn. */
-export interface GraphPlan extends GraphParameters {
-  /** Any k/2 neighbouring positions of the ring must hold more members of U2 and of U3 than this (a). */
+/** (k, t) of a session, and a: any k/2 neighbouring positions of the ring must hold more members of U2 and of U3. */
+export interface SessionGraph extends GraphParameters {
   readonly windowCorrupt: number;
+}
+
+/**
+ * The graph that a session of this size uses: `graphParameters` at a security that survives a coordinator's looking at many
+ * graphs, with windows that members who vanish by chance do not empty.
+ * @returns null if there is none of at most `LIMITS.degree` neighbours.
+ */
+export function sessionGraph(members: number, corrupt: number, dropped: number): SessionGraph | null {
+  if (corrupt + dropped >= members) return null;
+  const bound = 2 ** -(SESSION_SIGMA + 1) / members;
+  const windowCorrupt = (degree: number) => upperBound(members, corrupt, degree / 2, bound);
+  const mayBeCut = CUT_BY_CHANCE / members;
+  const found = graphParameters(
+    { members, corrupt, dropped, sigma: SESSION_SIGMA, maxDegree: LIMITS.degree },
+    (degree) => lowerBound(members, members - dropped, degree / 2, mayBeCut) > windowCorrupt(degree),
+  );
+  return found === null ? null : { ...found, windowCorrupt: windowCorrupt(found.degree) };
+}
+
+/** What a member of U1 knows of the graph before its seed is drawn. */
+export interface GraphPlan extends SessionGraph {
   /** Ranks of the members that draw the seed, in order. */
   readonly committee: readonly number[];
 }
@@ -151,32 +182,27 @@ export interface Graph extends GraphPlan {
   readonly positions: Uint16Array;
 }
 
-const plans = new Map<string, GraphParameters & { readonly windowCorrupt: number }>();
+const plans = new Map<string, SessionGraph>();
 const MAX_PLANS = 64;
 
 /** (k, t) and a from |U1|, c and the dropout fraction. @throws CoveyError PRIVACY_COHORT_TOO_SMALL */
-function planFor(members: number, params: Pick<SessionParams, 'colluders' | 'dropoutFraction'>) {
+function planFor(members: number, params: Pick<SessionParams, 'colluders' | 'dropoutFraction'>): SessionGraph {
   const { colluders, dropoutFraction } = params;
   const name = `${members}/${colluders}/${dropoutFraction}`;
   const known = plans.get(name);
   if (known !== undefined) return known;
   // The fraction is written in decimals: 0.29 of 100 are 29, not 28.
   const dropped = Math.floor((dropoutFraction + 1e-14) * members);
-  const found =
-    colluders + dropped < members
-      ? graphParameters({ members, corrupt: colluders, dropped, maxDegree: LIMITS.degree })
-      : null;
+  const found = sessionGraph(members, colluders, dropped);
   if (found === null) {
     throw new CoveyError(
       'PRIVACY_COHORT_TOO_SMALL',
       `"members" expected a cohort with a sparse graph, got ${members} with ${colluders} colluders and ${dropped} that may vanish`,
     );
   }
-  const windowCorrupt = upperBound(members, colluders, found.degree / 2, 2 ** -(SIGMA + 1) / members);
   if (plans.size >= MAX_PLANS) plans.clear();
-  const plan = { ...found, windowCorrupt };
-  plans.set(name, plan);
-  return plan;
+  plans.set(name, found);
+  return found;
 }
 
 /** Number of members that draw the seed: at least one of them is honest, whatever U1 was chosen. */

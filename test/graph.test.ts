@@ -9,6 +9,7 @@ import {
   graphParameters,
   neighboursOf,
   requireUncutRing,
+  sessionGraph,
 } from '../protocol/graph.ts';
 import { GOLDEN_FOLDER, readGolden } from './support/golden.ts';
 
@@ -55,6 +56,16 @@ describe('neighbour degree and threshold', () => {
   it('meets the published numbers of 1,000 members with a twentieth corrupt and a twentieth dropped', () => {
     expect(at(1_000, 50, 50)).toEqual({ degree: 62, threshold: 43 });
     expect(at(10_000, 500, 500)).toEqual({ degree: 74, threshold: 51 });
+  });
+
+  it('of a session leave 2^-40 for a round in which 2^20 graphs are looked at, and windows that chance does not empty', () => {
+    expect(sessionGraph(1_000, 50, 50)).toEqual({ degree: 68, threshold: 48, windowCorrupt: 21 });
+    expect(sessionGraph(10_000, 500, 500)).toEqual({ degree: 82, threshold: 58, windowCorrupt: 25 });
+    expect(graphParameters({ members: 257, corrupt: 84, dropped: 12, sigma: 60 })?.degree).toBe(88);
+    // 44 neighbouring positions would hold no more than 41 members too often.
+    expect(sessionGraph(257, 84, 12)).toEqual({ degree: 122, threshold: 99, windowCorrupt: 50 });
+    expect(sessionGraph(12, 1, 4)).toBeNull();
+    expect(sessionGraph(10, 5, 5)).toBeNull();
   });
 
   it('always keeps 2t > k + the corrupt neighbours anybody may have', () => {

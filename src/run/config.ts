@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { hashParts, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
-import { graphParameters } from '../../protocol/graph.ts';
+import { sessionGraph } from '../../protocol/graph.ts';
 import { LABELS } from '../../protocol/labels.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { Lanes, Profile } from '../../protocol/session.ts';
@@ -212,8 +212,7 @@ export function parseRunConfig(value: unknown): RunConfig {
     3 * colluders < least, `"cohort.colluders" expected less than a third of ${least} ${inGroup}, got ${colluders}`);
   if (!isStrict) {
     const dropped = least - minSurvivors;
-    const graph = graphParameters({ members: least, corrupt: colluders, dropped, maxDegree: LIMITS.degree });
-    require(graph !==
+    require(sessionGraph(least, colluders, dropped) !==
       null, `"cohort.profile" expected strict: ${least} ${inGroup} with ${colluders} colluders have no sparse graph`);
   }
   require(groups === 1 ||

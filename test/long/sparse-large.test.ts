@@ -48,7 +48,7 @@ describe('the sparse profile at scale', () => {
     const secretsOf = (rank: number) => expandEntropy(crypto, bytesFrom('entropy', rank), sid);
     const p1 = members.map((_, rank) => advertise(of(rank), secretsOf(rank)));
     const unrevealed = checkAdvertisements(context, p1);
-    expect([unrevealed.plan?.degree, unrevealed.threshold, unrevealed.quorum]).toEqual([74, 51, 5_251]);
+    expect([unrevealed.plan?.degree, unrevealed.threshold, unrevealed.quorum]).toEqual([82, 58, 5_251]);
     const p1r = (unrevealed.plan?.committee ?? []).map((rank) => reveal(of(rank), unrevealed, secretsOf(rank)));
     const cohort = checkReveals(context, unrevealed, p1r);
 
@@ -73,7 +73,7 @@ describe('the sparse profile at scale', () => {
     const own = dealt.get(centre) as Dealt;
     const delivery = encodeParts([list, ...neighbours.map((dealer) => encodeParts(entryFor(dealer, centre)))]);
     const { dealers, held } = takeShares(of(centre), cohort, own.peers, own.held, own.message, delivery);
-    expect(held.size).toBe(74);
+    expect(held.size).toBe(82);
 
     // Every pair mask of the centre is cancelled by the neighbour's own; the self mask alone is left.
     const words = packLanes(
@@ -82,7 +82,7 @@ describe('the sparse profile at scale', () => {
     );
     const masked = words.slice();
     const seeds = prepareMask(of(centre), cohort, dealers, own.peers);
-    expect(seeds.length).toBe(75);
+    expect(seeds.length).toBe(83);
     applyMasks(masked, 3, seeds, crypto);
     const centreAlone = {
       ...dealers,
@@ -94,7 +94,7 @@ describe('the sparse profile at scale', () => {
     }
     expect(masked).not.toEqual(words);
 
-    // 51 of its 74 neighbours give the seed of the self mask back, 50 do not.
+    // 58 of its 82 neighbours give the seed of the self mask back, 57 do not.
     const advertised = cohort.advertisements[centre] as Advertisement;
     const shares = neighbours.map((rank, i) => {
       const shared = crypto.x25519Agree(secretsOf(rank).encryptionSecret, advertised.encryptionKey);
@@ -103,8 +103,8 @@ describe('the sparse profile at scale', () => {
       return { x: i + 1, share: crypto.aes256GcmOpen(key, new Uint8Array(12), cohort.h1, ciphertext).slice(0, 32) };
     });
     const { selfSeed } = secretsOf(centre);
-    expect(equalBytes(combineShares(shares.slice(3, 53), 74), selfSeed)).toBe(false);
-    const opened = combineShares(shares.slice(3, 54), 74);
+    expect(equalBytes(combineShares(shares.slice(3, 60), 82), selfSeed)).toBe(false);
+    const opened = combineShares(shares.slice(3, 61), 82);
     expect(opened).toEqual(selfSeed);
     const seed = selfMaskSeed(crypto, opened, sid, dealers.h2, advertised.id);
     applyMasks(masked, 3, [{ seed, sign: -1 }], crypto);
@@ -118,9 +118,9 @@ describe('the sparse profile at scale', () => {
       (sum, m) => sum + m.body.length + m.attachment.length,
       0,
     );
-    const total = (lists + later + sent + 74 * 76) / 1e6;
+    const total = (lists + later + sent + 82 * 76) / 1e6;
     expect(total).toBeGreaterThan(5);
     expect(total).toBeLessThan(9);
-    expect(size * seeds.length).toBe(750_000);
+    expect(size * seeds.length).toBe(830_000);
   });
 });

@@ -6,8 +6,8 @@ import type { SessionMessage, SessionParams } from '../../protocol/session.ts';
 import { sidOf } from './malice.ts';
 import type { World } from './session-world.ts';
 
-/** For 12 members, of whom one may collude and three may vanish: k = 8, t = 5, q = 7, a = 1, the committee is everybody. */
-export const SPARSE: Partial<SessionParams> = { profile: 'sparse', colluders: 1, dropoutFraction: 0.25 };
+/** For 12 members, of whom one may collude and two may vanish: k = 8, t = 5, q = 7, a = 1, the committee is everybody. */
+export const SPARSE: Partial<SessionParams> = { profile: 'sparse', colluders: 1, dropoutFraction: 0.17 };
 export const SPARSE_MEMBERS = 12;
 
 /** The cohort with its graph, from the lists that the coordinator of the world sent first. */

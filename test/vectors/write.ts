@@ -138,7 +138,7 @@ const vectors: Vectors = {
   primitives: primitives(),
   session: session(5),
   frames: frames(),
-  sparse: session(12, { profile: 'sparse', colluders: 1, dropoutFraction: 0.25 }),
+  sparse: session(12, { profile: 'sparse', colluders: 1, dropoutFraction: 0.17 }),
 };
 const text = `${JSON.stringify(vectors, null, 1)}\n`;
 if (existsSync(path) && readFileSync(path, 'utf8') !== text && !process.argv.includes('--renew')) {

@@ -34,6 +34,11 @@ describe('the report', () => {
     expect(page).toContain('2 (attempt 2)');
   });
 
+  it('names consecutive releases whose members hardly differ, and only those', () => {
+    const note = page.match(/<b>Differencing:<\/b>[^<]*/)?.[0] ?? '';
+    expect(note).toContain('the 3 members that a sum needs: rounds 4 and 5 by 1 member. What');
+  });
+
   it('escapes what comes from outside', () => {
     const hostile = html({
       results: (results) => ({

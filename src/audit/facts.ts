@@ -22,11 +22,20 @@ export interface SessionFacts {
   readonly charged: boolean;
 }
 
+/** Two consecutive releases of one group whose survivors differ in a few members. */
+export interface CloseReleases {
+  readonly group: string;
+  readonly rounds: readonly [number, number];
+  /** Members in one of the two sums only: at least 1, below the fewest survivors of a session. */
+  readonly differing: number;
+}
+
 /** Everything that the report says; a function of `log.jsonl` and `results.json`, nothing else. */
 export interface ReportFacts {
   readonly history: RunHistory;
   readonly results: RunResults;
   readonly sessions: readonly SessionFacts[];
+  readonly closeReleases: readonly CloseReleases[];
   readonly epsilonServer: readonly { readonly round: number; readonly epsilon: number }[];
   readonly epsilonRelease: readonly { readonly round: number; readonly epsilon: number }[];
   readonly logEntries: number;
@@ -51,6 +60,26 @@ function sessionFacts(session: SessionHistory): SessionFacts {
   };
 }
 
+/** What differencing of consecutive releases leaves to the noise alone. Source: protocol design, section 6 */
+function closeReleases({ sessions, open }: RunHistory): CloseReleases[] {
+  const found: CloseReleases[] = [];
+  const latest = new Map<string, SessionHistory>();
+  for (const session of sessions) {
+    if (session.kind !== 'train' || session.release === undefined) continue;
+    const { groupId: group, round } = session.params;
+    const before = latest.get(group);
+    latest.set(group, session);
+    const now = new Set(session.charge?.body.survivors);
+    const then = before?.charge?.body.survivors;
+    if (before === undefined || then === undefined) continue;
+    const kept = then.filter((id) => now.has(id)).length;
+    const differing = then.length + now.size - 2 * kept;
+    if (differing > 0 && differing < open.plan.minSurvivors)
+      found.push({ group, rounds: [before.params.round, round], differing });
+  }
+  return found;
+}
+
 /** Facts of a run whose log was replayed already. */
 export function factsOf(
   history: RunHistory,
@@ -65,6 +94,7 @@ export function factsOf(
     history,
     results,
     sessions: history.sessions.map(sessionFacts),
+    closeReleases: closeReleases(history),
     epsilonServer: lossOverRounds(history, recomposer, 'server'),
     epsilonRelease: lossOverRounds(history, recomposer, 'release'),
     logEntries: size,

@@ -145,6 +145,23 @@ function foundingNote({ history }: ReportFacts): string {
   return `<p><b>Named openly:</b> in ${rounds} the slots were founded, and each slot summed one organization whose name stayed hidden. There the noise alone protects its records (ε counts it in full); a slot that falls silent when an organization drops out can be linked to it. ε speaks about records, not about which slot an organization belongs to.</p>`;
 }
 
+/** Pairs of rounds that are listed one by one; more are counted. */
+const LISTED_PAIRS = 5;
+
+/** The difference of two sums over almost the same members is a sum over a few; the report says which noise covers it. */
+function differencingNote({ closeReleases, history }: ReportFacts): string {
+  if (closeReleases.length === 0) return '';
+  const listed = closeReleases
+    .slice(0, LISTED_PAIRS)
+    .map(({ group, rounds, differing }) => {
+      const where = group === 'all' ? '' : ` of ${esc(group)}`;
+      return `rounds ${rounds[0]} and ${rounds[1]}${where} by ${differing} ${differing === 1 ? 'member' : 'members'}`;
+    })
+    .join('; ');
+  const more = closeReleases.length > LISTED_PAIRS ? `; and ${closeReleases.length - LISTED_PAIRS} more pairs` : '';
+  return `<p><b>Differencing:</b> the survivors of consecutive releases differed by fewer than the ${history.open.plan.minSurvivors} members that a sum needs: ${listed}${more}. What the difference of two such sums tells is limited by the noise in both alone, and ε counts it in full.</p>`;
+}
+
 function seen(facts: ReportFacts): string {
   const { results } = facts;
   const rows = results.clusters.map(({ slot, noisyCount, line }) => [String(slot), noisyCount.toFixed(1), esc(line)]);
@@ -155,7 +172,7 @@ function seen(facts: ReportFacts): string {
   return `<h2>What the coordinator saw, and what it could not</h2>${clusters}
 <p><b>Seen:</b> who took part in which round, when and with how many bytes (the same for everybody); per round one noisy sum for each slot; the models and counts that follow from it.</p>
 <p><b>Not seen:</b> any organization’s own contribution, which slot an organization trained, its records, how many it has, how many were drawn in a round, its losses, its personal model.</p>
-${foundingNote(facts)}`;
+${foundingNote(facts)}${differencingNote(facts)}`;
 }
 
 function parameters({ history }: ReportFacts): string {

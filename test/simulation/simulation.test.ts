@@ -6,7 +6,7 @@ describe('simulated worlds', () => {
     const totals = simulate(0, 300);
     // The worlds are not trivial: rounds end well and badly, processes die, coordinators lie.
     expect(totals.releases).toBeGreaterThan(200);
-    expect(totals.sparseReleases).toBeGreaterThan(40);
+    expect(totals.sparseReleases).toBeGreaterThan(20);
     expect(totals.crashes).toBeGreaterThan(200);
     expect(totals.lies).toBeGreaterThan(200);
     for (const code of [

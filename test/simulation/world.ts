@@ -668,8 +668,8 @@ export function settingsOf(seed: number, crypto: CryptoProvider, machines?: Mach
   const kind = dice(4);
   const stormy = kind === 1 || kind === 2;
   const members = 4 + dice(3);
-  // A ring needs more members than a complete graph; every third world has one.
-  const isSparse = seed % 3 === 2;
+  // A ring needs more members than a complete graph and ten times the steps; every eighth world has one.
+  const isSparse = seed % 8 === 2;
   return {
     seed,
     crypto,

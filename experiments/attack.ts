@@ -110,12 +110,12 @@ function observeRun(
     random: simulationStream(crypto, seed, NOISE_USE),
     isPresent: () => true,
     ...(secureSum === undefined ? {} : { secureSum }),
-    onRelease(session, sum) {
+    onRelease(session, sum, survivors) {
       params.push(session);
       sums.push(sumCoordinates(session, sum));
       models.push(state.models);
       // The coordinator's own replay: released sums alone lead to the models.
-      state = applyRelease(crypto, config, plan, state, session, sum);
+      state = applyRelease(crypto, config, plan, state, session, sum, survivors);
       clock.step += 1;
     },
   });

@@ -4,9 +4,9 @@ import { createRandom } from '../src/data/random.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { accuracy } from '../src/learning/evaluation.ts';
 import { trainLocalOnly } from '../src/learning/local-training.ts';
-import { fineTune } from '../src/personalize/fine-tuning.ts';
 import type { RunConfig } from '../src/run/config.ts';
-import { homeSlot, memberHead, NEW_MEMBER } from '../src/run/member.ts';
+import { personalModel, releasedModel } from '../src/run/home.ts';
+import { NEW_MEMBER } from '../src/run/member.ts';
 import { runInProcess } from './in-process.ts';
 
 /** Accuracy of every organization on its own test records, and what it cost. */
@@ -51,7 +51,7 @@ export function simulationStream(crypto: CryptoProvider, seed: number, use: numb
 
 const SIMULATED_RUN = '73696d756c6174656420617320737563';
 
-/** Runs a configuration in this process through the ideal aggregator and evaluates it before and after fine-tuning. */
+/** Runs a configuration in this process through the ideal aggregator and evaluates released and personal models. */
 export function compareFederation(
   crypto: CryptoProvider,
   config: RunConfig,
@@ -60,7 +60,7 @@ export function compareFederation(
   names: readonly [string, string],
 ): ComparisonRow[] {
   const oracle = createDenseOracle(config.model);
-  const { state, members, epsilon, uploadBytes } = runInProcess({
+  const { state, members, locals, epsilon, uploadBytes } = runInProcess({
     config,
     runId: SIMULATED_RUN,
     crypto,
@@ -68,30 +68,14 @@ export function compareFederation(
     organizations: organizations.map(({ train }) => ({ data: train, oracle })),
     isPresent,
   });
-  const { epochs, batchSize, stepSize } = config.personal;
-  const released = organizations.map((_, i) => {
-    const member = members[i] ?? NEW_MEMBER;
-    const { open } = member;
-    const slot = homeSlot(config, state.models, member, oracle, (organizations[i] as SplitData).train);
-    const head = memberHead(state.models, slot, open) ?? state.models.heads[0];
-    return { body: state.models.body, head: head ?? new Float32Array(oracle.manifest.headLength) };
-  });
-  const before = organizations.map(({ test }, i) => {
-    const model = released[i];
-    return model === undefined
-      ? 0
-      : accuracy(oracle, { body: Float64Array.from(model.body), head: Float64Array.from(model.head) }, test);
-  });
-  const after = organizations.map(({ train, test }, i) => {
-    const model = released[i];
-    if (model === undefined) return 0;
-    const tuned = fineTune(oracle, model, train, createRandom(config.data.seed, TUNE_STREAM + i), {
-      epochs,
-      batchSize,
-      stepSize,
+  const accuraciesOf = (modelOf: typeof releasedModel | typeof personalModel): number[] =>
+    organizations.map(({ train, test }, i) => {
+      const inputs = { oracle, data: train, local: locals[i] ?? {} };
+      const random = createRandom(config.data.seed, TUNE_STREAM + i);
+      return accuracy(oracle, modelOf(config, state.models, members[i] ?? NEW_MEMBER, inputs, random), test);
     });
-    return accuracy(oracle, tuned, test);
-  });
+  const before = accuraciesOf(releasedModel);
+  const after = accuraciesOf(personalModel);
   return [
     { name: names[0], accuracies: before, epsilon, uploadBytes },
     { name: names[1], accuracies: after, epsilon, uploadBytes },

@@ -5,6 +5,7 @@ import { idealSum, type SecureSum, type SessionDrops } from '../protocol/ideal.t
 import { nodeId } from '../protocol/params.ts';
 import type { Roster, SessionParams } from '../protocol/session.ts';
 import type { Dataset } from '../src/data/dataset.ts';
+import type { LocalVectors } from '../src/learning/algorithm.ts';
 import type { GradientOracle } from '../src/learning/oracle.ts';
 import { type Accountant, rdpAccountant } from '../src/privacy/accountant.ts';
 import type { View } from '../src/privacy/views.ts';
@@ -34,12 +35,14 @@ export interface InProcessOptions {
   /** Members that take part in a training step or choice; the rest are lost for good. */
   isPresent(organization: number, step: number): boolean;
   readonly secureSum?: SecureSum;
-  onRelease?(params: SessionParams, sum: Uint32Array): void;
+  onRelease?(params: SessionParams, sum: Uint32Array, survivors: number): void;
 }
 
 export interface InProcessResult {
   readonly state: ReleaseState;
   readonly members: readonly MemberState[];
+  /** What the algorithm kept at each organization. */
+  readonly locals: readonly LocalVectors[];
   readonly epsilon: { readonly server: number; readonly release: number };
   readonly sessions: number;
   /** Vector bytes that one member uploads over the run. */
@@ -69,6 +72,7 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
   const { roster, ids } = simulatedRoster(crypto, organizations.length);
   const facts: RunFacts = { runId, config, plan, roster };
   const members: MemberState[] = organizations.map(() => NEW_MEMBER);
+  const locals: LocalVectors[] = organizations.map(() => ({}));
   let state = initialState(config);
   const { relation } = config.privacy;
   const none = { server: rdpAccountant({ relation }), release: rdpAccountant({ relation }) };
@@ -82,18 +86,23 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
     const params = orderParams(crypto, facts, current, { round, attempt: 0 });
     const group = groupMembers(crypto, facts, groupOf(current.session));
     const contributions = new Map<string, Uint32Array>();
+    const proposed = new Map<number, LocalVectors>();
     let sessionBytes = 0;
     organizations.forEach(({ data, oracle }, i) => {
       const id = ids[i];
       const member = members[i];
       if (id === undefined || member === undefined || !isInGroup(group, id)) return;
       if (!options.isPresent(i, current.session.step)) return;
-      const { words, member: next } = contribute(crypto, config, current, params, member, {
+      const local = locals[i] as LocalVectors;
+      const contribution = contribute(crypto, config, current, params, member, {
         data,
         oracle,
+        local,
         seed: random(32),
       });
-      members[i] = next;
+      const { words } = contribution;
+      members[i] = contribution.member;
+      proposed.set(i, contribution.local);
       contributions.set(toHex(id), words);
       sessionBytes = words.byteLength;
     });
@@ -106,10 +115,10 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
         `"survivors" expected at least ${config.cohort.minSurvivors}, got ${survivors.length}`,
       );
     }
-    options.onRelease?.(params, sum);
+    options.onRelease?.(params, sum, survivors.length);
     const coordinates = sumCoordinates(params, sum);
     if (current.session.kind === 'seats' && !seatsAreDistinct(coordinates, survivors.length)) continue;
-    state = applyRelease(crypto, config, plan, state, params, sum);
+    state = applyRelease(crypto, config, plan, state, params, sum, survivors.length);
     members.forEach((member, i) => {
       const id = ids[i];
       if (id === undefined) return;
@@ -117,6 +126,7 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
         if (current.session.kind === 'choice') members[i] = missChoice(config, member, coordinates);
         return;
       }
+      locals[i] = proposed.get(i) ?? locals[i] ?? {};
       if (current.session.kind === 'seats') members[i] = takeSeat(member, coordinates);
       if (current.session.kind === 'choice')
         members[i] = takeChoice(config, member, current.session.choice, coordinates);
@@ -136,6 +146,7 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
   return {
     state,
     members,
+    locals,
     epsilon: { server: worst('server'), release: worst('release') },
     sessions: round,
     uploadBytes,

@@ -6,10 +6,11 @@ import type { CryptoProvider } from '../protocol/crypto-provider.ts';
 import { wordsToBytes } from '../protocol/ring.ts';
 import { canonicalJson } from '../src/audit/canonical-json.ts';
 import { checkpointOf, logOrigin, signCheckpoint } from '../src/audit/checkpoint.ts';
+import type { ReleasedModels } from '../src/learning/algorithm.ts';
 import { encodeLayersModel, WEIGHTS_FILE } from '../src/learning/layers-model.ts';
 import { encodeModel } from '../src/learning/model-files.ts';
 import type { RunConfig } from '../src/run/config.ts';
-import { modelManifest, type ReleasedModels } from '../src/run/released.ts';
+import { modelManifest } from '../src/run/released.ts';
 import type { Journal } from './coordinator/journal.ts';
 
 /** Writes what an auditor needs of a run: configuration, signed log, checkpoint, released sums and models. */

@@ -1,43 +1,79 @@
 import { describe, expect, it } from 'vitest';
+import { type InProcessResult, runInProcess, simulatedRoster } from '../experiments/in-process.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { toHex } from '../protocol/bytes.ts';
 import { isCoveyError } from '../protocol/errors.ts';
+import { idealSum, type SecureSum } from '../protocol/ideal.ts';
+import { hiddenLayout } from '../src/cluster/layout.ts';
 import { createDataset, type Dataset } from '../src/data/dataset.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createRandom } from '../src/data/random.ts';
-import {
-  type Algorithm,
-  type ParticipantContext,
-  type ReleasedState,
-  requireRecordRule,
-} from '../src/learning/algorithm.ts';
-import { CATALOGUE } from '../src/learning/catalogue.ts';
+import { type Algorithm, type LocalVectors, requireRecordRule } from '../src/learning/algorithm.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { accuracy } from '../src/learning/evaluation.ts';
 import { initialModel } from '../src/learning/initial-model.ts';
 import { createManifest, denseManifest, manifestHash } from '../src/learning/manifest.ts';
-import type { Model } from '../src/learning/oracle.ts';
 import { ALGORITHMS, findAlgorithm } from '../src/learning/registry.ts';
 import { fineTune } from '../src/personalize/fine-tuning.ts';
 import { createEncoder, type TermPart } from '../src/privacy/encode.ts';
+import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
+import { personalModel } from '../src/run/home.ts';
+import { contribute, type MemberState, NEW_MEMBER } from '../src/run/member.ts';
+import { orderParams } from '../src/run/order.ts';
+import { planRun, trainingSensitivity } from '../src/run/plan.ts';
+import { initialState, sumCoordinates } from '../src/run/release.ts';
+import { modelsHash } from '../src/run/released.ts';
+import { realSum } from './support/real-sum.ts';
+import { repeatable } from './support/repeatable.ts';
 
+const RUN_ID = '0f0e0d0c0b0a09080706050403020100';
+const MEMBERS = 4;
 const oracle = createDenseOracle({ inputs: 64, hidden: [12], classes: 10 });
 const { manifest } = oracle;
-const options = {
-  epochs: { epochs: 2, batchSize: 16, stepSize: 0.05 },
-  personal: { epochs: 3, batchSize: 16, stepSize: 0.05 },
-  lambda: 0.5,
-};
 
-function released(slots: number, seed = 1): ReleasedState {
-  const models = Array.from({ length: slots }, (_, j) => initialModel(manifest, createRandom(seed, j)));
-  const body = Float32Array.from(models[0]?.body ?? []);
-  const heads = models.map(({ head }) => Float32Array.from(head));
-  return { body, heads, velocity: [body, ...heads].map((segment) => new Float64Array(segment.length)) };
+/** Slots as the algorithm asks for them. */
+function clustersFor({ info }: Algorithm, unit: 'record' | 'participant'): RunConfig['clusters'] {
+  if (info.slots === undefined || info.slots === 'none') return null;
+  const chosen = info.slots === 'chosen';
+  return {
+    assignment: info.slots === 'chosen' ? 'hard' : info.slots,
+    ...(info.slots === 'several' ? { filled: 2 } : {}),
+    foundingSlots: 0,
+    seatPositions: 0,
+    kept: 3,
+    choiceSteps: chosen ? [0] : [],
+    choiceEpsilon: 0.5,
+    lossBound: 2,
+    countNoiseStddev: unit === 'record' ? 0.7 : 4,
+  };
 }
 
-function contextOf(data: Dataset, state: ReleasedState, slot = 0, personal: Model | null = null): ParticipantContext {
-  return { oracle, data, released: state, local: { slot, personal }, options, random: createRandom(9) };
+function configFor(algorithm: Algorithm, unit: 'record' | 'participant', steps = 2): RunConfig {
+  const base = scenarioConfig('digits', { seed: 5, steps, targetEpsilon: 200, participants: MEMBERS, unit });
+  return parseRunConfig({
+    ...base,
+    model: { inputs: 64, hidden: [12], classes: 10 },
+    training: {
+      ...base.training,
+      momentum: 0.5,
+      ...(unit === 'participant' ? { local: { epochs: 1, batchSize: 16, stepSize: 0.05 } } : {}),
+    },
+    clusters: clustersFor(algorithm, unit),
+    algorithm: { id: algorithm.info.id },
+    personal: { ...base.personal, method: 'none', epochs: 1 },
+  });
+}
+
+function run(config: RunConfig, secureSum: SecureSum, isPresent = (_: number): boolean => true): InProcessResult {
+  return runInProcess({
+    config,
+    runId: RUN_ID,
+    crypto: nodeCrypto,
+    random: repeatable(7),
+    organizations: Array.from({ length: MEMBERS }, (_, i) => ({ data: generateDigits(5, i).train, oracle })),
+    isPresent,
+    secureSum,
+  });
 }
 
 /** The data with one record replaced by a far outlier of another class. */
@@ -52,81 +88,112 @@ function replaceRecord(data: Dataset, record: number): Dataset {
 }
 
 const { train } = generateDigits(2, 0);
+const nobody = createDataset(64, 10, new Float32Array(0), new Uint8Array(0));
 const squared = (x: Int32Array): bigint => x.reduce((sum, value) => sum + BigInt(value) * BigInt(value), 0n);
+const difference = (a: Int32Array, b: Int32Array): Int32Array => a.map((value, i) => value - (b[i] as number));
+
+/** A member's vector without noise, as it is before masking. */
+function vectorOf(config: RunConfig, data: Dataset, local: LocalVectors = {}): Int32Array {
+  const plan = planRun(config);
+  const session = plan.schedule.find(({ kind }) => kind === 'train');
+  if (session === undefined) throw new Error('no training step');
+  const order = { session, models: initialState(config).models };
+  const { roster } = simulatedRoster(nodeCrypto, MEMBERS);
+  const params = orderParams(nodeCrypto, { runId: RUN_ID, config, plan, roster }, order, { round: 1, attempt: 0 });
+  const quiet = { ...params, noise: { mechanism: 'none', shareVariance: 0 } as const };
+  const member: MemberState = { ...NEW_MEMBER, slot: 0 };
+  const inputs = { data, oracle, local, seed: new Uint8Array(32).fill(9) };
+  return sumCoordinates(quiet, contribute(nodeCrypto, config, order, quiet, member, inputs).words);
+}
+
+/** Local vectors that a participant of the algorithm could have kept, after a run on other data. */
+function keptVectors(config: RunConfig): LocalVectors {
+  return run(config, idealSum).locals[1] ?? {};
+}
 
 describe('every registered algorithm', () => {
+  it('has an id of its own', () => {
+    expect(new Set(ALGORITHMS.map(({ info }) => info.id)).size).toBe(ALGORITHMS.length);
+  });
+
   for (const algorithm of ALGORITHMS) {
     describe(algorithm.info.id, () => {
-      const slots = algorithm.chooseSlot === undefined ? 1 : 3;
-      const state = released(slots);
-      const context = (): ParticipantContext => contextOf(train, state, slots - 1);
+      const config = configFor(algorithm, 'participant');
 
-      it('is catalogued, and its segments fit its layout and cost', () => {
-        expect(CATALOGUE).toContain(algorithm.info);
-        const blocks = algorithm.layout(manifest, slots);
-        const uploaded = blocks.reduce((sum, { realLength }) => sum + realLength, 0);
-        expect(uploaded).toBe(algorithm.info.uploadLength(manifest, slots));
-        const update = algorithm.participantUpdate?.(context());
-        if (update !== undefined)
-          expect(update.map(({ length }) => length)).toEqual(blocks.map(({ realLength }) => realLength));
-        expect(update === undefined).toBe(algorithm.serverStep === undefined);
+      it('releases the same bits through the real protocol and the ideal aggregator, with a member lost', () => {
+        const isPresent = (organization: number): boolean => organization !== 3;
+        const real = run(config, realSum(MEMBERS), isPresent);
+        const ideal = run(config, idealSum, isPresent);
+        expect(toHex(modelsHash(nodeCrypto, real.state.models))).toBe(
+          toHex(modelsHash(nodeCrypto, ideal.state.models)),
+        );
+        expect(real.locals).toEqual(ideal.locals);
+        // Whoever was lost keeps what it had.
+        expect(ideal.locals[3]).toEqual({});
+        expect(ideal.state.models.body).not.toEqual(initialState(config).models.body);
+      });
+
+      it('moves the vector by no more than the charge, whatever the participant holds or kept', () => {
+        const slots = initialState(config).models.heads.length;
+        const bound = BigInt(Math.floor(trainingSensitivity(config, slots) ** 2));
+        const kept = keptVectors(config);
+        expect(squared(vectorOf(config, nobody, kept))).toBe(0n);
+        for (const data of [train, replaceRecord(train, 7)]) {
+          for (const local of [{}, kept]) {
+            const vector = vectorOf(config, data, local);
+            expect(squared(vector)).toBeGreaterThan(0n);
+            expect(squared(vector) <= bound).toBe(true);
+          }
+        }
       });
 
       it('repeats for the same inputs and leaves them as they are', () => {
-        const before = structuredClone({ state, features: train.features });
-        const run = (): unknown => [
-          algorithm.participantUpdate?.(context()),
-          algorithm.recordTerm?.(context(), 3),
-          algorithm.updateLocal?.(context()),
-          algorithm.personalize(context()),
-        ];
-        expect(run()).toEqual(run());
-        expect({ state, features: train.features }).toEqual(before);
+        const kept = keptVectors(config);
+        const before = structuredClone({ kept, features: train.features });
+        expect(vectorOf(config, train, kept)).toEqual(vectorOf(config, train, kept));
+        expect({ kept, features: train.features }).toEqual(before);
       });
 
-      it('gives record terms exactly where the record rule allows them', () => {
-        const allowed = algorithm.info.recordLevel.kind !== 'local-noise-only' && algorithm.serverStep !== undefined;
-        expect(algorithm.recordTerm !== undefined).toBe(allowed);
-      });
-
-      if (algorithm.recordTerm !== undefined) itKeepsTheRecordRule(algorithm, state, slots);
+      if (algorithm.info.recordLevel.kind === 'local-noise-only') itIsRefusedAtRecordLevel(algorithm);
+      else itKeepsTheRecordRule(algorithm);
     });
   }
 });
 
-function itKeepsTheRecordRule(algorithm: Algorithm, state: ReleasedState, slots: number): void {
-  const termsOf = (data: Dataset, personal: Model | null): Int32Array[] => {
-    const blocks = algorithm.layout(manifest, slots);
-    const encoder = createEncoder(nodeCrypto, {
-      blocks,
-      clippingNorm: 1,
-      scale: 4_096,
-      rotationSeed: new Uint8Array(32),
-    });
-    const length = blocks.reduce((sum, block) => sum + block.length, 0);
-    return Array.from({ length: data.count }, (_, record) => {
-      const term = new Int32Array(length);
-      encoder.addRecord(term, algorithm.recordTerm?.(contextOf(data, state, slots - 1, personal), record) ?? []);
-      return term;
-    });
-  };
-
-  it('keeps the record rule: other records’ encoded terms stay bit-identical, whatever is personal', () => {
-    const replaced = 7;
-    const before = termsOf(train, null);
-    const trained = algorithm.personalize(contextOf(train, state, slots - 1));
-    const after = termsOf(replaceRecord(train, replaced), trained);
-    const sum = new Int32Array(before[0]?.length ?? 0);
-    for (let record = 0; record < train.count; record++) {
-      if (record !== replaced) expect(after[record]).toEqual(before[record]);
-      sum.forEach((value, i) => {
-        sum[i] = value + (after[record]?.[i] as number) - (before[record]?.[i] as number);
-      });
+function itIsRefusedAtRecordLevel(algorithm: Algorithm): void {
+  it('is refused at unit record, with the reason', () => {
+    try {
+      configFor(algorithm, 'record');
+      expect.unreachable();
+    } catch (error) {
+      // Slots that are filled by several exist at unit participant only.
+      const several = algorithm.info.slots === 'several';
+      expect(isCoveyError(error, several ? 'USAGE_CONFIG' : 'PRIVACY_POLICY')).toBe(true);
+      if (!several) expect((error as Error).message).toContain(algorithm.info.recordLevel.reason);
     }
-    expect(after[replaced]).not.toEqual(before[replaced]);
-    // Replace-one: the old and the new term, each within the charged sensitivity.
-    expect(squared(sum) <= (2n * 4_096n) ** 2n).toBe(true);
-    for (const term of after) expect(squared(term) <= 4_096n ** 2n).toBe(true);
+  });
+}
+
+function itKeepsTheRecordRule(algorithm: Algorithm): void {
+  const config = configFor(algorithm, 'record');
+  // Every record is drawn, so that two vectors differ by the changed record alone.
+  const all = { ...config, training: { ...config.training, samplingProbability: 1 } };
+
+  it('keeps the record rule: one record moves the sum by its own terms, whatever is kept at the site', () => {
+    const before = vectorOf(all, train);
+    const after = vectorOf(all, replaceRecord(train, 7));
+    const clip = BigInt(all.encoding.scale * all.training.clippingNorm);
+    // Replace-one: the old and the new term, each within one clip.
+    expect(squared(difference(after, before))).toBeGreaterThan(0n);
+    expect(squared(difference(after, before)) <= (2n * clip) ** 2n).toBe(true);
+    const last = train.count - 1;
+    const without = createDataset(64, 10, train.features.slice(0, last * 64), train.labels.slice(0, last));
+    expect(squared(difference(before, vectorOf(all, without))) <= clip ** 2n).toBe(true);
+    // The others' terms are bit-identical: what the last record adds does not depend on record 7.
+    const changed = replaceRecord(train, 7);
+    const changedWithout = createDataset(64, 10, changed.features.slice(0, last * 64), changed.labels.slice(0, last));
+    expect(difference(after, vectorOf(all, changedWithout))).toEqual(difference(before, vectorOf(all, without)));
+    expect(vectorOf(all, train, keptVectors(config))).toEqual(before);
   });
 }
 
@@ -152,8 +219,9 @@ describe('the manifest of a model', () => {
 });
 
 describe('a planted head trained on raw records', () => {
-  const state = released(1);
-  const blocks = findAlgorithm('fedrep').layout(manifest, 1);
+  const start = initialModel(manifest, createRandom(1));
+  const state = { body: Float32Array.from(start.body), heads: [Float32Array.from(start.head)] };
+  const blocks = hiddenLayout({ bodyLength: manifest.bodyLength, headLength: manifest.headLength, slots: 0 });
   const SCALE = 4_096;
   const CLIP = 0.01;
 
@@ -198,126 +266,93 @@ describe('a planted head trained on raw records', () => {
 });
 
 describe('the planner', () => {
-  const shared = { unit: 'record', noise: 'shared' } as const;
-
-  it('refuses at record level, with the reason, what breaks the record rule', () => {
-    const refused = CATALOGUE.filter(({ recordLevel }) => recordLevel.kind === 'local-noise-only');
-    expect(refused.map(({ id }) => id).toSorted()).toEqual([
-      'fedavg-epochs',
+  it('knows what breaks the record rule and what a charge allows', () => {
+    const refused = ALGORITHMS.filter(({ info }) => info.recordLevel.kind === 'local-noise-only');
+    expect(refused.map(({ info }) => info.id).toSorted()).toEqual([
       'fedper',
       'fedrep',
-      'metavers',
+      'fedrod',
+      'flsc',
       'per-fedavg',
       'q-fedavg',
       'reptile',
       'scaffold',
     ]);
-    for (const info of refused) {
-      try {
-        requireRecordRule(info, shared, ['exponential-mechanism', 'histogram', 'bounded-sum']);
-        expect.unreachable();
-      } catch (error) {
-        expect(isCoveyError(error, 'PRIVACY_POLICY')).toBe(true);
-        expect((error as Error).message).toContain(info.recordLevel.reason);
-      }
+    for (const { info } of refused) {
       requireRecordRule(info, { unit: 'record', noise: 'local' });
       requireRecordRule(info, { unit: 'participant', noise: 'shared' });
     }
-  });
-
-  it('asks for the charge that an algorithm needs', () => {
-    const { info } = findAlgorithm('ifca-ft');
-    expect(() => requireRecordRule(info, shared)).toThrow(/"charges" expected exponential-mechanism for ifca-ft/);
+    const { info } = findAlgorithm('ifca');
+    const shared = { unit: 'record', noise: 'shared' } as const;
+    expect(() => requireRecordRule(info, shared)).toThrow(/"charges" expected exponential-mechanism for ifca/);
     requireRecordRule(info, shared, ['exponential-mechanism']);
-    requireRecordRule(findAlgorithm('ditto').info, shared);
   });
 
-  it('charges counts beside slots at unit participant', () => {
-    expect(findAlgorithm('ifca').info.participantSensitivity(0.5)).toEqual([
-      { what: 'slots', l2: 0.5 },
-      { what: 'count (census only)', l2: 1 },
-    ]);
-    expect(findAlgorithm('local').info.participantSensitivity(0.5)).toEqual([]);
-    expect(CATALOGUE.find(({ id }) => id === 'fedsoft')?.participantSensitivity(2)[0]?.l2).toBe(Math.sqrt(5));
-  });
-
-  it('says what runs and what is only catalogued', () => {
-    expect(() => findAlgorithm('scaffold')).toThrow(/got scaffold \(catalogued, not part of this version\)/);
-    expect(() => findAlgorithm('nothing')).toThrow(/got nothing$/);
-    expect(new Set(CATALOGUE.map(({ id }) => id)).size).toBe(CATALOGUE.length);
+  it('refuses what does not compose, with one line', () => {
+    const change = (id: string, changes: Partial<RunConfig>): void => {
+      parseRunConfig({ ...configFor(findAlgorithm('fedavg'), 'participant'), algorithm: { id }, ...changes });
+    };
+    const slots = clustersFor(findAlgorithm('fedsoft'), 'participant');
+    const { training } = configFor(findAlgorithm('fedavg'), 'participant');
+    expect(() => change('nothing', {})).toThrow(/"algorithm.id" expected one of fedavg, .*, got nothing$/);
+    expect(() => change('scaffold', { clusters: slots })).toThrow(
+      /"clusters" expected none slots for scaffold, got soft/,
+    );
+    expect(() => change('ifca', {})).toThrow(/"clusters" expected chosen slots for ifca, got none/);
+    expect(() => change('fedavgm', { training: { ...training, momentum: 0 } })).toThrow(/"training.momentum"/);
+    expect(() => change('fedrep', { model: { inputs: 64, hidden: [], classes: 10 } })).toThrow(
+      /"model.sharedLayers" expected at least 1 for fedrep, got 0/,
+    );
+    expect(() => change('', { algorithm: { id: 'ditto', options: { mu: 1 } } })).toThrow(
+      /"algorithm.options" of ditto expected lambda, personalEpochs, got mu/,
+    );
+    expect(() => change('', { algorithm: { id: 'ditto', options: { lambda: -1 } } })).toThrow(
+      /"algorithm.options.lambda" expected a number from 0 to 1000, got -1/,
+    );
+    expect(() => change('', { algorithm: { id: 'fedrep', options: { headEpochs: 1.5 } } })).toThrow(/an integer from/);
   });
 });
 
-describe('algorithms at work, without noise', () => {
-  const organizations = [0, 1, 3, 4].map((i) => generateDigits(5, i));
-
-  function federate(algorithm: Algorithm, slots: number, rounds: number): number {
-    let state = released(slots, 3);
-    let locals = organizations.map((_, i): ParticipantContext['local'] => ({ slot: i % slots, personal: null }));
-    for (let round = 0; round < rounds; round++) {
-      const contexts = organizations.map(({ train: data }, i) =>
-        contextOf(data, state, locals[i]?.slot, locals[i]?.personal ?? null),
-      );
-      locals = contexts.map((context) => algorithm.updateLocal?.(context) ?? context.local);
-      const sums = algorithm.layout(manifest, slots).map(({ realLength }) => new Float64Array(realLength));
-      for (const context of contexts) {
-        algorithm.participantUpdate?.(context).forEach((segment, s) => {
-          segment.forEach((value, i) => {
-            const sum = sums[s] as Float64Array;
-            sum[i] = (sum[i] as number) + value;
-          });
-        });
-      }
-      const facts = {
-        bodyDenominator: organizations.length,
-        headDenominator: organizations.length / slots,
+describe('algorithms at work, almost without noise', () => {
+  const meanAccuracy = (id: string, options: Readonly<Record<string, number>> = {}): number => {
+    const base = configFor(findAlgorithm('fedavg'), 'participant', 25);
+    const config = parseRunConfig({
+      ...base,
+      training: {
+        ...base.training,
+        clippingNorm: 8,
         momentum: 0.5,
-        step: 1,
-      };
-      state = algorithm.serverStep?.(state, sums, facts) ?? state;
-    }
-    const accuracies = organizations.map(({ train: data, test }, i) =>
-      accuracy(
-        oracle,
-        algorithm.personalize(contextOf(data, state, locals[i]?.slot, locals[i]?.personal ?? null)),
-        test,
-      ),
-    );
-    return accuracies.reduce((sum, value) => sum + value, 0) / accuracies.length;
-  }
-
-  it('learn far above chance, and slots and personal models help where styles differ', () => {
-    const global = federate(findAlgorithm('fedavg-epochs'), 1, 30);
-    expect(global).toBeGreaterThan(0.3);
-    expect(federate(findAlgorithm('fedavgm'), 1, 30)).toBeGreaterThan(0.3);
-    for (const id of ['fedavg-ft', 'ditto', 'fedrep'])
-      expect(federate(findAlgorithm(id), 1, 30)).toBeGreaterThan(global);
-    expect(federate(findAlgorithm('ifca'), 2, 30)).toBeGreaterThan(global);
-  });
-
-  it('choose the slot whose model fits, freely or by the charged mechanism', () => {
-    const ifca = findAlgorithm('ifca');
-    const data = organizations[0]?.train as Dataset;
-    const good = fineTune(oracle, initialModel(manifest, createRandom(3)), data, createRandom(1), {
-      epochs: 40,
-      batchSize: 16,
-      stepSize: 0.1,
+        local: { epochs: 2, batchSize: 16, stepSize: 0.1 },
+      },
+      privacy: { ...base.privacy, targetEpsilon: 1e6 },
+      algorithm: { id, options },
     });
-    const state = { ...released(3, 3), body: Float32Array.from(good.body) };
-    const heads = [state.heads[0], Float32Array.from(good.head), state.heads[2]].map(
-      (head) => head ?? new Float32Array(0),
-    );
-    const context = contextOf(data, { ...state, heads });
-    expect(ifca.chooseSlot?.(context, { kind: 'lowest-loss' })).toBe(1);
-    const stream = nodeCrypto.aes256Ctr(new Uint8Array(32).fill(5));
-    const chosen = Array.from({ length: 20 }, () =>
-      ifca.chooseSlot?.(context, { kind: 'exponential', epsilon: 0.5, lossBound: 2, stream }),
-    );
-    expect(chosen).toEqual(new Array(20).fill(1));
-    // A nearly free choice (tiny epsilon) tells nearly nothing.
-    const blind = Array.from({ length: 60 }, () =>
-      ifca.chooseSlot?.(context, { kind: 'exponential', epsilon: 1e-4, lossBound: 2, stream }),
-    );
-    expect(new Set(blind).size).toBe(3);
+    const sites = [0, 1, 3, 4].map((i) => generateDigits(5, i));
+    const { state, members, locals } = runInProcess({
+      config,
+      runId: RUN_ID,
+      crypto: nodeCrypto,
+      random: repeatable(3),
+      organizations: sites.map(({ train: data }) => ({ data, oracle })),
+      isPresent: () => true,
+    });
+    const accuracies = sites.map(({ train: data, test }, i) => {
+      const inputs = { oracle, data, local: locals[i] ?? {} };
+      return accuracy(
+        oracle,
+        personalModel(config, state.models, members[i] ?? NEW_MEMBER, inputs, createRandom(4)),
+        test,
+      );
+    });
+    return accuracies.reduce((sum, value) => sum + value, 0) / accuracies.length;
+  };
+
+  it('learn far above chance, and personal parts and slots help where styles differ', () => {
+    const global = meanAccuracy('fedavg');
+    expect(global).toBeGreaterThan(0.3);
+    const shared = { fedprox: { mu: 0.01 }, scaffold: { localSteps: 16 } };
+    for (const [id, options] of Object.entries(shared)) expect(meanAccuracy(id, options), id).toBeGreaterThan(0.3);
+    const personal = { ditto: { personalEpochs: 5 }, fedrep: {}, fedper: {}, fedrod: { personalEpochs: 5 } };
+    for (const [id, options] of Object.entries(personal)) expect(meanAccuracy(id, options), id).toBeGreaterThan(global);
   });
 });

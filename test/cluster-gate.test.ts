@@ -153,7 +153,7 @@ describe('soft assignment', () => {
     const params = orderParams(nodeCrypto, facts, order, { round: 1, attempt: 0 });
     const quiet = { ...params, noise: { mechanism: 'none', shareVariance: 0 } as const };
     const vector = (data: typeof train): Int32Array => {
-      const inputs = { data, oracle, seed: new Uint8Array(32) };
+      const inputs = { data, oracle, local: {}, seed: new Uint8Array(32) };
       const { words } = contribute(nodeCrypto, all, order, quiet, NEW_MEMBER, inputs);
       return sumCoordinates(quiet, words);
     };

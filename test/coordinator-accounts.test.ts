@@ -17,7 +17,7 @@ const { roster, ids } = simulatedRoster(nodeCrypto, 6);
 const members = ids.map(toHex);
 const order: SessionOrder = {
   session: { kind: 'train', step: 0 },
-  models: { body: new Float32Array(0), heads: [new Float32Array(0)] },
+  models: { body: new Float32Array(0), heads: [new Float32Array(0)], extra: [] },
 };
 const fewest = members.slice(0, config.cohort.minSurvivors);
 

@@ -7,7 +7,7 @@ import { accuracy, balancedAccuracy, summarizeAccuracies } from '../src/learning
 import { initialModel } from '../src/learning/initial-model.ts';
 import { eachBatch, trainLocalOnly } from '../src/learning/local-training.ts';
 import { copyModel, type GradientOracle } from '../src/learning/oracle.ts';
-import { linearStep, publicDenominators, stepMomentum } from '../src/learning/server-optimizer.ts';
+import { initialMoments, linearStep, publicDenominators, stepServer } from '../src/learning/server-optimizer.ts';
 import { stepDitto } from '../src/personalize/ditto.ts';
 import { fineTune } from '../src/personalize/fine-tuning.ts';
 
@@ -87,19 +87,41 @@ describe('finite differences of the dense oracle', () => {
 });
 
 describe('server step', () => {
-  it('accumulates momentum over public denominators and leaves its arguments as they are', () => {
-    const facts = { denominator: 4, momentum: 0.5, step: 0.25 };
+  it('accumulates momentum over mean directions and leaves its arguments as they are', () => {
+    const server = { method: 'momentum', momentum: 0.5, step: 0.25 } as const;
     const parameters = Float32Array.of(1, 2);
     const velocity = Float64Array.of(2, 0);
-    const sum = Float64Array.of(8, -4);
-    const { parameters: moved, velocity: faster } = stepMomentum(parameters, velocity, sum, facts);
-    expect([...faster]).toEqual([3, -1]);
+    const direction = Float64Array.of(2, -1);
+    const { parameters: moved, moments } = stepServer(parameters, [velocity], direction, server);
+    expect(moments.map((moment) => [...moment])).toEqual([[3, -1]]);
     expect([...moved]).toEqual([0.25, 2.25]);
-    expect([...parameters, ...velocity, ...sum]).toEqual([1, 2, 2, 0, 8, -4]);
-    expect(() => stepMomentum(parameters, velocity, Float64Array.of(1), facts)).toThrow(
-      /"sum" expected 2 values, got 1/,
+    expect([...parameters, ...velocity, ...direction]).toEqual([1, 2, 2, 0, 2, -1]);
+    expect(() => stepServer(parameters, [velocity], Float64Array.of(1), server)).toThrow(
+      /"direction" expected 2 values, got 1 with 2/,
     );
-    expect(() => stepMomentum(parameters, velocity, sum, { ...facts, denominator: 0 })).toThrow(/"denominator"/);
+  });
+
+  it('adapts to the size of past directions as Adam, Yogi and Adagrad do', () => {
+    const [d, tau, beta] = [0.5, 1e-3, 0.9];
+    const seconds = { adam: 0.99 * tau ** 2 + 0.01 * d * d, yogi: tau ** 2 + 0.01 * d * d, adagrad: tau ** 2 + d * d };
+    for (const method of ['adam', 'yogi', 'adagrad'] as const) {
+      const start = initialMoments(method, 1);
+      const { parameters, moments } = stepServer(Float32Array.of(0), start, Float64Array.of(d), {
+        method,
+        momentum: beta,
+        step: 0.1,
+      });
+      const second = seconds[method];
+      expect(moments[1]?.[0]).toBeCloseTo(second, 12);
+      expect(parameters[0]).toBeCloseTo((-0.1 * (1 - beta) * d) / (Math.sqrt(second) + tau), 6);
+    }
+    // Yogi lets a second moment that is too large fall by a constant share of the square only.
+    const large = stepServer(Float32Array.of(0), [new Float64Array(1), Float64Array.of(4)], Float64Array.of(1), {
+      method: 'yogi',
+      momentum: 0,
+      step: 1,
+    });
+    expect(large.moments[1]?.[0]).toBeCloseTo(3.99, 12);
   });
 
   it('falls linearly to a tenth and shares the denominator of heads among slots', () => {

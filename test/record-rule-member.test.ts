@@ -23,7 +23,7 @@ const { train } = generateDigits(1, 0);
 
 /** The vector that an organization would mask; one seed, so that sample and noise are the same for all data. */
 function vectorOf(data: Dataset): Int32Array {
-  const inputs = { data, oracle, seed: new Uint8Array(32).fill(3) };
+  const inputs = { data, oracle, local: {}, seed: new Uint8Array(32).fill(3) };
   const { words } = contribute(nodeCrypto, config, order, params, member, inputs);
   return unpackLanes(words, coordinates, params.ring.lanes);
 }
@@ -80,6 +80,7 @@ describe('record rule at an organization, from its data to the vector it masks',
       {
         data: train,
         oracle,
+        local: {},
         seed: new Uint8Array(32).fill(3),
       },
     );

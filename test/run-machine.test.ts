@@ -16,11 +16,17 @@ import { repeatable } from './support/repeatable.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';
 
+interface Release {
+  readonly params: SessionParams;
+  readonly sum: Uint32Array;
+  readonly survivors: number;
+}
+
 function tinyConfig(participants: number, steps: number): RunConfig {
   return scenarioConfig('digits', { seed: 5, steps, targetEpsilon: 8, participants });
 }
 
-function run(config: RunConfig, secureSum: SecureSum, releases: { params: SessionParams; sum: Uint32Array }[] = []) {
+function run(config: RunConfig, secureSum: SecureSum, releases: Release[] = []) {
   const oracle = createDenseOracle(config.model);
   const organizations = Array.from({ length: config.cohort.participants }, (_, i) => ({
     data: generateDigits(5, i).train,
@@ -34,15 +40,15 @@ function run(config: RunConfig, secureSum: SecureSum, releases: { params: Sessio
     organizations,
     isPresent: (organization, step) => organization !== 0 || step < 3,
     secureSum,
-    onRelease: (params, sum) => releases.push({ params, sum: sum.slice() }),
+    onRelease: (params, sum, survivors) => releases.push({ params, sum: sum.slice(), survivors }),
   });
 }
 
 describe('a run on the embedded scenario', () => {
   it('releases the same bits through the real protocol and the ideal aggregator', () => {
     const config = tinyConfig(12, 4);
-    const real: { params: SessionParams; sum: Uint32Array }[] = [];
-    const ideal: { params: SessionParams; sum: Uint32Array }[] = [];
+    const real: Release[] = [];
+    const ideal: Release[] = [];
     const first = run(config, realSum(12), real);
     const second = run(config, idealSum, ideal);
     expect(real.length).toBe(ideal.length);
@@ -52,11 +58,12 @@ describe('a run on the embedded scenario', () => {
 
   it('is replayed from its released sums to the same bits', () => {
     const config = tinyConfig(5, 6);
-    const releases: { params: SessionParams; sum: Uint32Array }[] = [];
+    const releases: Release[] = [];
     const { state } = run(config, idealSum, releases);
     const plan = planRun(config);
     let replayed = initialState(config);
-    for (const { params, sum } of releases) replayed = applyRelease(nodeCrypto, config, plan, replayed, params, sum);
+    for (const { params, sum, survivors } of releases)
+      replayed = applyRelease(nodeCrypto, config, plan, replayed, params, sum, survivors);
     expect(toHex(modelsHash(nodeCrypto, replayed.models))).toBe(toHex(modelsHash(nodeCrypto, state.models)));
     expect(replayed.kept).toEqual(state.kept);
     expect(replayed.position).toBe(plan.schedule.length);

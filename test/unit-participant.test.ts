@@ -63,7 +63,7 @@ function vectorOf(
     ...orderParams(nodeCrypto, facts, order, { round: 1, attempt: 0 }),
     noise: { mechanism: 'none', shareVariance: 0 },
   };
-  const inputs = { data, oracle: createDenseOracle(config.model), seed: new Uint8Array(32).fill(seed) };
+  const inputs = { data, oracle: createDenseOracle(config.model), local: {}, seed: new Uint8Array(32).fill(seed) };
   return sumCoordinates(params, contribute(nodeCrypto, config, order, params, member, inputs).words);
 }
 
@@ -122,7 +122,7 @@ describe('unit participant', () => {
       const params = orderParams(
         nodeCrypto,
         facts,
-        { session, models: { body: models.body, heads } },
+        { session, models: { body: models.body, heads, extra: [] } },
         { round: 1, attempt: 0 },
       );
       for (const view of ['server', 'release'] as const) {

@@ -1,6 +1,7 @@
-import { fromHex, fromUtf8, toHex, utf8 } from '../../protocol/bytes.ts';
+import { decodeParts, encodeParts, fromHex, fromUtf8, toHex, utf8 } from '../../protocol/bytes.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import type { ParticipantRecord, Purpose, SessionParams } from '../../protocol/session.ts';
+import type { LocalVectors } from '../../src/learning/algorithm.ts';
 import { type MemberState, NEW_MEMBER } from '../../src/run/member.ts';
 import type { ScheduledSession } from '../../src/run/plan.ts';
 import type { Store } from '../../src/run/store.ts';
@@ -17,6 +18,9 @@ interface Entered {
 export interface NodeMemory {
   member(): MemberState;
   saveMember(member: MemberState): Promise<void>;
+  /** Vectors that the algorithm keeps at this site. */
+  local(): LocalVectors;
+  saveLocal(local: LocalVectors): Promise<void>;
   /** Members of the last census of the slots, or null before the first. */
   census(): readonly Uint8Array[] | null;
   saveCensus(ids: readonly Uint8Array[]): Promise<void>;
@@ -27,6 +31,32 @@ export interface NodeMemory {
   recallSession(sid: Uint8Array): Promise<ScheduledSession | null>;
 }
 
+/** Names and little-endian doubles, in turn. */
+function encodeVectors(vectors: LocalVectors): Uint8Array {
+  return encodeParts(
+    Object.entries(vectors).flatMap(([name, values]) => {
+      const view = new DataView(new ArrayBuffer(8 * values.length));
+      values.forEach((value, i) => {
+        view.setFloat64(8 * i, value, true);
+      });
+      return [utf8(name), new Uint8Array(view.buffer)];
+    }),
+  );
+}
+
+function decodeVectors(bytes: Uint8Array): LocalVectors {
+  const parts = decodeParts(bytes);
+  const vectors: Record<string, Float64Array> = {};
+  for (let i = 0; i + 1 < parts.length; i += 2) {
+    const part = parts[i + 1] as Uint8Array;
+    const view = new DataView(part.buffer, part.byteOffset, part.byteLength);
+    vectors[fromUtf8(parts[i] as Uint8Array)] = Float64Array.from({ length: part.length / 8 }, (_, at) =>
+      view.getFloat64(8 * at, true),
+    );
+  }
+  return vectors;
+}
+
 const json = (value: unknown): Uint8Array => utf8(JSON.stringify(value));
 
 export async function openMemory(store: Store, runId: string): Promise<NodeMemory> {
@@ -35,6 +65,8 @@ export async function openMemory(store: Store, runId: string): Promise<NodeMemor
     return bytes === undefined ? null : (JSON.parse(fromUtf8(bytes)) as T);
   };
   let member: MemberState = { ...NEW_MEMBER, ...(await read<MemberState>('member', runId)) };
+  const kept = await store.get('local', runId);
+  let local = kept === undefined ? {} : decodeVectors(kept);
   let entered = await read<Entered>('entered', runId);
   let census = ((await read<string[]>('census', runId)) ?? null)?.map(fromHex) ?? null;
   let uploaded = await read<{ round: number; purpose: Purpose }>('uploaded', runId);
@@ -44,6 +76,11 @@ export async function openMemory(store: Store, runId: string): Promise<NodeMemor
     async saveMember(next) {
       member = next;
       await store.put('member', runId, json(next));
+    },
+    local: () => local,
+    async saveLocal(next) {
+      local = next;
+      await store.put('local', runId, encodeVectors(next));
     },
     census: () => census,
     async saveCensus(ids) {

@@ -9,15 +9,16 @@ import type { SessionMessage, SessionParams } from '../../protocol/session.ts';
 import { verifyTranscript } from '../../protocol/transcript.ts';
 import { parseEntry } from '../../src/audit/entries.ts';
 import type { Dataset } from '../../src/data/dataset.ts';
+import type { LocalVectors, ReleasedModels } from '../../src/learning/algorithm.ts';
 import type { GradientOracle } from '../../src/learning/oracle.ts';
 import { parseRunConfig } from '../../src/run/config.ts';
 import { groupMembers, isInGroup } from '../../src/run/groups.ts';
-import { contribute, homeSlot, type MemberState, missChoice, takeChoice, takeSeat } from '../../src/run/member.ts';
+import { contribute, type MemberState, missChoice, takeChoice, takeSeat } from '../../src/run/member.ts';
 import { decodeRunMessage, encodeRunMessage } from '../../src/run/messages.ts';
 import { decodeOrder, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { groupOf, planRun, type ScheduledSession } from '../../src/run/plan.ts';
 import { seatsAreDistinct, sumCoordinates } from '../../src/run/release.ts';
-import { decodeModels, modelsHash, type ReleasedModels } from '../../src/run/released.ts';
+import { decodeModels, modelsHash } from '../../src/run/released.ts';
 import type { FederationFile } from '../../src/run/roster.ts';
 import type { Store } from '../../src/run/store.ts';
 import { type ChargeBook, openChargeBook } from './charge-book.ts';
@@ -33,9 +34,11 @@ export type NodeProgress =
   | {
       readonly event: 'models';
       readonly step: number;
+      readonly config: RunFacts['config'];
       readonly oracle: GradientOracle;
       readonly models: ReleasedModels;
       readonly member: MemberState;
+      readonly local: LocalVectors;
     }
   | { readonly event: 'aborted'; readonly code: string; readonly reason: string }
   | { readonly event: 'charged'; readonly epsilon: number; readonly maxEpsilon: number }
@@ -45,6 +48,7 @@ export type NodeProgress =
       readonly oracle: GradientOracle;
       readonly models: ReleasedModels;
       readonly member: MemberState;
+      readonly local: LocalVectors;
     };
 
 export interface NodeOptions {
@@ -88,6 +92,7 @@ export function createNode(options: NodeOptions): FederationNode {
   let run: ActiveRun | null = null;
   let order: { readonly sid: string; readonly order: SessionOrder } | null = null;
   let pending: { readonly attachment: Uint8Array } | null = null;
+  let proposed: { readonly sid: string; readonly local: LocalVectors } | null = null;
   let lastModelHash = '';
   let finish: () => void = () => undefined;
   const finished = new Promise<void>((resolve) => {
@@ -103,13 +108,6 @@ export function createNode(options: NodeOptions): FederationNode {
     if (order === null || order.sid !== toHex(sid))
       throw new CoveyError('INTERNAL_INVARIANT', 'a session without its order');
     return order.order;
-  };
-
-  /** The member with the slot whose model it takes home. */
-  const atHome = (models: ReleasedModels): MemberState => {
-    const { facts, memory, oracle } = active();
-    const member = memory.member();
-    return { ...member, slot: homeSlot(facts.config, models, member, oracle, options.data) };
   };
 
   async function authorize(params: SessionParams, sid: Uint8Array): Promise<readonly Uint8Array[] | null> {
@@ -130,9 +128,11 @@ export function createNode(options: NodeOptions): FederationNode {
       await onProgress({
         event: 'models',
         step: received.session.step,
+        config: facts.config,
         oracle: active().oracle,
         models: received.models,
-        member: atHome(received.models),
+        member: memory.member(),
+        local: memory.local(),
       });
     }
     // A slot is trained only among those who were counted in it (maxLoss, SPEC section 6).
@@ -155,9 +155,10 @@ export function createNode(options: NodeOptions): FederationNode {
         const { facts, memory, oracle } = active();
         const received = currentOrder(sid);
         await onProgress({ event: 'contributing', session: received.session });
-        const inputs = { data: options.data, oracle, seed: options.random(32) };
-        const { words, member } = contribute(crypto, facts.config, received, params, memory.member(), inputs);
+        const inputs = { data: options.data, oracle, local: memory.local(), seed: options.random(32) };
+        const { words, member, local } = contribute(crypto, facts.config, received, params, memory.member(), inputs);
         inputs.seed.fill(0);
+        proposed = local === inputs.local ? null : { sid: toHex(sid), local };
         if (member !== memory.member()) await memory.saveMember(member);
         return words;
       },
@@ -166,8 +167,10 @@ export function createNode(options: NodeOptions): FederationNode {
         await sendLog(await active().charges.reserve(params, sid, session, models.heads.length));
       },
       async settle({ params, sid, h3, survivors }) {
-        const { charges } = active();
+        const { charges, memory } = active();
         const { session, models } = currentOrder(sid);
+        // This member is in the sum: what its algorithm keeps moves on with it, and only then.
+        if (proposed?.sid === toHex(sid)) await memory.saveLocal(proposed.local);
         await sendLog(await charges.settle(params, sid, session, models.heads.length, h3, survivors.length));
         await onProgress({ event: 'charged', epsilon: charges.epsilon(), maxEpsilon: policy.maxEpsilon });
       },
@@ -240,12 +243,19 @@ export function createNode(options: NodeOptions): FederationNode {
   }
 
   async function takeFinished(payload: Uint8Array): Promise<void> {
-    const { facts, oracle } = active();
+    const { facts, memory, oracle } = active();
     const models = decodeModels(facts.config, payload);
     if (lastModelHash !== '' && toHex(modelsHash(crypto, models)) !== lastModelHash) {
       throw new CoveyError('PRIVACY_POLICY', '"models" expected the hash of the last signed release, got another');
     }
-    await onProgress({ event: 'finished', config: facts.config, oracle, models, member: atHome(models) });
+    await onProgress({
+      event: 'finished',
+      config: facts.config,
+      oracle,
+      models,
+      member: memory.member(),
+      local: memory.local(),
+    });
     await options.send(encodeRunMessage({ type: 'run/leave', payload: new Uint8Array(0) }));
     finish();
   }

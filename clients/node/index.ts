@@ -124,10 +124,8 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
         options.drill?.('before-upload', progress.session.step);
       if (progress.event === 'agreed' && progress.session.kind === 'train')
         options.drill?.('after-upload', progress.session.step);
-      if (progress.event === 'models' && options.evaluate)
-        evaluator.onModels(progress.oracle, progress.step, progress.models, progress.member);
-      if (progress.event === 'finished')
-        await evaluator.onFinished(progress.config, progress.oracle, progress.models, progress.member);
+      if (progress.event === 'models' && options.evaluate) evaluator.onModels(progress);
+      if (progress.event === 'finished') await evaluator.onFinished(progress);
     },
     onError: (error) => fail(error),
   });

@@ -6,6 +6,7 @@ import { LIMITS } from '../../protocol/limits.ts';
 import { decodeParams, encodeParams, rosterHash, sessionId } from '../../protocol/params.ts';
 import { wordsToBytes } from '../../protocol/ring.ts';
 import type { Roster, SessionOutcome, SessionParams } from '../../protocol/session.ts';
+import type { ReleasedModels } from '../../src/learning/algorithm.ts';
 import { eventToJson } from '../../src/privacy/event-json.ts';
 import { configHash, type RunConfig } from '../../src/run/config.ts';
 import { groupIdOf, groupMembers, isInGroup } from '../../src/run/groups.ts';
@@ -21,7 +22,7 @@ import {
   seatsAreDistinct,
   sumCoordinates,
 } from '../../src/run/release.ts';
-import { encodeModels, modelsHash, type ReleasedModels } from '../../src/run/released.ts';
+import { encodeModels, modelsHash } from '../../src/run/released.ts';
 import type { Store } from '../../src/run/store.ts';
 import { createAccounts } from './accounts.ts';
 import { type Journal, openJournal } from './journal.ts';
@@ -170,9 +171,20 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     }
   }
 
+  /** Members of a released sum, as the log has it. */
+  function survivorsOf(sid: Uint8Array): number {
+    const name = toHex(sid);
+    for (const line of journal.lines()) {
+      const { type, body } = JSON.parse(line) as { type: string; body: { sid: string; survivors: number } };
+      if (type === 'round.release' && body.sid === name) return body.survivors;
+    }
+    throw new CoveyError('INTERNAL_INVARIANT', `the log lost the release of session ${name.slice(0, 12)}`);
+  }
+
   function replay(): void {
     for (const record of journal.releases()) {
-      state = applyRelease(crypto, config, plan, state, decodeParams(record.params), record.sum);
+      const survivors = survivorsOf(record.sid);
+      state = applyRelease(crypto, config, plan, state, decodeParams(record.params), record.sum, survivors);
       if (isClashed(state, record)) state = { ...state, position: state.position - 1 };
     }
     for (const line of journal.lines()) {
@@ -188,7 +200,10 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       if (scheduled === undefined) continue;
       // Charges depend on the number of slots only, not on the models of that time.
       const heads = Array.from({ length: entry.body.slots }, () => new Float32Array(0));
-      openedSessions.set(entry.body.sid, { session: scheduled, models: { body: new Float32Array(0), heads } });
+      openedSessions.set(entry.body.sid, {
+        session: scheduled,
+        models: { body: new Float32Array(0), heads, extra: [] },
+      });
     }
     replayCharges();
   }
@@ -317,7 +332,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     invited: number,
   ): Promise<void> {
     const { kind, step } = order.session;
-    let next = applyRelease(crypto, config, plan, state, params, outcome.sum);
+    let next = applyRelease(crypto, config, plan, state, params, outcome.sum, outcome.survivors.length);
     const record = {
       params: encodeParams(params),
       sid: outcome.sid,

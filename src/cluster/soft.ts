@@ -25,14 +25,14 @@ export function softWeights(losses: readonly Float64Array[]): Float64Array {
 }
 
 /**
- * Fills every slot with the update times its weight. With weights >= 0 that sum to one the joint norm is at most the
- * norm of the update; the encoder clips the concatenation once, jointly, all the same (privacy 3.4).
- * @throws CoveyError USAGE_RANGE for weights that are negative or do not sum to one.
+ * Fills every slot with the update times its weight. With weights >= 0 of l2 norm at most one the joint norm is at most
+ * that of the update; the encoder clips the concatenation once, jointly, all the same (privacy 3.4).
+ * @throws CoveyError USAGE_RANGE for weights that are negative or of a larger norm.
  */
 export function scaleBySoftWeights(update: Float64Array, weights: Float64Array): Float64Array[] {
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
-  if (!weights.every((weight) => weight >= 0) || Math.abs(total - 1) > 1e-9) {
-    throw new CoveyError('USAGE_RANGE', `"weights" expected numbers >= 0 with sum 1, got sum ${total}`);
+  const squares = weights.reduce((sum, weight) => sum + weight * weight, 0);
+  if (!weights.every((weight) => weight >= 0) || squares > 1 + 1e-9) {
+    throw new CoveyError('USAGE_RANGE', `"weights" expected numbers >= 0 of norm 1 at most, got ${Math.sqrt(squares)}`);
   }
   return Array.from(weights, (weight) => update.map((value) => weight * value));
 }

@@ -1,8 +1,7 @@
-import type { KeyStream } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../data/dataset.ts';
 import type { DataRandom } from '../data/random.ts';
-import type { Block, TermPart } from '../privacy/encode.ts';
+import type { Block } from '../privacy/encode.ts';
 import type { EpochOptions } from './local-training.ts';
 import type { ModelManifest } from './manifest.ts';
 import type { GradientOracle, Model } from './oracle.ts';
@@ -26,6 +25,18 @@ export interface ChargedPart {
   readonly l2: number;
 }
 
+/** A public number of an algorithm; the configuration may set it within its range. */
+export interface OptionInfo {
+  readonly what: string;
+  readonly least: number;
+  readonly most: number;
+  readonly fallback: number;
+  readonly integer?: true;
+}
+
+/** How slots are filled, for algorithms that ask for one way: no slots, one chosen slot, several, or all by weights. */
+export type SlotUse = 'none' | 'chosen' | 'several' | 'soft';
+
 /** Taxonomy of an algorithm (Tan 2022): what is shared, what stays local, what is released, what it costs. */
 export interface AlgorithmInfo {
   readonly id: string;
@@ -34,81 +45,104 @@ export interface AlgorithmInfo {
   readonly shared: string;
   readonly local: string;
   readonly released: string;
-  /** Cost of a round. Units: uploaded parameters of a model with this manifest and number of slots. */
-  uploadLength(manifest: ModelManifest, slots: number): number;
   /** What one participant moves each release by (zero-out) at unit `participant`; replace-one doubles l2. */
   participantSensitivity(clippingNorm: number): readonly ChargedPart[];
   readonly recordLevel: RecordLevel;
+  readonly options?: Readonly<Record<string, OptionInfo>>;
+  /** Absent: with or without slots, however they are filled. */
+  readonly slots?: SlotUse;
 }
 
-/** The released models and what the server derives from releases alone. Shapes: one head for each slot. */
-export interface ReleasedState {
+/** Vectors that a participant keeps between rounds, by name. Secrets: all depend on raw records and never leave the site. */
+export type LocalVectors = Readonly<Record<string, Float64Array>>;
+
+/** Everything that is broadcast: a shared body, a head for each slot, vectors beside the models that releases lead to. */
+export interface ReleasedModels {
   readonly body: Float32Array;
   readonly heads: readonly Float32Array[];
-  /** State of the server's optimizer, segment by segment (body first, then the slots). */
-  readonly velocity: readonly Float64Array[];
+  readonly extra: readonly Float32Array[];
 }
 
-/** What a participant keeps between rounds. Secrets: all of it depends on raw records and never leaves the site. */
-export interface LocalState {
-  readonly slot: number;
-  readonly personal: Model | null;
-}
-
-/** Settings of local work; public. */
-export interface AlgorithmOptions {
-  /** Local epochs between two releases, at unit `participant`. */
-  readonly epochs: EpochOptions;
-  /** Personal adaptation. */
-  readonly personal: EpochOptions;
-  /** Pull of a personal model towards the released one (Ditto). */
-  readonly lambda: number;
-}
-
-/** Inputs of a participant's share of a round. */
-export interface ParticipantContext {
+/** Inputs of a participant's local work in a step. */
+export interface LocalContext {
   readonly oracle: GradientOracle;
   readonly data: Dataset;
-  readonly released: ReleasedState;
-  readonly local: LocalState;
-  readonly options: AlgorithmOptions;
+  /** Released model that local work starts from: the own slot's, a mixture, or the cohort-wide one. */
+  readonly start: Model;
+  readonly released: ReleasedModels;
+  /** Share of the update that each slot receives. */
+  readonly weights: Float64Array;
+  readonly local: LocalVectors;
+  /** The algorithm's own numbers, all of them. */
+  readonly options: Readonly<Record<string, number>>;
+  /** Minibatches between two releases; null at unit `record`. */
+  readonly epochs: EpochOptions | null;
+  /** Minibatches of personal models. */
+  readonly personal: EpochOptions;
+  readonly clippingNorm: number;
+  /** Training steps done and planned; public. */
+  readonly step: number;
+  readonly steps: number;
   /** Order of minibatches; protects nothing. */
   readonly random: DataRandom;
 }
 
-/** How a participant finds its slot: freely (unit `participant`, hidden slots) or by a charged mechanism (unit `record`). */
-export type SlotMechanism =
-  | { readonly kind: 'lowest-loss' }
-  | { readonly kind: 'exponential'; readonly epsilon: number; readonly lossBound: number; readonly stream: KeyStream };
+/** Descent directions (broadcast minus local parameters) of a participant; clipped once, jointly, by the encoder. */
+export interface LocalUpdate {
+  readonly body: Float64Array;
+  readonly head: Float64Array;
+  readonly extra?: readonly Float64Array[];
+  /** What the participant keeps if it is among the survivors of the step. */
+  readonly local?: LocalVectors;
+}
 
-/** Public constants of a server step. */
-export interface ServerFacts {
-  readonly bodyDenominator: number;
-  readonly headDenominator: number;
-  readonly momentum: number;
-  readonly step: number;
+/** Decoded sums of a step over its survivors. Shapes: as the released models; `extra` as the algorithm's blocks. */
+export interface StepSums {
+  readonly body: Float64Array;
+  readonly heads: readonly Float64Array[];
+  readonly extra: readonly Float64Array[];
+}
+
+/** Public facts of a step. */
+export interface StepFacts {
+  readonly manifest: ModelManifest;
+  readonly released: ReleasedModels;
+  readonly survivors: number;
+  readonly participants: number;
+  /** Public constants that sums are divided by; a head's is its share of the cohort. */
+  readonly denominators: { readonly body: number; readonly head: number };
+  readonly options: Readonly<Record<string, number>>;
+  readonly epochs: EpochOptions | null;
+  readonly clippingNorm: number;
+}
+
+/** Mean descent directions for the server's optimizer and the next vectors beside the models. */
+export interface StepDirections {
+  readonly body: Float64Array;
+  readonly heads: readonly Float64Array[];
+  readonly extra: readonly Float32Array[];
 }
 
 /**
- * A federated algorithm as functions of its inputs. A sum is always a sum of **descent directions** (gradients, or
- * broadcast minus local parameters): the server moves against it. An absent function is a part the algorithm lacks.
+ * A federated algorithm as functions of its inputs. Slots, the server's optimizer and the units of privacy are the run's;
+ * an algorithm says what a participant computes, what it keeps and what a sum means.
  */
 export interface Algorithm {
   readonly info: AlgorithmInfo;
-  /** Blocks of the summed vector, or none if nothing is shared. */
-  layout(manifest: ModelManifest, slots: number): readonly Block[];
-  /** Unit `record`: the unclipped term of one record; reads that record, released values and the charged slot only. */
-  recordTerm?(context: ParticipantContext, record: number): readonly TermPart[];
-  /** Unit `participant`: unclipped segments of the whole contribution, clipped once, jointly, by the encoder. */
-  participantUpdate?(context: ParticipantContext): readonly Float64Array[];
-  /** The slot to fill until the next choice; the planner charges it at unit `record`. */
-  chooseSlot?(context: ParticipantContext, mechanism: SlotMechanism): number;
-  /** Post-processing of a release: decoded sums, one for each block, to the next models. */
-  serverStep?(state: ReleasedState, sums: readonly Float64Array[], facts: ServerFacts): ReleasedState;
-  /** What the participant keeps for itself after a round; no shared part may read it at unit `record`. */
-  updateLocal?(context: ParticipantContext): LocalState;
-  /** The model that the participant uses at the end. */
-  personalize(context: ParticipantContext): Model;
+  /** `body`: heads stay with the participants, nobody sends one. */
+  readonly shares: 'model' | 'body';
+  /** Second moments of the server's optimizer, where the algorithm is named after one. */
+  readonly optimizer?: 'adam' | 'yogi' | 'adagrad';
+  /** Blocks that are summed beside the models, and lengths of the vectors released beside them. */
+  extra?(manifest: ModelManifest): { readonly blocks: readonly Block[]; readonly released: readonly number[] };
+  /** Unit `participant`: the whole contribution. Absent: nothing is shared. */
+  update?(context: LocalContext): LocalUpdate;
+  /** What a participant keeps after its part of a step, at either unit; no shared part reads it at unit `record`. */
+  keep?(context: LocalContext): LocalVectors;
+  /** Post-processing of a release. Absent: means over the public denominators. */
+  server?(sums: StepSums, facts: StepFacts): StepDirections;
+  /** The model that the participant uses. Absent: the released one. */
+  personal?(context: LocalContext): Model;
 }
 
 /** Unit of privacy and where noise is added. */
@@ -144,4 +178,29 @@ export function requireRecordRule(info: AlgorithmInfo, plan: PrivacyPlan, charge
       },
     );
   }
+}
+
+/**
+ * All numbers of an algorithm, the given ones and the defaults of the others.
+ * @throws CoveyError USAGE_CONFIG for a name that it does not have or a number outside its range.
+ */
+export function optionsOf(info: AlgorithmInfo, given: Readonly<Record<string, number>>): Record<string, number> {
+  const known = info.options ?? {};
+  for (const [name, value] of Object.entries(given)) {
+    const option = known[name];
+    if (option === undefined) {
+      const names = Object.keys(known).join(', ') || 'no options';
+      throw new CoveyError('USAGE_CONFIG', `"algorithm.options" of ${info.id} expected ${names}, got ${name}`);
+    }
+    const { least, most, integer } = option;
+    const fits = value >= least && value <= most && (integer === undefined || Number.isInteger(value));
+    if (!fits) {
+      const kind = integer === undefined ? 'a number' : 'an integer';
+      throw new CoveyError(
+        'USAGE_CONFIG',
+        `"algorithm.options.${name}" expected ${kind} from ${least} to ${most}, got ${value}`,
+      );
+    }
+  }
+  return Object.fromEntries(Object.entries(known).map(([name, { fallback }]) => [name, given[name] ?? fallback]));
 }

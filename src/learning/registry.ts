@@ -1,41 +1,41 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import type { Algorithm } from './algorithm.ts';
-import {
-  ditto,
-  fedAvg,
-  fedAvgEpochs,
-  fedAvgFineTuning,
-  fedAvgM,
-  fedRep,
-  ifca,
-  ifcaFineTuning,
-  localOnly,
-} from './algorithms.ts';
-import { CATALOGUE } from './catalogue.ts';
+import { ditto } from './algorithms/ditto.ts';
+import { fedAdagrad, fedAdam, fedAvg, fedAvgM, fedYogi } from './algorithms/fedavg.ts';
+import { fedProx } from './algorithms/fedprox.ts';
+import { fedPer, fedRep, layerSharing } from './algorithms/fedrep.ts';
+import { fedRod } from './algorithms/fedrod.ts';
+import { perFedAvg, reptile } from './algorithms/meta.ts';
+import { qFedAvg } from './algorithms/q-fedavg.ts';
+import { scaffold } from './algorithms/scaffold.ts';
+import { fedSoft, flsc, ifca } from './algorithms/slots.ts';
 
 /** Algorithms that run; to add one, add a file and a line here. */
 export const ALGORITHMS: readonly Algorithm[] = [
   fedAvg,
-  fedAvgEpochs,
   fedAvgM,
-  fedAvgFineTuning,
+  fedAdam,
+  fedYogi,
+  fedAdagrad,
+  fedProx,
+  scaffold,
   ditto,
-  ifca,
-  ifcaFineTuning,
   fedRep,
-  localOnly,
+  fedPer,
+  layerSharing,
+  fedRod,
+  perFedAvg,
+  reptile,
+  ifca,
+  flsc,
+  fedSoft,
+  qFedAvg,
 ];
 
-/**
- * Finds an algorithm by its id.
- * @throws CoveyError USAGE_CONFIG for an unknown id, and for one that is catalogued but does not run.
- */
+/** Finds an algorithm by its id. @throws CoveyError USAGE_CONFIG for an unknown id. */
 export function findAlgorithm(id: string): Algorithm {
   const found = ALGORITHMS.find(({ info }) => info.id === id);
   if (found !== undefined) return found;
-  const known = CATALOGUE.some((info) => info.id === id) ? ' (catalogued, not part of this version)' : '';
-  throw new CoveyError(
-    'USAGE_CONFIG',
-    `"algorithm" expected one of ${ALGORITHMS.map(({ info }) => info.id).join(', ')}, got ${id}${known}`,
-  );
+  const known = ALGORITHMS.map(({ info }) => info.id).join(', ');
+  throw new CoveyError('USAGE_CONFIG', `"algorithm.id" expected one of ${known}, got ${id}`);
 }

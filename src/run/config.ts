@@ -10,6 +10,7 @@ import { canonicalJson } from '../audit/canonical-json.ts';
 import { digitsNominalRecords } from '../data/digits.ts';
 import type { EpochOptions } from '../learning/local-training.ts';
 import { bodyLayers, type DenseShape } from '../learning/manifest.ts';
+import { checkAlgorithm } from './algorithm.ts';
 import { groupCount } from './groups.ts';
 
 /** Hidden slots with founding seats, private choice and a public schedule. @see learning design, embedded scenario */
@@ -17,8 +18,10 @@ export interface ClusterConfig {
   /**
    * `hard`: every member trains one slot, chosen privately. `soft`: every record trains the slot that fits it best under
    * the released models; no member chooses, so nothing is charged for it (record-level FedSoft, privacy 3.4).
+   * `several`: every member fills the `filled` slots of lowest loss in each step (FLSC; unit `participant`).
    */
-  readonly assignment: 'hard' | 'soft';
+  readonly assignment: 'hard' | 'soft' | 'several';
+  readonly filled?: number | undefined;
   /**
    * Clusters in the open (mode `open`): names of the organizations of each. Membership is public metadata that this
    * configuration declares; every cluster is a session of its own with its own model.
@@ -62,8 +65,13 @@ export interface RunConfig {
     readonly local: EpochOptions | null;
   };
   readonly clusters: ClusterConfig | null;
+  /** What participants compute and keep; FedAvg with the run's own slots and optimizer if absent. */
+  readonly algorithm?:
+    | { readonly id: string; readonly options?: Readonly<Record<string, number>> | undefined }
+    | undefined;
   readonly personal: {
-    readonly method: 'fine-tuning' | 'ditto';
+    /** What is done to the algorithm's personal model at the end. */
+    readonly method: 'fine-tuning' | 'none';
     readonly epochs: number;
     readonly batchSize: number;
     readonly stepSize: number;
@@ -122,7 +130,8 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
   }),
   clusters: z
     .strictObject({
-      assignment: z.enum(['hard', 'soft']),
+      assignment: z.enum(['hard', 'soft', 'several']),
+      filled: count.optional(),
       open: z
         .array(z.array(z.string().min(1)).min(1))
         .min(2)
@@ -136,8 +145,9 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
       countNoiseStddev: positive,
     })
     .nullable(),
+  algorithm: z.strictObject({ id: z.string(), options: z.record(z.string(), z.number()).optional() }).optional(),
   personal: z.strictObject({
-    method: z.enum(['fine-tuning', 'ditto']),
+    method: z.enum(['fine-tuning', 'none']),
     epochs: count,
     batchSize: count,
     stepSize: positive,
@@ -235,12 +245,19 @@ export function parseRunConfig(value: unknown): RunConfig {
       require(assignment === 'hard' &&
         foundingSlots === 0 &&
         choiceSteps.length === 0, '"clusters.open" expected hard assignment without founding slots and choices');
-    } else if (assignment === 'soft') {
+    } else if (assignment !== 'hard') {
       const got = `${foundingSlots} founding slots and ${choiceSteps.length} choices`;
       require(foundingSlots === 0 &&
-        choiceSteps.length === 0, `"clusters.assignment" expected no founding and no choices with soft, got ${got}`);
+        choiceSteps.length ===
+          0, `"clusters.assignment" expected no founding and no choices with ${assignment}, got ${got}`);
       require(minCluster ===
-        0, `"cohort.minCluster" expected 0 with soft assignment (no member is in a slot), got ${minCluster}`);
+        0, `"cohort.minCluster" expected 0 with ${assignment} assignment (no member is in a slot), got ${minCluster}`);
+      const { filled = 0 } = config.clusters;
+      require(assignment === 'soft' ||
+        (unit === 'participant' &&
+          filled >= 1 &&
+          filled <=
+            kept), `"clusters.filled" expected 1 to ${kept} at unit participant, got ${filled} at unit ${unit}`);
     } else if (foundingSlots > 0) {
       // A founding slot holds one organization, so no floor can hold: a site that asks for one refuses such a run.
       require(minCluster === 0, `"cohort.minCluster" expected 0 with founding slots, got ${minCluster}`);
@@ -262,6 +279,7 @@ export function parseRunConfig(value: unknown): RunConfig {
       (step, i) => i === 0 || step > (choiceSteps[i - 1] ?? 0),
     ), '"clusters.choiceSteps" expected increasing steps');
   }
+  checkAlgorithm(config);
   return config;
 }
 

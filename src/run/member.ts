@@ -8,16 +8,25 @@ import { chooseByExponentialMechanism, chooseLowestLoss, clippedLossScore } from
 import { drawSeat, seatRank } from '../cluster/founding.ts';
 import { bestSlotOfRecord } from '../cluster/soft.ts';
 import type { Dataset } from '../data/dataset.ts';
+import type { LocalVectors, ReleasedModels } from '../learning/algorithm.ts';
 import type { GradientOracle } from '../learning/oracle.ts';
 import { poissonSample } from '../learning/sampling.ts';
 import { createDiscreteGaussian } from '../privacy/discrete-gaussian.ts';
 import { createEncoder } from '../privacy/encode.ts';
+import { algorithmOf } from './algorithm.ts';
 import type { RunConfig } from './config.ts';
 import type { SessionOrder } from './order.ts';
 import { COUNT_SCALE, groupOf, openAfterCensus, sessionBlocks } from './plan.ts';
 import { decodeCounts } from './release.ts';
-import type { ReleasedModels } from './released.ts';
-import { encodeUpdate, placeInSlot, placeSoftly } from './update.ts';
+import {
+  encodeUpdate,
+  localContext,
+  orderRandom,
+  type Placement,
+  placeInSeveral,
+  placeInSlot,
+  placeSoftly,
+} from './update.ts';
 
 /** What an organization remembers of its hidden slot; it never leaves the site. */
 export interface MemberState {
@@ -37,12 +46,16 @@ export const NEW_MEMBER: MemberState = { seat: null, slot: null, choices: [], op
 export interface MemberInputs {
   readonly data: Dataset;
   readonly oracle: GradientOracle;
+  /** What the algorithm keeps at the site from step to step. */
+  readonly local: LocalVectors;
   readonly seed: Uint8Array;
 }
 
 export interface Contribution {
   readonly words: Uint32Array;
   readonly member: MemberState;
+  /** Takes the place of the inputs' once this member is among the survivors. */
+  readonly local: LocalVectors;
 }
 
 function streamOf(crypto: CryptoProvider, seed: Uint8Array, purpose: string): KeyStream {
@@ -95,22 +108,6 @@ function choiceContribution(
   return { values, member: { ...member, choices } };
 }
 
-/**
- * Slot whose released model a member takes home: its own, or with soft assignment the one of least training loss. That
- * choice reads raw records and never leaves the site.
- */
-export function homeSlot(
-  config: RunConfig,
-  models: ReleasedModels,
-  member: MemberState,
-  oracle: GradientOracle,
-  data: Dataset,
-): number | null {
-  if (config.clusters?.assignment !== 'soft') return member.slot;
-  const body = toDoubles(models.body);
-  return chooseLowestLoss(models.heads.map((head) => oracle.losses(body, toDoubles(head), data)));
-}
-
 /** Released head that a member works with: its slot's, the cohort-wide one if that is closed, or none yet. */
 export function memberHead(
   models: ReleasedModels,
@@ -121,6 +118,20 @@ export function memberHead(
   return open === null ? null : cohortHead(models.heads, open);
 }
 
+/** Where a member's update goes: all slots by weights, several, its own, or none while its own is closed. */
+function placementOf(
+  config: RunConfig,
+  models: ReleasedModels,
+  slot: number | null,
+  own: Float32Array,
+  { oracle, data }: MemberInputs,
+): Placement {
+  const { assignment, filled = 1, open } = config.clusters ?? {};
+  if (data.count > 0 && assignment === 'soft') return placeSoftly(models, oracle, data);
+  if (data.count > 0 && assignment === 'several') return placeInSeveral(models, oracle, data, filled);
+  return open === undefined ? placeInSlot(models.heads.length, slot, own) : placeInSlot(1, 0, own);
+}
+
 function trainingContribution(
   crypto: CryptoProvider,
   config: RunConfig,
@@ -128,45 +139,53 @@ function trainingContribution(
   params: SessionParams,
   member: MemberState,
   inputs: MemberInputs,
-): Int32Array {
+): { readonly values: Int32Array; readonly local: LocalVectors } {
   const { models } = order;
   const slots = models.heads.length;
   const blocks = sessionBlocks(config, order.session, slots);
-  const values = new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0));
-  const soft = config.clusters?.assignment === 'soft';
   const isOpen = config.clusters?.open !== undefined;
   const slot = isOpen ? groupOf(order.session) : config.clusters === null ? 0 : member.slot;
+  const isPlaced = config.clusters?.assignment === 'hard' || config.clusters === null;
   const own = memberHead(models, slot, member.open);
+  const zeros = (): Int32Array => new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0));
   // Not known yet: zeros plus the noise share.
-  if (!soft && own === null) return values;
-  const { local } = config.training;
-  if (config.privacy.unit === 'participant' && local !== null) {
-    const placement =
-      soft && inputs.data.count > 0
-        ? placeSoftly(models, inputs.oracle, inputs.data)
-        : placeInSlot(blocks.length - 1, isOpen ? 0 : slot, own ?? new Float32Array(0));
-    return encodeUpdate(
-      crypto,
-      params,
-      blocks,
-      models,
-      placement,
-      { ...inputs, local },
-      {
-        order: streamOf(crypto, inputs.seed, 'order'),
-        rounding: streamOf(crypto, inputs.seed, 'rounding'),
-      },
-    );
-  }
+  if (isPlaced && own === null) return { values: zeros(), local: inputs.local };
+  const placement = placementOf(config, models, slot, own ?? new Float32Array(0), inputs);
+  const random = orderRandom(streamOf(crypto, inputs.seed, 'order'));
+  const context = localContext(config, models, placement, order.session.step, inputs, random);
+  const sent =
+    config.privacy.unit === 'participant'
+      ? encodeUpdate(crypto, config, params, blocks, context, streamOf(crypto, inputs.seed, 'rounding'))
+      : { values: recordTerms(crypto, config, order, params, slot, own, inputs), local: inputs.local };
+  const { keep } = algorithmOf(config).algorithm;
+  if (keep === undefined || inputs.data.count === 0) return sent;
+  return { values: sent.values, local: { ...sent.local, ...keep(context) } };
+}
+
+/** Unit `record`: one clipped gradient of every sampled record at the released point. */
+function recordTerms(
+  crypto: CryptoProvider,
+  config: RunConfig,
+  order: SessionOrder,
+  params: SessionParams,
+  slot: number | null,
+  own: Float32Array | null,
+  { data, oracle, seed }: MemberInputs,
+): Int32Array {
+  const { models } = order;
+  const soft = config.clusters?.assignment === 'soft';
+  const isOpen = config.clusters?.open !== undefined;
+  const blocks = sessionBlocks(config, order.session, models.heads.length);
+  const sharesHead = algorithmOf(config).algorithm.shares === 'model';
   const { clippingNorm, scale, rotationSeed } = params.encoding;
   const encoder = createEncoder(crypto, { blocks, clippingNorm, scale, rotationSeed });
-  const { data, oracle } = inputs;
+  const values = new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0));
   const body = toDoubles(models.body);
   const heads = models.heads.map(toDoubles);
   const losses = soft ? heads.map((head) => oracle.losses(body, head, data)) : [];
   const common = toDoubles(own ?? new Float32Array(0));
   const term = { body: new Float64Array(body.length), head: new Float64Array(heads[0]?.length ?? 0) };
-  const drawn = poissonSample(data.count, config.training.samplingProbability, streamOf(crypto, inputs.seed, 'sample'));
+  const drawn = poissonSample(data.count, config.training.samplingProbability, streamOf(crypto, seed, 'sample'));
   for (const record of drawn) {
     // Record rule: the slot and the term read this record and released values only.
     const filled = soft ? bestSlotOfRecord(losses, record) : slot;
@@ -175,7 +194,7 @@ function trainingContribution(
     encoder.addRecord(values, [
       { block: 0, values: term.body },
       // With a closed slot the body alone learns, through the released cohort-wide head.
-      ...(filled === null ? [] : [{ block: isOpen ? 1 : 1 + filled, values: term.head }]),
+      ...(filled === null || !sharesHead ? [] : [{ block: isOpen ? 1 : 1 + filled, values: term.head }]),
     ]);
   }
   return values;
@@ -195,16 +214,20 @@ export function contribute(
 ): Contribution {
   const { kind } = order.session;
   const trained = config.clusters?.open === undefined ? member : { ...member, slot: groupOf(order.session) };
-  const { values, member: next } =
-    kind === 'seats'
-      ? seatContribution(crypto, config, member, inputs)
-      : kind === 'choice'
-        ? choiceContribution(crypto, config, order, member, inputs)
-        : { values: trainingContribution(crypto, config, order, params, member, inputs), member: trained };
+  const { local: kept } = inputs;
+  const {
+    values,
+    member: next,
+    local,
+  } = kind === 'seats'
+    ? { ...seatContribution(crypto, config, member, inputs), local: kept }
+    : kind === 'choice'
+      ? { ...choiceContribution(crypto, config, order, member, inputs), local: kept }
+      : { ...trainingContribution(crypto, config, order, params, member, inputs), member: trained };
   if (params.noise.mechanism === 'discrete-gaussian') {
     createDiscreteGaussian(params.noise.shareVariance).add(values, streamOf(crypto, inputs.seed, 'noise'));
   }
-  return { words: packLanes(values, params.ring.lanes), member: next };
+  return { words: packLanes(values, params.ring.lanes), member: next, local };
 }
 
 /** Reads the released seats: the rank of the own position among the occupied ones is the founding slot. */

@@ -4,6 +4,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import { LABELS } from '../../protocol/labels.ts';
 import { rosterHash } from '../../protocol/params.ts';
 import type { Roster, SessionParams } from '../../protocol/session.ts';
+import type { ReleasedModels } from '../learning/algorithm.ts';
 import { bodyLayers } from '../learning/manifest.ts';
 import { configHash, type RunConfig } from './config.ts';
 import { groupIdOf, groupMembers } from './groups.ts';
@@ -17,7 +18,7 @@ import {
   sessionBlocks,
   sessionSlots,
 } from './plan.ts';
-import { decodeModels, encodeModels, type ReleasedModels } from './released.ts';
+import { decodeModels, encodeModels } from './released.ts';
 
 /** What both ends know about a run before its first session. */
 export interface RunFacts {

@@ -6,6 +6,7 @@ import type { Block } from '../privacy/encode.ts';
 import type { DpEvent } from '../privacy/events.ts';
 import { sumEvent, unitSensitivity } from '../privacy/sum-event.ts';
 import type { View } from '../privacy/views.ts';
+import { algorithmOf } from './algorithm.ts';
 import type { RunConfig } from './config.ts';
 import { groupCount } from './groups.ts';
 import { modelManifest } from './released.ts';
@@ -50,11 +51,18 @@ export function buildSchedule(config: RunConfig): ScheduledSession[] {
   return schedule;
 }
 
-/** Padded ring coordinates of the vector of a training step with `slots` heads. */
+/** Heads in the vector of a training step: of all slots, of the own cluster in the open, or none that is shared. */
+export function summedHeads(config: RunConfig, slots: number): number {
+  if (algorithmOf(config).algorithm.shares === 'body') return 0;
+  return config.clusters?.open === undefined ? slots : 1;
+}
+
+/** Padded ring coordinates of the vector of a training step: body, heads, what the algorithm sums beside them. */
 export function trainingBlocks(config: RunConfig, slots: number): readonly Block[] {
-  const { bodyLength, headLength } = modelManifest(config);
-  // In the open a session holds the model of its own cluster.
-  return hiddenLayout({ bodyLength, headLength, slots: config.clusters?.open === undefined ? slots : 1 });
+  const manifest = modelManifest(config);
+  const { bodyLength, headLength } = manifest;
+  const models = hiddenLayout({ bodyLength, headLength, slots: summedHeads(config, slots) });
+  return [...models, ...(algorithmOf(config).algorithm.extra?.(manifest).blocks ?? [])];
 }
 
 /** Blocks of a session's vector: the rotated model segments, or one unrotated block of counts. */

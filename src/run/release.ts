@@ -3,8 +3,17 @@ import { CoveyError } from '../../protocol/errors.ts';
 import { unpackLanes } from '../../protocol/ring.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { keptSlots } from '../cluster/census.ts';
-import { linearStep, publicDenominators, stepMomentum } from '../learning/server-optimizer.ts';
+import type { ReleasedModels, StepDirections, StepFacts, StepSums } from '../learning/algorithm.ts';
+import {
+  initialMoments,
+  linearStep,
+  type Moments,
+  publicDenominators,
+  type ServerStep,
+  stepServer,
+} from '../learning/server-optimizer.ts';
 import { createEncoder } from '../privacy/encode.ts';
+import { algorithmOf } from './algorithm.ts';
 import type { RunConfig } from './config.ts';
 import { groupCount } from './groups.ts';
 import type { SessionOrder } from './order.ts';
@@ -16,15 +25,17 @@ import {
   type ScheduledSession,
   sessionBlocks,
   slotsAt,
+  summedHeads,
 } from './plan.ts';
-import { initialModels, type ReleasedModels } from './released.ts';
+import { initialModels, modelManifest } from './released.ts';
 
 /** Where a run stands: a function of the configuration and the released sums, nothing else (replay gives the same bits). */
 export interface ReleaseState {
   /** Index of the next session in the schedule. */
   readonly position: number;
   readonly models: ReleasedModels;
-  readonly velocity: { readonly body: Float64Array; readonly heads: readonly Float64Array[] };
+  /** Of the server's optimizer. */
+  readonly moments: { readonly body: Moments; readonly heads: readonly Moments[] };
   /** Original founding slots that stay, in order; null while slots are founded. */
   readonly kept: readonly number[] | null;
   /** Noisy member counts of the last choice, one for each slot that was offered. */
@@ -44,12 +55,13 @@ export function sumCoordinates(params: SessionParams, sum: Uint32Array): Int32Ar
 /** State before the first session. */
 export function initialState(config: RunConfig): ReleaseState {
   const models = initialModels(config, slotsAt(config, 0));
+  const method = algorithmOf(config).algorithm.optimizer ?? 'momentum';
   return {
     position: 0,
     models,
-    velocity: {
-      body: new Float64Array(models.body.length),
-      heads: models.heads.map((head) => new Float64Array(head.length)),
+    moments: {
+      body: initialMoments(method, models.body.length),
+      heads: models.heads.map((head) => initialMoments(method, head.length)),
     },
     kept: null,
     counts: null,
@@ -70,10 +82,43 @@ export function decodeCounts(coordinates: Int32Array): number[] {
 }
 
 /** Public denominators: expected records of a step, or the participants, whose updates are averaged. */
-function denominatorsOf({ cohort, privacy, training }: RunConfig, slots: number): { body: number; head: number } {
-  return privacy.unit === 'record'
-    ? publicDenominators(training.samplingProbability, training.nominalRecords, slots)
-    : publicDenominators(1, cohort.participants, slots);
+function denominatorsOf(config: RunConfig, slots: number): { body: number; head: number } {
+  const { clusters, cohort, privacy, training } = config;
+  if (privacy.unit === 'record')
+    return publicDenominators(training.samplingProbability, training.nominalRecords, slots);
+  const { body, head } = publicDenominators(1, cohort.participants, slots);
+  // With n filled slots each receives n times as many updates, scaled by 1 / sqrt(n).
+  return { body, head: head * Math.sqrt(clusters?.filled ?? 1) };
+}
+
+/** The server's step on one segment. */
+function serverStep(config: RunConfig, step: number): ServerStep {
+  const { momentum, stepSize, steps } = config.training;
+  const method = algorithmOf(config).algorithm.optimizer ?? 'momentum';
+  return { method, momentum, step: linearStep(stepSize, step, steps) };
+}
+
+/** Means over the public denominators, or what the algorithm makes of the sums. */
+function directionsOf(config: RunConfig, models: ReleasedModels, sums: StepSums, survivors: number): StepDirections {
+  const { algorithm, options } = algorithmOf(config);
+  const denominators = denominatorsOf(config, models.heads.length);
+  const facts: StepFacts = {
+    manifest: modelManifest(config),
+    released: models,
+    survivors,
+    participants: config.cohort.participants,
+    denominators,
+    options,
+    epochs: config.training.local,
+    clippingNorm: config.training.clippingNorm,
+  };
+  if (algorithm.server !== undefined) return algorithm.server(sums, facts);
+  const mean = (sum: Float64Array, denominator: number): Float64Array => sum.map((value) => value / denominator);
+  return {
+    body: mean(sums.body, denominators.body),
+    heads: sums.heads.map((head) => mean(head, denominators.head)),
+    extra: models.extra,
+  };
 }
 
 function applyTraining(
@@ -83,6 +128,7 @@ function applyTraining(
   session: ScheduledSession,
   params: SessionParams,
   sum: Int32Array,
+  survivors: number,
 ): ReleaseState {
   const slots = state.models.heads.length;
   const blocks = sessionBlocks(config, session, slots);
@@ -93,33 +139,27 @@ function applyTraining(
   // Every group has a rotation of its own, so sums are added after decoding.
   const total = decoded.map((values, i) => values.map((value, k) => value + (state.pending?.[i]?.[k] ?? 0)));
   if (group + 1 < groupCount(config)) return { ...state, position: state.position + 1, pending: total };
-  const [body, ...heads] = total;
-  if (body === undefined || heads.length !== slots)
+  const [body, ...others] = total;
+  const heads = summedHeads(config, slots);
+  if (body === undefined || others.length < heads)
     throw new CoveyError('INTERNAL_INVARIANT', 'a released sum does not match its layout');
-  const { momentum, stepSize, steps } = config.training;
-  const denominators = denominatorsOf(config, slots);
-  const step = linearStep(stepSize, session.step, steps);
-  const bodyStep = stepMomentum(state.models.body, state.velocity.body, body, {
-    denominator: denominators.body,
-    momentum,
-    step,
-  });
+  const sums = { body, heads: others.slice(0, heads), extra: others.slice(heads) };
+  const directions = directionsOf(config, state.models, sums, survivors);
+  const server = serverStep(config, session.step);
+  const bodyStep = stepServer(state.models.body, state.moments.body, directions.body, server);
   const trained = state.open?.length === 0 ? [0] : state.open;
   const headSteps = state.models.heads.map((head, j) => {
-    const velocity = state.velocity.heads[j] ?? new Float64Array(head.length);
-    // A closed slot holds nothing but noise.
-    if (trained !== null && !trained.includes(j)) return { parameters: head, velocity };
-    return stepMomentum(head, velocity, heads[j] ?? new Float64Array(head.length), {
-      denominator: denominators.head,
-      momentum,
-      step,
-    });
+    const moments = state.moments.heads[j] as Moments;
+    const direction = directions.heads[j];
+    // A closed slot holds nothing but noise, and heads that stay with the participants are in no sum.
+    if (direction === undefined || (trained !== null && !trained.includes(j))) return { parameters: head, moments };
+    return stepServer(head, moments, direction, server);
   });
   return {
     ...state,
     position: state.position + 1,
-    models: { body: bodyStep.parameters, heads: headSteps.map((h) => h.parameters) },
-    velocity: { body: bodyStep.velocity, heads: headSteps.map((h) => h.velocity) },
+    models: { body: bodyStep.parameters, heads: headSteps.map((h) => h.parameters), extra: directions.extra },
+    moments: { body: bodyStep.moments, heads: headSteps.map((h) => h.moments) },
     pending: null,
   };
 }
@@ -132,21 +172,18 @@ function applyOpenCluster(
   group: number,
   [, sum]: readonly Float64Array[],
 ): ReleaseState {
-  const [head, velocity] = [state.models.heads[group], state.velocity.heads[group]];
-  if (head === undefined || velocity === undefined || sum === undefined)
+  const [head, moments] = [state.models.heads[group], state.moments.heads[group]];
+  if (head === undefined || moments === undefined || sum === undefined)
     throw new CoveyError('INTERNAL_INVARIANT', 'a released sum does not match its cluster');
-  const { momentum, stepSize, steps } = config.training;
-  const moved = stepMomentum(head, velocity, sum, {
-    denominator: denominatorsOf(config, state.models.heads.length).head,
-    momentum,
-    step: linearStep(stepSize, session.step, steps),
-  });
+  const denominator = denominatorsOf(config, state.models.heads.length).head;
+  const direction = sum.map((value) => value / denominator);
+  const moved = stepServer(head, moments, direction, serverStep(config, session.step));
   const replaced = <T>(values: readonly T[], value: T): T[] => values.map((old, j) => (j === group ? value : old));
   return {
     ...state,
     position: state.position + 1,
-    models: { body: state.models.body, heads: replaced(state.models.heads, moved.parameters) },
-    velocity: { body: state.velocity.body, heads: replaced(state.velocity.heads, moved.velocity) },
+    models: { ...state.models, heads: replaced(state.models.heads, moved.parameters) },
+    moments: { body: state.moments.body, heads: replaced(state.moments.heads, moved.moments) },
   };
 }
 
@@ -158,8 +195,8 @@ function applyChoice(config: RunConfig, state: ReleaseState, sum: Int32Array): R
   const kept = keptSlots(counts, config.clusters.kept);
   return {
     position: state.position + 1,
-    models: { body: state.models.body, heads: kept.map((j) => state.models.heads[j] ?? new Float32Array(0)) },
-    velocity: { body: state.velocity.body, heads: kept.map((j) => state.velocity.heads[j] ?? new Float64Array(0)) },
+    models: { ...state.models, heads: kept.map((j) => state.models.heads[j] as Float32Array) },
+    moments: { body: state.moments.body, heads: kept.map((j) => state.moments.heads[j] as Moments) },
     kept,
     counts,
     open,
@@ -168,7 +205,7 @@ function applyChoice(config: RunConfig, state: ReleaseState, sum: Int32Array): R
 }
 
 /**
- * Applies a released sum: post-processing, free of privacy cost, deterministic.
+ * Applies a released sum over `survivors` members: post-processing, free of privacy cost, deterministic.
  * @throws CoveyError INTERNAL_INVARIANT if the sum is not of the state's next session.
  */
 export function applyRelease(
@@ -178,12 +215,13 @@ export function applyRelease(
   state: ReleaseState,
   params: SessionParams,
   sum: Uint32Array,
+  survivors: number,
 ): ReleaseState {
   const session = plan.schedule[state.position];
   if (session === undefined)
     throw new CoveyError('INTERNAL_INVARIANT', 'a sum was released after the end of the schedule');
   const coordinates = sumCoordinates(params, sum);
-  if (session.kind === 'train') return applyTraining(crypto, config, state, session, params, coordinates);
+  if (session.kind === 'train') return applyTraining(crypto, config, state, session, params, coordinates, survivors);
   if (session.kind === 'choice') return applyChoice(config, state, coordinates);
   return { ...state, position: state.position + 1 };
 }

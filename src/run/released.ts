@@ -3,15 +3,11 @@ import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { LABELS } from '../../protocol/labels.ts';
 import { createRandom } from '../data/random.ts';
+import type { ReleasedModels } from '../learning/algorithm.ts';
 import { initialModel } from '../learning/initial-model.ts';
 import { denseManifest, type ModelManifest } from '../learning/manifest.ts';
+import { algorithmOf } from './algorithm.ts';
 import type { RunConfig } from './config.ts';
-
-/** All models in play: one shared body and one head for each slot. Shapes: `bodyLength`, slots x `headLength`. */
-export interface ReleasedModels {
-  readonly body: Float32Array;
-  readonly heads: readonly Float32Array[];
-}
 
 /** Stream of the public generator that draws starting points. */
 const INITIAL_STREAM = 0x6d6f_6465;
@@ -29,7 +25,13 @@ export function initialModels(config: RunConfig, slots: number): ReleasedModels 
   const random = createRandom(config.training.initialSeed, INITIAL_STREAM);
   const manifest = modelManifest(config);
   const body = Float32Array.from(initialModel(manifest, random).body);
-  return { body, heads: Array.from({ length: slots }, () => Float32Array.from(initialModel(manifest, random).head)) };
+  const heads = Array.from({ length: slots }, () => Float32Array.from(initialModel(manifest, random).head));
+  return { body, heads, extra: extraLengths(config).map((length) => new Float32Array(length)) };
+}
+
+/** Lengths of the vectors that are broadcast beside the models. */
+function extraLengths(config: RunConfig): readonly number[] {
+  return algorithmOf(config).algorithm.extra?.(modelManifest(config)).released ?? [];
 }
 
 function floatBytes(values: Float32Array): Uint8Array {
@@ -50,19 +52,25 @@ function bytesToFloats(bytes: Uint8Array): Float32Array {
 
 /** Canonical bytes of the models: what `modelHash` covers and what travels beside P0. */
 export function encodeModels(models: ReleasedModels): Uint8Array {
-  return encodeParts([u32le(models.heads.length), floatBytes(models.body), ...models.heads.map(floatBytes)]);
+  return encodeParts([u32le(models.heads.length), ...[models.body, ...models.heads, ...models.extra].map(floatBytes)]);
 }
 
 /** @throws CoveyError CODEC_* unless the bytes are models of the configured shape. */
 export function decodeModels(config: RunConfig, bytes: Uint8Array): ReleasedModels {
   const manifest = modelManifest(config);
-  const [, body, ...heads] = decodeParts(bytes).map((part, i) => (i === 0 ? new Float32Array(0) : bytesToFloats(part)));
+  const lengths = extraLengths(config);
+  const [, body, ...vectors] = decodeParts(bytes).map((part, i) =>
+    i === 0 ? new Float32Array(0) : bytesToFloats(part),
+  );
+  const heads = vectors.slice(0, Math.max(0, vectors.length - lengths.length));
+  const extra = vectors.slice(heads.length);
   const fits =
     body?.length === manifest.bodyLength &&
     heads.length > 0 &&
-    heads.every((head) => head.length === manifest.headLength);
+    heads.every((head) => head.length === manifest.headLength) &&
+    extra.every((vector, i) => vector.length === lengths[i]);
   if (!fits || body === undefined) throw new CoveyError('CODEC_TYPE', '"model" expected the shape of the task');
-  return { body, heads };
+  return { body, heads, extra };
 }
 
 export function modelsHash(crypto: CryptoProvider, models: ReleasedModels): Uint8Array {

@@ -1,12 +1,15 @@
 import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.ts';
+import { CoveyError } from '../../protocol/errors.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { scaleBySoftWeights, softWeights } from '../cluster/soft.ts';
 import type { Dataset } from '../data/dataset.ts';
-import { createRandom } from '../data/random.ts';
-import { type EpochOptions, eachBatch } from '../learning/local-training.ts';
-import { copyModel, type GradientOracle, type Model } from '../learning/oracle.ts';
+import { createRandom, type DataRandom } from '../data/random.ts';
+import type { LocalContext, LocalVectors, ReleasedModels } from '../learning/algorithm.ts';
+import type { GradientOracle, Model } from '../learning/oracle.ts';
 import { type Block, createEncoder } from '../privacy/encode.ts';
-import type { ReleasedModels } from './released.ts';
+import { algorithmOf } from './algorithm.ts';
+import type { RunConfig } from './config.ts';
+import { summedHeads } from './plan.ts';
 
 /*
  * Unit `participant`: a member trains on its own and sends the whole update under one clip. Everything that depends on
@@ -16,79 +19,111 @@ import type { ReleasedModels } from './released.ts';
 /** Head that a member starts from and the share of its update that each slot receives. */
 export interface Placement {
   readonly head: Float64Array;
-  /** Weights >= 0 with sum one; all zero where the own slot is closed and the body alone learns. */
+  /** Weights >= 0 of l2 norm at most one; all zero where the own slot is closed and the body alone learns. */
   readonly weights: Float64Array;
 }
 
 /** One slot, or none of them: the head of the slot's model or the cohort-wide one. */
-export function placeInSlot(slots: number, slot: number | null, head: Float32Array): Placement {
+export function placeInSlot(slots: number, slot: number | null, head: ArrayLike<number>): Placement {
   const weights = new Float64Array(slots);
   if (slot !== null) weights[slot] = 1;
   return { head: Float64Array.from(head), weights };
 }
 
-/** Soft weights (FedSoft): the starting head is the mixture of the heads with the importance weights of the own records. */
-export function placeSoftly(models: ReleasedModels, oracle: GradientOracle, data: Dataset): Placement {
+function lossesOf(models: ReleasedModels, oracle: GradientOracle, data: Dataset): Float64Array[] {
   const body = Float64Array.from(models.body);
-  const heads = models.heads.map((head) => Float64Array.from(head));
-  const weights = softWeights(heads.map((head) => oracle.losses(body, head, data)));
-  const head = new Float64Array(heads[0]?.length ?? 0);
-  heads.forEach((values, j) => {
+  return models.heads.map((head) => oracle.losses(body, Float64Array.from(head), data));
+}
+
+/** The mixture of the heads with these weights. */
+function mixtureOf(models: ReleasedModels, weights: Float64Array): Float64Array {
+  const head = new Float64Array(models.heads[0]?.length ?? 0);
+  models.heads.forEach((values, j) => {
     for (let i = 0; i < head.length; i++)
       head[i] = (head[i] as number) + (weights[j] as number) * (values[i] as number);
   });
-  return { head, weights };
+  return head;
 }
 
-/** Plain SGD from the released point. Random: the order of minibatches. */
-function trainLocally(
+/** Soft weights (FedSoft): the starting head is the mixture of the heads with the importance weights of the own records. */
+export function placeSoftly(models: ReleasedModels, oracle: GradientOracle, data: Dataset): Placement {
+  const weights = softWeights(lossesOf(models, oracle, data));
+  return { head: mixtureOf(models, weights), weights };
+}
+
+/** The `filled` slots of lowest mean loss (FLSC): their mean is trained, each receives the update scaled by 1 / sqrt(n). */
+export function placeInSeveral(
+  models: ReleasedModels,
   oracle: GradientOracle,
-  start: Model,
   data: Dataset,
-  options: EpochOptions,
-  stream: KeyStream,
-): Model {
-  const model = copyModel(start);
-  const gradient = { body: new Float64Array(model.body.length), head: new Float64Array(model.head.length) };
+  filled: number,
+): Placement {
+  const means = lossesOf(models, oracle, data).map((losses) => losses.reduce((sum, loss) => sum + loss, 0));
+  const best = means.map((_, j) => j).toSorted((a, b) => (means[a] as number) - (means[b] as number) || a - b);
+  const chosen = best.slice(0, filled);
+  const among = (value: number): Float64Array => Float64Array.from(means, (_, j) => (chosen.includes(j) ? value : 0));
+  return { head: mixtureOf(models, among(1 / filled)), weights: among(1 / Math.sqrt(filled)) };
+}
+
+/** The public generator of minibatch orders, seeded from the contribution's own stream. */
+export function orderRandom(stream: KeyStream): DataRandom {
   const seeds = new Uint8Array(8);
   stream.read(seeds);
   const view = new DataView(seeds.buffer);
-  eachBatch(data.count, options, createRandom(view.getUint32(0, true), view.getUint32(4, true)), (records) => {
-    oracle.meanGradient(model.body, model.head, data, records, gradient.body, gradient.head);
-    for (const group of ['body', 'head'] as const) {
-      const [values, slope] = [model[group], gradient[group]];
-      for (let i = 0; i < values.length; i++)
-        values[i] = (values[i] as number) - options.stepSize * (slope[i] as number);
-    }
-  });
-  return model;
+  return createRandom(view.getUint32(0, true), view.getUint32(4, true));
+}
+
+/** What an algorithm is told of a member's part of a step. */
+export function localContext(
+  config: RunConfig,
+  models: ReleasedModels,
+  placement: Placement,
+  step: number,
+  inputs: { readonly oracle: GradientOracle; readonly data: Dataset; readonly local: LocalVectors },
+  random: DataRandom,
+): LocalContext {
+  const start: Model = { body: Float64Array.from(models.body), head: placement.head };
+  const { clippingNorm, local: epochs, steps } = config.training;
+  return {
+    oracle: inputs.oracle,
+    data: inputs.data,
+    start,
+    released: models,
+    weights: placement.weights,
+    local: inputs.local,
+    options: algorithmOf(config).options,
+    epochs,
+    personal: config.personal,
+    clippingNorm,
+    step,
+    steps,
+    random,
+  };
 }
 
 /**
- * Trains locally and encodes broadcast minus result - the direction in which the server descends - in the body and the
- * weighted slots, clipped jointly. A member without records sends zeros: the zero-out neighbour of every other one.
- * Secrets: `data`, the result before noise. @see privacy F13, 3.4; SPEC section 6
+ * Trains locally and encodes what the algorithm sends: body, weighted slots and its own blocks, clipped jointly. A member
+ * without records sends zeros: the zero-out neighbour of every other one.
+ * Secrets: the records, the result before noise. @see privacy F13, 3.4; SPEC section 6
  */
 export function encodeUpdate(
   crypto: CryptoProvider,
+  config: RunConfig,
   params: SessionParams,
   blocks: readonly Block[],
-  models: ReleasedModels,
-  placement: Placement,
-  inputs: { readonly oracle: GradientOracle; readonly data: Dataset; readonly local: EpochOptions },
-  streams: { readonly order: KeyStream; readonly rounding: KeyStream },
-): Int32Array {
+  context: LocalContext,
+  rounding: KeyStream,
+): { readonly values: Int32Array; readonly local: LocalVectors } {
   const { clippingNorm, scale, rotationSeed } = params.encoding;
   const encoder = createEncoder(crypto, { blocks, clippingNorm, scale, rotationSeed });
-  const { data, local, oracle } = inputs;
-  if (data.count === 0) return new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0));
-  const start = { body: Float64Array.from(models.body), head: placement.head };
-  const end = trainLocally(oracle, start, data, local, streams.order);
-  const descent = (group: 'body' | 'head'): Float64Array =>
-    start[group].map((value, i) => value - (end[group][i] as number));
-  const head = descent('head');
-  const slots = placement.weights.some((weight) => weight > 0)
-    ? scaleBySoftWeights(head, placement.weights)
-    : Array.from(placement.weights, () => new Float64Array(head.length));
-  return encoder.encodeContribution([descent('body'), ...slots], streams.rounding);
+  const { algorithm } = algorithmOf(config);
+  if (context.data.count === 0 || algorithm.update === undefined)
+    return { values: new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0)), local: context.local };
+  const { body, head, extra = [], local = context.local } = algorithm.update(context);
+  const slots =
+    summedHeads(config, context.released.heads.length) === 0 ? [] : scaleBySoftWeights(head, context.weights);
+  const segments = [body, ...slots, ...extra];
+  if (segments.length !== blocks.length)
+    throw new CoveyError('INTERNAL_INVARIANT', `"segments" expected ${blocks.length}, got ${segments.length}`);
+  return { values: encoder.encodeContribution(segments, rounding), local };
 }

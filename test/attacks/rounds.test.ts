@@ -36,6 +36,7 @@ function vectorOf(round: number, organization: number, slot: number, quiet = fal
   const inputs = {
     data: generateDigits(3, organization).train,
     oracle,
+    local: {},
     seed: bytesFrom('noise', 100 * round + organization),
   };
   const noise = { mechanism: 'none', shareVariance: 0 } as const;

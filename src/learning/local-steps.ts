@@ -1,0 +1,84 @@
+import type { LocalContext, LocalUpdate } from './algorithm.ts';
+import { type EpochOptions, eachBatch } from './local-training.ts';
+import { copyModel, type Model } from './oracle.ts';
+
+/** The groups of a model, in the order of its parameters. */
+export const GROUPS = ['body', 'head'] as const;
+
+/** Changes a minibatch's gradient in place, at the current model, before the step along it. */
+export type GradientHook = (model: Model, gradient: Model) => void;
+
+/** Buffers for the gradient of a model. */
+export function gradientOf(model: Model): Model {
+  return { body: new Float64Array(model.body.length), head: new Float64Array(model.head.length) };
+}
+
+/** values <- values + factor * direction. */
+export function addScaled(values: Float64Array, factor: number, direction: ArrayLike<number>): void {
+  for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) + factor * (direction[i] as number);
+}
+
+/** One step of SGD along the gradient of a minibatch; the model is changed in place. */
+export function sgdStep(
+  { oracle, data }: LocalContext,
+  model: Model,
+  gradient: Model,
+  records: Uint32Array,
+  stepSize: number,
+  groups: readonly ('body' | 'head')[] = GROUPS,
+  hook?: GradientHook,
+): void {
+  oracle.meanGradient(model.body, model.head, data, records, gradient.body, gradient.head);
+  hook?.(model, gradient);
+  for (const group of groups) addScaled(model[group], -stepSize, gradient[group]);
+}
+
+/** Plain SGD over epochs on the groups that move; the model is changed in place. */
+export function trainEpochs(
+  context: LocalContext,
+  model: Model,
+  epochs: EpochOptions,
+  groups: readonly ('body' | 'head')[] = GROUPS,
+  hook?: GradientHook,
+): void {
+  const gradient = gradientOf(model);
+  eachBatch(context.data.count, epochs, context.random, (records) => {
+    sgdStep(context, model, gradient, records, epochs.stepSize, groups, hook);
+  });
+}
+
+/** Minibatches one after the other, new epochs as needed, until `count` of them were visited. */
+export function eachOfBatches(
+  context: LocalContext,
+  batchSize: number,
+  count: number,
+  visit: (records: Uint32Array) => void,
+): void {
+  let left = count;
+  while (left > 0) {
+    eachBatch(context.data.count, { epochs: 1, batchSize, stepSize: 1 }, context.random, (records) => {
+      if (left-- > 0) visit(records);
+    });
+  }
+}
+
+/** Broadcast minus local parameters: the direction in which a server step descends. */
+export function descent(before: ArrayLike<number>, after: Float64Array): Float64Array {
+  return after.map((value, i) => (before[i] as number) - value);
+}
+
+/** What a participant sends that moved from the released model to `after`. */
+export function updateTo({ start }: LocalContext, after: Model): LocalUpdate {
+  return { body: descent(start.body, after.body), head: descent(start.head, after.head) };
+}
+
+/** Minibatches of the step; a run at unit `participant` always has them. */
+export function epochsOf({ epochs }: LocalContext): EpochOptions {
+  return epochs ?? { epochs: 1, batchSize: Number.MAX_SAFE_INTEGER, stepSize: 1 };
+}
+
+/** A model that a participant kept, or the one to start with. */
+export function keptModel({ local, start }: LocalContext): Model {
+  const { body = start.body, head = start.head } = local;
+  return copyModel({ body, head });
+}

@@ -56,7 +56,7 @@ function configFor(algorithm: Algorithm, unit: 'record' | 'participant', steps =
     training: {
       ...base.training,
       momentum: 0.5,
-      ...(unit === 'participant' ? { local: { epochs: 1, batchSize: 16, stepSize: 0.05 } } : {}),
+      ...(unit === 'participant' ? { local: { epochs: 1, batches: 6, batchSize: 16, stepSize: 0.05 } } : {}),
     },
     clusters: clustersFor(algorithm, unit),
     algorithm: { id: algorithm.info.id },
@@ -322,7 +322,7 @@ describe('algorithms at work, almost without noise', () => {
         ...base.training,
         clippingNorm: 8,
         momentum: 0.5,
-        local: { epochs: 2, batchSize: 16, stepSize: 0.1 },
+        local: { epochs: 2, batches: 16, batchSize: 16, stepSize: 0.1 },
       },
       privacy: { ...base.privacy, targetEpsilon: 1e6 },
       algorithm: { id, options },
@@ -350,7 +350,7 @@ describe('algorithms at work, almost without noise', () => {
   it('learn far above chance, and personal parts and slots help where styles differ', () => {
     const global = meanAccuracy('fedavg');
     expect(global).toBeGreaterThan(0.3);
-    const shared = { fedprox: { mu: 0.01 }, scaffold: { localSteps: 16 } };
+    const shared = { fedprox: { mu: 0.01 }, scaffold: {} };
     for (const [id, options] of Object.entries(shared)) expect(meanAccuracy(id, options), id).toBeGreaterThan(0.3);
     const personal = { ditto: { personalEpochs: 5 }, fedrep: {}, fedper: {}, fedrod: { personalEpochs: 5 } };
     for (const [id, options] of Object.entries(personal)) expect(meanAccuracy(id, options), id).toBeGreaterThan(global);

@@ -133,6 +133,8 @@ export interface Algorithm {
   readonly shares: 'model' | 'body';
   /** Second moments of the server's optimizer, where the algorithm is named after one. */
   readonly optimizer?: 'adam' | 'yogi' | 'adagrad';
+  /** Needs the same number of minibatches from everybody. */
+  readonly fixedBatches?: true;
   /** Blocks that are summed beside the models, and lengths of the vectors released beside them. */
   extra?(manifest: ModelManifest): { readonly blocks: readonly Block[]; readonly released: readonly number[] };
   /** Unit `participant`: the whole contribution. Absent: nothing is shared. */

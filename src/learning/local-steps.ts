@@ -47,21 +47,6 @@ export function trainEpochs(
   });
 }
 
-/** Minibatches one after the other, new epochs as needed, until `count` of them were visited. */
-export function eachOfBatches(
-  context: LocalContext,
-  batchSize: number,
-  count: number,
-  visit: (records: Uint32Array) => void,
-): void {
-  let left = count;
-  while (left > 0) {
-    eachBatch(context.data.count, { epochs: 1, batchSize, stepSize: 1 }, context.random, (records) => {
-      if (left-- > 0) visit(records);
-    });
-  }
-}
-
 /** Broadcast minus local parameters: the direction in which a server step descends. */
 export function descent(before: ArrayLike<number>, after: Float64Array): Float64Array {
   return after.map((value, i) => (before[i] as number) - value);

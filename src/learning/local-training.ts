@@ -4,9 +4,11 @@ import type { DataRandom } from '../data/random.ts';
 import { initialModel } from './initial-model.ts';
 import { copyModel, type GradientOracle, type Model } from './oracle.ts';
 
-/** Minibatches of local training. Units: `stepSize` as a learning rate. */
+/** Minibatches of local training: whole epochs, or as many minibatches for everybody. Units: `stepSize` as a learning rate. */
 export interface EpochOptions {
   readonly epochs: number;
+  /** In place of whole epochs: this many minibatches, however many records there are. */
+  readonly batches?: number | undefined;
   readonly batchSize: number;
   readonly stepSize: number;
 }
@@ -28,17 +30,19 @@ export function checkEpochs({ epochs, batchSize, stepSize }: EpochOptions): void
   if (!(stepSize > 0)) throw new CoveyError('USAGE_RANGE', `"stepSize" expected a positive number, got ${stepSize}`);
 }
 
-/** Visits the minibatches of every epoch, each epoch in a new random order. */
+/** Visits the minibatches of every epoch, each epoch in a new random order; none without records. */
 export function eachBatch(
   count: number,
-  { epochs, batchSize }: EpochOptions,
+  { epochs, batches, batchSize }: EpochOptions,
   random: DataRandom,
   visit: (records: Uint32Array) => void,
 ): void {
   const order = Uint32Array.from({ length: count }, (_, i) => i);
-  for (let epoch = 0; epoch < epochs; epoch++) {
+  let left = count === 0 ? 0 : (batches ?? epochs * Math.ceil(count / batchSize));
+  while (left > 0) {
     random.shuffle(order);
-    for (let start = 0; start < count; start += batchSize) visit(order.subarray(start, start + batchSize));
+    for (let start = 0; start < count && left > 0; start += batchSize, left--)
+      visit(order.subarray(start, start + batchSize));
   }
 }
 

@@ -23,7 +23,7 @@ function slotUse({ clusters }: RunConfig): 'none' | 'chosen' | 'several' | 'soft
  * @throws CoveyError USAGE_CONFIG, or PRIVACY_POLICY where the record rule would be broken, with the reason.
  */
 export function checkAlgorithm(config: RunConfig): void {
-  const { info, shares } = algorithmOf(config).algorithm;
+  const { fixedBatches, info, shares } = algorithmOf(config).algorithm;
   // The counts of a choice are charged wherever slots are chosen at unit record.
   const charges = config.clusters?.assignment === 'hard' ? ['exponential-mechanism'] : [];
   requireRecordRule(info, { unit: config.privacy.unit, noise: 'shared' }, charges);
@@ -37,6 +37,9 @@ export function checkAlgorithm(config: RunConfig): void {
     info.id === 'flsc', `"algorithm.id" expected flsc with slots that are filled by several, got ${info.id}`);
   require(info.id !== 'fedavgm' ||
     config.training.momentum > 0, '"training.momentum" expected above 0 for fedavgm, got 0');
+  require(fixedBatches === undefined ||
+    config.training.local?.batches !==
+      undefined, `"training.local.batches" expected a number for ${info.id}: everybody takes as many steps`);
   if (shares === 'body') {
     const cut = config.model.sharedLayers ?? config.model.hidden.length;
     require(cut > 0, `"model.sharedLayers" expected at least 1 for ${info.id}, got ${cut}: nothing would be shared`);

@@ -46,7 +46,7 @@ export interface ClusterConfig {
 /** Everything that determines a run; its hash is in every session and in the first entries of the log. */
 export interface RunConfig {
   readonly federation: string;
-  readonly data: { readonly scenario: 'digits' | 'heart'; readonly seed: number };
+  readonly data: { readonly scenario: string; readonly seed: number };
   /** `sharedLayers` 0 hides the whole model in the slots (mode `hidden`); otherwise the body is shared (`hybrid`). */
   readonly model: DenseShape;
   readonly training: {
@@ -110,7 +110,7 @@ const seed: z.ZodNumber = z.number().int().min(0).max(0xffffffff);
 
 const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
   federation: z.string().min(1).max(64),
-  data: z.strictObject({ scenario: z.enum(['digits', 'heart']), seed }),
+  data: z.strictObject({ scenario: z.string().min(1).max(64), seed }),
   model: z.strictObject({
     inputs: count,
     hidden: z.array(count).max(4),
@@ -126,7 +126,9 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     nominalRecords: positive,
     maxRecordsPerStep: count,
     initialSeed: seed,
-    local: z.strictObject({ epochs: count, batchSize: count, stepSize: positive }).nullable(),
+    local: z
+      .strictObject({ epochs: count, batches: count.optional(), batchSize: count, stepSize: positive })
+      .nullable(),
   }),
   clusters: z
     .strictObject({

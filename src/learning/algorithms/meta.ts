@@ -1,5 +1,5 @@
 import type { Algorithm, LocalContext } from '../algorithm.ts';
-import { addScaled, eachOfBatches, epochsOf, GROUPS, gradientOf, trainEpochs, updateTo } from '../local-steps.ts';
+import { addScaled, epochsOf, GROUPS, gradientOf, trainEpochs, updateTo } from '../local-steps.ts';
 import { eachBatch } from '../local-training.ts';
 import { copyModel, type Model } from '../oracle.ts';
 import { epochsUpdate, WHOLE_UPDATE } from './fedavg.ts';
@@ -87,21 +87,8 @@ export const reptile: Algorithm = {
       kind: 'local-noise-only',
       reason: 'later local steps run through a model that other raw records have moved',
     },
-    options: {
-      localSteps: { what: 'SGD steps; 0: the epochs of the run', least: 0, most: 10_000, fallback: 0, integer: true },
-    },
   },
   shares: 'model',
-  update(context) {
-    const { localSteps = 0 } = context.options;
-    if (localSteps === 0) return epochsUpdate(context);
-    const { batchSize, stepSize } = epochsOf(context);
-    const model = copyModel(context.start);
-    eachOfBatches(context, batchSize, localSteps, (records) => {
-      const gradient = gradientAt(context, model, records);
-      for (const group of GROUPS) addScaled(model[group], -stepSize, gradient[group]);
-    });
-    return updateTo(context, model);
-  },
+  update: epochsUpdate,
   personal: adapted,
 };

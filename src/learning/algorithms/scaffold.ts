@@ -1,9 +1,11 @@
 import type { Algorithm, LocalContext, LocalUpdate } from '../algorithm.ts';
-import { addScaled, eachOfBatches, epochsOf, GROUPS, gradientOf, sgdStep, updateTo } from '../local-steps.ts';
+import { addScaled, epochsOf, GROUPS, trainEpochs, updateTo } from '../local-steps.ts';
+import type { EpochOptions } from '../local-training.ts';
 import { copyModel, type Model } from '../oracle.ts';
 import { WHOLE_UPDATE } from './fedavg.ts';
 
-const stepsOf = ({ localSteps = 10 }: LocalContext['options']): number => localSteps;
+/** Distance that everybody's K steps cover: K eta. */
+const reachOf = ({ batches = 1, stepSize }: EpochOptions): number => batches * stepSize;
 
 /** Factor that the encoder's clip will apply to the update; the control variate must see the same vector. */
 function clipFactor({ body, head }: LocalUpdate, clippingNorm: number): number {
@@ -39,28 +41,23 @@ export const scaffold: Algorithm = {
       kind: 'local-noise-only',
       reason: 'the local control variate depends on raw records and enters every step',
     },
-    options: {
-      localSteps: { what: 'minibatch steps of everybody', least: 1, most: 10_000, fallback: 10, integer: true },
-    },
     slots: 'none',
   },
   shares: 'model',
+  fixedBatches: true,
   extra: ({ bodyLength, headLength }) => ({ blocks: [], released: [bodyLength, headLength] }),
   update(context) {
-    const { batchSize, stepSize } = epochsOf(context);
+    const epochs = epochsOf(context);
     const { server, own } = controlsOf(context);
     const model = copyModel(context.start);
-    const gradient = gradientOf(model);
-    eachOfBatches(context, batchSize, stepsOf(context.options), (records) => {
-      sgdStep(context, model, gradient, records, stepSize, GROUPS, (_, slope) => {
-        for (const group of GROUPS) {
-          addScaled(slope[group], 1, server[group]);
-          addScaled(slope[group], -1, own[group]);
-        }
-      });
+    trainEpochs(context, model, epochs, GROUPS, (_, slope) => {
+      for (const group of GROUPS) {
+        addScaled(slope[group], 1, server[group]);
+        addScaled(slope[group], -1, own[group]);
+      }
     });
     const update = updateTo(context, model);
-    const factor = clipFactor(update, context.clippingNorm) / (stepsOf(context.options) * stepSize);
+    const factor = clipFactor(update, context.clippingNorm) / reachOf(epochs);
     const advance = (group: 'body' | 'head'): Float64Array => {
       const next = own[group].slice();
       addScaled(next, -1, server[group]);
@@ -69,13 +66,13 @@ export const scaffold: Algorithm = {
     };
     return { ...update, local: { controlBody: advance('body'), controlHead: advance('head') } };
   },
-  server({ body, heads }, { denominators, epochs, options, participants, released, survivors }) {
+  server({ body, heads }, { denominators, epochs, participants, released, survivors }) {
     const head = heads[0] ?? new Float64Array(0);
     const mean = (sum: Float64Array, denominator: number): Float64Array => sum.map((value) => value / denominator);
     // Sum over the survivors of c_k+ - c_k = -c + D_k / (K eta); c is the mean over all participants.
-    const steps = stepsOf(options) * (epochs?.stepSize ?? 1);
+    const reach = epochs === null ? 1 : reachOf(epochs);
     const next = (control: Float32Array, sum: Float64Array): Float32Array =>
-      control.map((value, i) => value + ((sum[i] as number) / steps - survivors * value) / participants);
+      control.map((value, i) => value + ((sum[i] as number) / reach - survivors * value) / participants);
     const [controlBody, controlHead] = released.extra;
     return {
       body: mean(body, denominators.body),

@@ -5,6 +5,7 @@ import { addAuditCommand } from './audit.ts';
 import { addBudgetCommand } from './budget.ts';
 import { addDemoCommand } from './demo.ts';
 import { exitCodeOf } from './exit-codes.ts';
+import { addExperimentCommand } from './experiment.ts';
 import { addKeygenCommand } from './keygen.ts';
 import { addNodeCommand } from './node.ts';
 import { addRosterCommand } from './roster.ts';
@@ -26,6 +27,7 @@ addRosterCommand(program);
 addAuditCommand(program);
 addTranscriptCommand(program);
 addBudgetCommand(program);
+addExperimentCommand(program);
 program.addHelpText(
   'after',
   `

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type InProcessResult, runInProcess, simulatedRoster } from '../experiments/in-process.ts';
+import { realSum } from '../experiments/real-sum.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { toHex } from '../protocol/bytes.ts';
 import { isCoveyError } from '../protocol/errors.ts';
@@ -23,7 +24,6 @@ import { orderParams } from '../src/run/order.ts';
 import { planRun, trainingSensitivity } from '../src/run/plan.ts';
 import { initialState, sumCoordinates } from '../src/run/release.ts';
 import { modelsHash } from '../src/run/released.ts';
-import { realSum } from './support/real-sum.ts';
 import { repeatable } from './support/repeatable.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';

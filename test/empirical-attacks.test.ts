@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { type AttackReport, runAttack } from '../experiments/attack.ts';
+import { realSum } from '../experiments/real-sum.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
-import { realSum } from './support/real-sum.ts';
 
 /*
  * The auditor must stay below the claim of the real pipeline, and must fire when the pipeline is broken. Every fault is

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type InProcessResult, runInProcess, simulatedRoster } from '../experiments/in-process.ts';
+import { realSum } from '../experiments/real-sum.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { toHex } from '../protocol/bytes.ts';
 import type { SessionParams } from '../protocol/session.ts';
@@ -9,7 +10,6 @@ import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/confi
 import { groupMembers } from '../src/run/groups.ts';
 import { buildSchedule, groupOf, planRun } from '../src/run/plan.ts';
 import { initialState } from '../src/run/release.ts';
-import { realSum } from './support/real-sum.ts';
 import { repeatable } from './support/repeatable.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';

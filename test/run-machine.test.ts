@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { runInProcess } from '../experiments/in-process.ts';
+import { realSum } from '../experiments/real-sum.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { toHex } from '../protocol/bytes.ts';
 import { idealSum, type SecureSum } from '../protocol/ideal.ts';
@@ -11,7 +12,6 @@ import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/confi
 import { planRun, sessionEvents, slotsAt } from '../src/run/plan.ts';
 import { applyRelease, initialState } from '../src/run/release.ts';
 import { modelsHash } from '../src/run/released.ts';
-import { realSum } from './support/real-sum.ts';
 import { repeatable } from './support/repeatable.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type InProcessResult, runInProcess } from '../experiments/in-process.ts';
+import { realSum } from '../experiments/real-sum.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { idealSum, type SecureSum } from '../protocol/ideal.ts';
 import type { SessionParams } from '../protocol/session.ts';
@@ -22,7 +23,6 @@ import {
   trainingSensitivity,
 } from '../src/run/plan.ts';
 import { initialState, sumCoordinates } from '../src/run/release.ts';
-import { realSum } from './support/real-sum.ts';
 import { repeatable } from './support/repeatable.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';

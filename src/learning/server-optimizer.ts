@@ -71,9 +71,9 @@ export function stepServer(
   return { parameters: moved, moments: [nextFirst, seconds] };
 }
 
-/** Step size that falls linearly from `first` to a tenth of it over the run. */
-export function linearStep(first: number, round: number, rounds: number): number {
-  return first * (1 - (0.9 * round) / rounds);
+/** Step size that falls linearly from `first` to a share of it over the run: a tenth, or 1 for a constant step. */
+export function linearStep(first: number, round: number, rounds: number, lastShare = 0.1): number {
+  return first * (1 - ((1 - lastShare) * round) / rounds);
 }
 
 /**

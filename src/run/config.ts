@@ -54,8 +54,9 @@ export interface RunConfig {
     readonly samplingProbability: number;
     readonly clippingNorm: number;
     readonly momentum: number;
-    /** Step size of the first step; it falls linearly to a tenth. */
+    /** Step size of the first step; it falls linearly to a share of it, a tenth if none is given. */
     readonly stepSize: number;
+    readonly lastStepShare?: number | undefined;
     /** Public constant in every denominator, close to the number of records; never the private sum. */
     readonly nominalRecords: number;
     /** Most records one organization may add to a step; bounds the ring. */
@@ -123,6 +124,7 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     clippingNorm: positive,
     momentum: z.number().min(0).lt(1),
     stepSize: positive,
+    lastStepShare: z.number().min(0).max(1).optional(),
     nominalRecords: positive,
     maxRecordsPerStep: count,
     initialSeed: seed,

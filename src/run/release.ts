@@ -93,9 +93,9 @@ function denominatorsOf(config: RunConfig, slots: number): { body: number; head:
 
 /** The server's step on one segment. */
 function serverStep(config: RunConfig, step: number): ServerStep {
-  const { momentum, stepSize, steps } = config.training;
+  const { momentum, stepSize, steps, lastStepShare } = config.training;
   const method = algorithmOf(config).algorithm.optimizer ?? 'momentum';
-  return { method, momentum, step: linearStep(stepSize, step, steps) };
+  return { method, momentum, step: linearStep(stepSize, step, steps, lastStepShare) };
 }
 
 /** Means over the public denominators, or what the algorithm makes of the sums. */

@@ -1,20 +1,20 @@
-import { simulatedRoster } from '../../experiments/in-process.ts';
-import { nodeCrypto } from '../../platform/node/crypto.ts';
-import { createAggregator, stepAggregator } from '../../protocol/aggregator.ts';
-import { equalBytes, hashParts, toHex, u32le, utf8 } from '../../protocol/bytes.ts';
-import { CoveyError } from '../../protocol/errors.ts';
-import type { SecureSum } from '../../protocol/ideal.ts';
-import { coordinateCount } from '../../protocol/params.ts';
-import { createParticipant, type ParticipantState, stepParticipant } from '../../protocol/participant.ts';
-import { addWords, applyMasks, ringWordCount, wordsToBytes } from '../../protocol/ring.ts';
-import type { AggregatorEvent, ParticipantEvent, SessionOutcome } from '../../protocol/session.ts';
+import { nodeCrypto } from '../platform/node/crypto.ts';
+import { createAggregator, stepAggregator } from '../protocol/aggregator.ts';
+import { equalBytes, hashParts, toHex, u32le, utf8 } from '../protocol/bytes.ts';
+import { CoveyError } from '../protocol/errors.ts';
+import type { SecureSum } from '../protocol/ideal.ts';
+import { coordinateCount } from '../protocol/params.ts';
+import { createParticipant, type ParticipantState, stepParticipant } from '../protocol/participant.ts';
+import { addWords, applyMasks, ringWordCount, wordsToBytes } from '../protocol/ring.ts';
+import type { AggregatorEvent, ParticipantEvent, SessionOutcome } from '../protocol/session.ts';
+import { simulatedRoster } from './in-process.ts';
 
 const crypto = nodeCrypto;
 
 /** `SecureSum` by the real machines, for members of `simulatedRoster(members)`: masks, shares, signatures and all. */
 export function realSum(members: number): SecureSum {
   const { roster, ids, seeds } = simulatedRoster(crypto, members);
-  const secretSeed = hashParts(crypto, utf8('coordinator of a test'));
+  const secretSeed = hashParts(crypto, utf8('coordinator of a simulation'));
   const coordinator = { secretSeed, publicKey: crypto.ed25519PublicKey(secretSeed) };
   return (params, contributions) => {
     const invited = ids.filter((id) => contributions.has(toHex(id)));
@@ -35,7 +35,7 @@ export function realSum(members: number): SecureSum {
       for (const effect of step.effects) {
         if (effect.type === 'send') {
           const { to, message } = effect;
-          const entropy = hashParts(crypto, utf8('entropy of a test'), to, message.sid, u32le(params.round));
+          const entropy = hashParts(crypto, utf8('entropy of a simulation'), to, message.sid, u32le(params.round));
           queue.push(() =>
             toMember(to, message.type === 'p0' ? { type: 'open', message, entropy } : { type: 'message', message }),
           );
@@ -71,7 +71,7 @@ export function realSum(members: number): SecureSum {
     toServer({ type: 'open', params, attachment: utf8('models'), invited });
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) next();
     const done = outcome as SessionOutcome | null;
-    if (done === null) throw new CoveyError('ROUND_BELOW_THRESHOLD', 'the session of a test did not finish');
+    if (done === null) throw new CoveyError('ROUND_BELOW_THRESHOLD', 'the session did not finish');
     return { sum: done.sum, survivors: done.survivors.filter((id) => invited.some((other) => equalBytes(id, other))) };
   };
 }

@@ -1,0 +1,293 @@
+import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import type { Command } from 'commander';
+import { type BenchmarkJob, type RecordedResult, runBenchmark, TABLE_FILE } from '../experiments/benchmark.ts';
+import type { ExperimentOptions } from '../experiments/experiment.ts';
+import type { DataSource } from '../experiments/scenarios/data-source.ts';
+import { findScenario, SCENARIOS } from '../experiments/scenarios/registry.ts';
+import { settingsOf, type TrainingSettings } from '../experiments/settings.ts';
+import { CoveyError } from '../protocol/errors.ts';
+import { optionsOf, requireRecordRule } from '../src/learning/algorithm.ts';
+import { ALGORITHMS, findAlgorithm } from '../src/learning/registry.ts';
+import { integerIn, numberIn } from './options.ts';
+import { table } from './table.ts';
+
+interface RunFlags {
+  readonly algorithm: string;
+  readonly seeds: number;
+  readonly firstSeed: number;
+  readonly rounds?: number;
+  readonly clip?: number;
+  readonly unit?: string;
+  readonly slots?: number;
+  readonly set: readonly string[];
+  readonly epsilon?: number;
+  readonly noiseMultiplier?: number;
+  readonly delta?: number;
+  readonly perStep?: number;
+  readonly colluders: number;
+  readonly protocol: string;
+  readonly dataDir?: string;
+  readonly dataUrl?: string;
+  readonly out: string;
+  readonly threads: number;
+  readonly json: boolean;
+}
+
+/** Rows that every comparison shows. */
+const BASELINES = ['local', 'fedavg', 'fedavg+ft'];
+
+const percent = (share: number): string => (100 * share).toFixed(1);
+
+function sourceOf({ dataDir, dataUrl }: RunFlags): DataSource | null {
+  if (dataDir !== undefined && dataUrl !== undefined)
+    throw new CoveyError('USAGE_CONFIG', '"--data-dir" and "--data-url" expected one of them, got both');
+  if (dataUrl !== undefined) return { url: dataUrl, cacheFolder: '.covey-data' };
+  const folder = dataDir ?? process.env['COVEY_DATA'];
+  if (folder === undefined) return null;
+  if (!existsSync(folder)) throw new CoveyError('USAGE_CONFIG', `"--data-dir" expected a folder, got ${folder}`);
+  return { folder };
+}
+
+function settingsFor(scenario: string, flags: RunFlags): TrainingSettings {
+  const settings = settingsOf(scenario);
+  const { unit = settings.unit } = flags;
+  if (unit !== 'record' && unit !== 'participant')
+    throw new CoveyError('USAGE_CONFIG', `"--unit" expected record or participant, got ${unit}`);
+  return {
+    ...settings,
+    // One gradient of each record and step: larger steps with momentum and one clip a record.
+    ...(unit === 'record' ? { clippingNorm: 1, momentum: 0.9, serverStep: 1 } : {}),
+    rounds: flags.rounds ?? settings.rounds,
+    clippingNorm: flags.clip ?? (unit === 'record' ? 1 : settings.clippingNorm),
+    delta: flags.delta ?? settings.delta,
+    slots: flags.slots ?? settings.slots,
+    unit,
+  };
+}
+
+/** `name=value` pairs. */
+function readPairs(pairs: readonly string[]): Record<string, number> {
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const [name = '', text = ''] = pair.split('=');
+      const value = Number(text);
+      if (name === '' || text === '' || !Number.isFinite(value))
+        throw new CoveyError('USAGE_CONFIG', `"--set" expected name=number, got ${pair}`);
+      return [name, value];
+    }),
+  );
+}
+
+function privacyOf({ epsilon, noiseMultiplier }: RunFlags): ExperimentOptions['privacy'] {
+  if (epsilon !== undefined && noiseMultiplier !== undefined)
+    throw new CoveyError('USAGE_CONFIG', '"--epsilon" and "--noise-multiplier" expected one of them, got both');
+  if (noiseMultiplier !== undefined) return { noiseMultiplier };
+  return epsilon === undefined ? null : { epsilon };
+}
+
+/** The given options where the algorithm has them, else those that were found for the scenario. */
+function algorithmOptions(
+  row: string,
+  settings: TrainingSettings,
+  given: Record<string, number>,
+): Record<string, number> {
+  if (row === 'local') return {};
+  const id = row.replace(/\+ft$/, '');
+  const { info } = findAlgorithm(id);
+  const names = Object.keys(info.options ?? {});
+  const own = Object.fromEntries(Object.entries(given).filter(([name]) => names.includes(name)));
+  return optionsOf(info, { ...settings.options?.[id], ...own });
+}
+
+/** Refuses a row before any is computed. @throws CoveyError PRIVACY_POLICY */
+function checkRow(row: string, { unit }: TrainingSettings): void {
+  if (row === 'local') return;
+  const { info } = findAlgorithm(row.replace(/\+ft$/, ''));
+  const charges = info.slots === 'chosen' ? ['exponential-mechanism'] : [];
+  requireRecordRule(info, { unit, noise: 'shared' }, charges);
+}
+
+function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
+  const { scenario, options } = findScenario(name);
+  const settings = settingsFor(scenario.id, flags);
+  const runnable = ALGORITHMS.filter(
+    ({ info }) => settings.unit === 'participant' || info.recordLevel.kind !== 'local-noise-only',
+  ).filter(({ info }) => info.id !== 'fedavgm' || settings.momentum > 0);
+  const asked = flags.algorithm === 'all' ? runnable.map(({ info }) => info.id) : flags.algorithm.split(',');
+  const rows = [...new Set([...BASELINES, ...asked.map((row) => row.trim())])];
+  for (const row of rows) checkRow(row, settings);
+  const given = readPairs(flags.set);
+  const known = new Set(rows.flatMap((row) => Object.keys(algorithmOptions(row, settings, {}))));
+  const stray = Object.keys(given).find((option) => !known.has(option));
+  if (stray !== undefined)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"--set" expected ${[...known].join(', ') || 'nothing'} for these rows, got ${stray}`,
+    );
+  if (flags.protocol !== 'ideal' && flags.protocol !== 'real')
+    throw new CoveyError('USAGE_CONFIG', `"--protocol" expected ideal or real, got ${flags.protocol}`);
+  const { protocol } = flags;
+  const source = sourceOf(flags);
+  return Array.from({ length: flags.seeds }, (_, i) => flags.firstSeed + i).flatMap((seed) =>
+    rows.map((algorithm) => ({
+      scenario: scenario.id,
+      options,
+      source,
+      protocol,
+      experiment: {
+        algorithm,
+        options: algorithmOptions(algorithm, settings, given),
+        settings,
+        seed,
+        privacy: algorithm === 'local' ? null : privacyOf(flags),
+        perStep: flags.perStep ?? null,
+        colluders: flags.colluders,
+      },
+    })),
+  );
+}
+
+/** Mean and, over several seeds, standard deviation, in percent. */
+function overSeeds(values: readonly number[]): string {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  if (values.length === 1) return percent(mean);
+  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1);
+  return `${percent(mean)} ±${percent(Math.sqrt(variance))}`;
+}
+
+const megabytes = (bytes: number): string => (bytes === 0 ? '-' : `${(bytes / 1e6).toFixed(1)} MB`);
+
+function resultRows(results: readonly RecordedResult[]): string[][] {
+  const names = [...new Set(results.map(({ algorithm }) => algorithm))];
+  return names.map((name) => {
+    const rows = results.filter(({ algorithm }) => algorithm === name);
+    const [first] = rows as [RecordedResult];
+    const spent = (view: 'server' | 'release'): string =>
+      first.epsilon === null ? '0' : first.protection === 'none' ? 'none' : first.epsilon[view].toFixed(2);
+    return [
+      name,
+      overSeeds(rows.map(({ personal }) => personal.weightedMean)),
+      overSeeds(rows.map(({ personal }) => personal.mean)),
+      overSeeds(rows.map(({ personal }) => personal.stddev)),
+      overSeeds(rows.map(({ personal }) => personal.worstTenth)),
+      first.released === null ? '-' : overSeeds(rows.map(({ released }) => released?.mean ?? 0)),
+      spent('server'),
+      spent('release'),
+      megabytes(first.bytesUp),
+      megabytes(first.bytesDown),
+      `${first.seconds.toFixed(1)} s`,
+    ];
+  });
+}
+
+async function run(name: string, flags: RunFlags): Promise<void> {
+  const jobs = jobsOf(name, flags);
+  const steps = new Map<string, number>();
+  const total = jobs.reduce((sum, { experiment }) => sum + experiment.settings.rounds, 0);
+  const isTerminal = process.stderr.isTTY === true && !flags.json;
+  let done = 0;
+  const results = await runBenchmark(jobs, flags.out, flags.threads, {
+    onStep({ experiment }, step) {
+      steps.set(`${experiment.algorithm}/${experiment.seed}`, step);
+      const reached = [...steps.values()].reduce((sum, at) => sum + at, 0);
+      if (isTerminal)
+        process.stderr.write(`\r${Math.floor((100 * reached) / total)} %  ${experiment.algorithm}, step ${step}   `);
+    },
+    onResult(result, isNew) {
+      done += 1;
+      steps.set(`${result.algorithm}/${result.seed}`, result.rounds);
+      if (isTerminal) process.stderr.write('\r\u001b[K');
+      const { algorithm, seed, personal, seconds } = result;
+      const when = isNew ? `${seconds.toFixed(1)} s` : 'recorded before';
+      if (!flags.json)
+        console.error(
+          `${done} of ${jobs.length}: ${algorithm}, seed ${seed}: mean ${percent(personal.mean)} % (${when})`,
+        );
+    },
+  });
+  if (flags.json) {
+    for (const result of results) console.log(JSON.stringify(result));
+    return;
+  }
+  const [first] = results;
+  const head = ['', 'weighted', 'mean', 'std', 'worst 10 %', 'released', 'ε server', 'ε release', 'up', 'down', 'time'];
+  console.log(`\n${table([head, ...resultRows(results)])}`);
+  const delta = first === undefined ? '' : `, delta ${results.find((row) => row.delta !== null)?.delta ?? '-'}`;
+  console.log(
+    `\naccuracies in percent over participants, of the last round; "released" before any personal part; a simulation by seed${delta}\n${flags.out}/${TABLE_FILE}`,
+  );
+}
+
+const LINE = 96;
+
+/** A paragraph under its heading. */
+function wrapped(text: string): string {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1);
+    if (last === undefined || last.length + word.length >= LINE) lines.push(word);
+    else lines[lines.length - 1] = `${last} ${word}`;
+  }
+  return lines.map((line) => `    ${line}`).join('\n');
+}
+
+function list(flags: { readonly json: boolean }): void {
+  if (flags.json) {
+    const scenarios = SCENARIOS.map(({ load: _, ...facts }) => facts);
+    console.log(JSON.stringify({ scenarios, algorithms: ALGORITHMS.map(({ info }) => info) }));
+    return;
+  }
+  console.log('Scenarios');
+  for (const { id, title, about, folders, options } of SCENARIOS) {
+    const names = Object.entries(options).map(([name, { byDefault }]) => `${name}=${byDefault}`);
+    console.log(`\n  ${id}${names.length === 0 ? '' : ` (${names.join(', ')})`}: ${title}`);
+    console.log(wrapped(about));
+    console.log(`    data: ${folders.length === 0 ? 'generated' : folders.join(', ')}`);
+  }
+  console.log('\nAlgorithms ("+ft" behind a name: with fine-tuning at the end)\n');
+  const named = [
+    ['local', 'every participant alone', ''],
+    ...ALGORITHMS.map(({ info }) => [info.id, info.title, info.source]),
+  ];
+  const widths = [0, 1].map((column) => Math.max(...named.map((row) => (row[column] ?? '').length)));
+  for (const [id = '', title = '', source = ''] of named)
+    console.log(`  ${id.padEnd(widths[0] ?? 0)}  ${title.padEnd(widths[1] ?? 0)}  ${source}`.trimEnd());
+}
+
+export function addExperimentCommand(program: Command): void {
+  const experiment = program.command('experiment').description('Compare algorithms on a scenario, in this process');
+  experiment
+    .command('list')
+    .description('Scenarios and algorithms')
+    .option('--json', 'print one JSON object', false)
+    .action(list);
+  experiment
+    .command('run')
+    .description('Run rows of the benchmark: encoding, noise, ledger and decoding of a deployment')
+    .argument('<scenario>', 'one of "covey experiment list", with options in brackets: fedprox-synthetic(1,1)')
+    .option('--algorithm <ids>', 'separated by commas, or all; local, fedavg and fedavg+ft are always shown', 'fedavg')
+    .option('--seeds <n>', 'runs of every row', integerIn(1, 1_000), 1)
+    .option('--first-seed <n>', 'seed of the first run', integerIn(0, 0xffff_0000), 1)
+    .option('--rounds <n>', 'training rounds', integerIn(1, 100_000))
+    .option('--clip <x>', 'clipping norm', numberIn(1e-6, 1e6))
+    .option('--unit <unit>', 'record or participant (default: of the scenario)')
+    .option('--slots <n>', 'slots of clustered algorithms', integerIn(2, 64))
+    .option('--set <name=number>', 'an option of an algorithm', (pair: string, all: string[]) => [...all, pair], [])
+    .option('--epsilon <x>', 'target, server view', numberIn(1e-3, 1e6))
+    .option('--noise-multiplier <x>', 'noise deviation over sensitivity', numberIn(1e-3, 1e6))
+    .option('--delta <x>', 'delta of the claim', numberIn(1e-12, 0.5))
+    .option('--per-step <n>', 'participants of a step, drawn anew', integerIn(3, 65_535))
+    .option('--colluders <n>', 'members whose noise does not count', integerIn(0, 65_535), 0)
+    .option('--protocol <which>', 'ideal aggregator, or real machines with masks and signatures', 'ideal')
+    .option('--data-dir <folder>', 'folder of data sets (or COVEY_DATA)')
+    .option('--data-url <address>', 'address of data sets, fetched once and checked by hash')
+    .option('--out <folder>', 'folder of results; rows in it are not computed again', 'runs/experiment')
+    .option('--threads <n>', 'threads', integerIn(1, 256), Math.max(1, availableParallelism()))
+    .option('--json', 'print results as JSON lines', false)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  covey experiment run digits --algorithm ditto,fedrep\n  covey experiment run qmnist-writers --algorithm ditto --clip 0.5 --noise-multiplier 8 --rounds 20 --data-dir data\n\nExit codes: 0 done, 2 wrong usage, 3 a combination that breaks the privacy claim',
+    )
+    .action(run);
+}

@@ -1,0 +1,207 @@
+import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { nodeCrypto } from '../platform/node/crypto.ts';
+import { toHex, utf8 } from '../protocol/bytes.ts';
+import { CoveyError } from '../protocol/errors.ts';
+import { canonicalJson } from '../src/audit/canonical-json.ts';
+import type { ExperimentOptions, ExperimentResult } from './experiment.ts';
+import type { DataSource } from './scenarios/data-source.ts';
+import type { OptionValues } from './scenarios/options.ts';
+
+/** A scenario and how to get its data. */
+export interface ScenarioChoice {
+  readonly scenario: string;
+  readonly options: OptionValues;
+  readonly source: DataSource | null;
+}
+
+/** One row to compute: everything that decides its numbers. */
+export interface BenchmarkJob extends ScenarioChoice {
+  readonly experiment: ExperimentOptions;
+  readonly protocol: 'ideal' | 'real';
+}
+
+export interface RecordedResult extends ExperimentResult {
+  /** Hash of the job, so that a run that was cut off goes on where it stopped. */
+  readonly job: string;
+  readonly protocol: BenchmarkJob['protocol'];
+  readonly settings: ExperimentOptions['settings'];
+  readonly perStep: number | null;
+  readonly colluders: number;
+  readonly versions: { readonly covey: string; readonly node: string };
+}
+
+/** What a worker reports. */
+export type WorkerMessage =
+  | { readonly kind: 'ready' }
+  | { readonly kind: 'step'; readonly step: number }
+  | { readonly kind: 'result'; readonly result: ExperimentResult }
+  | { readonly kind: 'failed'; readonly code: string; readonly message: string };
+
+export interface BenchmarkProgress {
+  onStep(job: BenchmarkJob, step: number): void;
+  onResult(result: RecordedResult, isNew: boolean): void;
+}
+
+const COVEY_VERSION = '0.1.0';
+
+/** Where a job's data come from says nothing about its numbers: the manifest of the split does. */
+function jobHash({ scenario, options, experiment, protocol }: BenchmarkJob): string {
+  return toHex(nodeCrypto.sha256(utf8(canonicalJson({ scenario, options, experiment, protocol })))).slice(0, 32);
+}
+
+export const RESULTS_FILE = 'results.jsonl';
+export const TABLE_FILE = 'results.csv';
+
+/** Results of a folder, in the order in which they were computed. A last line that was cut off is computed again. */
+export async function readResults(folder: string): Promise<RecordedResult[]> {
+  const text = await readFile(join(folder, RESULTS_FILE), 'utf8').catch(() => '');
+  const lines = text.split('\n').filter((line) => line !== '');
+  return lines.flatMap((line, i) => {
+    try {
+      return [JSON.parse(line) as RecordedResult];
+    } catch (cause) {
+      if (i === lines.length - 1) return [];
+      throw new CoveyError('CODEC_TYPE', `"${RESULTS_FILE}" expected JSON in line ${i + 1}`, {}, { cause });
+    }
+  });
+}
+
+const CSV_COLUMNS = [
+  'scenario',
+  'seed',
+  'algorithm',
+  'rounds',
+  'unit',
+  'protection',
+  'delta',
+  'epsilonServer',
+  'epsilonRelease',
+  'weighted',
+  'mean',
+  'stddev',
+  'worstTenth',
+  'balanced',
+  'releasedWeighted',
+  'releasedMean',
+  'bytesUp',
+  'bytesDown',
+  'seconds',
+  'protocol',
+  'split',
+] as const;
+
+function csvRow(result: RecordedResult): string {
+  const { personal, released, epsilon } = result;
+  const protectedBy = result.protection === 'noise' ? epsilon : null;
+  const cells: Record<(typeof CSV_COLUMNS)[number], string | number | null> = {
+    ...result,
+    epsilonServer: protectedBy?.server ?? null,
+    epsilonRelease: protectedBy?.release ?? null,
+    weighted: personal.weightedMean,
+    mean: personal.mean,
+    stddev: personal.stddev,
+    worstTenth: personal.worstTenth,
+    releasedWeighted: released?.weightedMean ?? null,
+    releasedMean: released?.mean ?? null,
+  };
+  return CSV_COLUMNS.map((column) => cells[column] ?? '').join(',');
+}
+
+/** One table of all results of a folder. */
+export function resultsTable(results: readonly RecordedResult[]): string {
+  return `${[CSV_COLUMNS.join(','), ...results.map(csvRow)].join('\n')}\n`;
+}
+
+function startWorker(choice: ScenarioChoice, seed: number): Worker {
+  return new Worker(new URL('./experiment-worker.js', import.meta.url), { workerData: { ...choice, seed } });
+}
+
+/** Runs jobs of one scenario and seed in a worker, one after the other, until there are none left. */
+function workOff(
+  choice: ScenarioChoice,
+  seed: number,
+  next: () => BenchmarkJob | undefined,
+  onMessage: (job: BenchmarkJob, message: WorkerMessage) => Promise<void>,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const worker = startWorker(choice, seed);
+    let job: BenchmarkJob | undefined;
+    const end = (error?: unknown): void => {
+      void worker.terminate();
+      if (error === undefined) resolve();
+      else reject(error);
+    };
+    const advance = (): void => {
+      job = next();
+      if (job === undefined) end();
+      else worker.postMessage({ experiment: job.experiment, protocol: job.protocol });
+    };
+    worker.on('error', end);
+    worker.on('message', (message: WorkerMessage) => {
+      if (message.kind === 'failed') end(new CoveyError(message.code as CoveyError['code'], message.message));
+      else if (message.kind === 'ready') advance();
+      else if (job !== undefined)
+        onMessage(job, message).then(() => {
+          if (message.kind === 'result') advance();
+        }, end);
+    });
+  });
+}
+
+/**
+ * Computes the rows of jobs that are not in the folder yet, on as many threads as asked for, and appends each as it is
+ * done. The numbers of a row do not depend on the threads or on what else is computed.
+ * @throws CoveyError of the first row that fails; those that were done stay.
+ */
+export async function runBenchmark(
+  jobs: readonly BenchmarkJob[],
+  folder: string,
+  threads: number,
+  progress: BenchmarkProgress,
+): Promise<RecordedResult[]> {
+  await mkdir(folder, { recursive: true });
+  const results = await readResults(folder);
+  // A line that was cut off must not be continued by the next one.
+  await writeFile(join(folder, RESULTS_FILE), results.map((result) => `${JSON.stringify(result)}\n`).join(''));
+  const known = new Map(results.map((result) => [result.job, result]));
+  const wanted = jobs.map((job) => ({ job, hash: jobHash(job) }));
+  for (const { hash } of wanted) {
+    const result = known.get(hash);
+    if (result !== undefined) progress.onResult(result, false);
+  }
+  const open = wanted.filter(({ hash }) => !known.has(hash)).map(({ job }) => job);
+  let writing: Promise<void> = Promise.resolve();
+  const onMessage = (job: BenchmarkJob, message: WorkerMessage): Promise<void> => {
+    if (message.kind === 'step') progress.onStep(job, message.step);
+    if (message.kind !== 'result') return Promise.resolve();
+    const { settings, perStep, colluders } = job.experiment;
+    const versions = { covey: COVEY_VERSION, node: process.versions.node };
+    const recorded = {
+      job: jobHash(job),
+      ...message.result,
+      protocol: job.protocol,
+      settings,
+      perStep,
+      colluders,
+      versions,
+    };
+    known.set(recorded.job, recorded);
+    writing = writing.then(() => appendFile(join(folder, RESULTS_FILE), `${JSON.stringify(recorded)}\n`));
+    progress.onResult(recorded, true);
+    return writing;
+  };
+  // A worker holds the data of one seed.
+  const seeds = [...new Set(open.map(({ experiment }) => experiment.seed))];
+  for (const seed of seeds) {
+    const queue = open.filter(({ experiment }) => experiment.seed === seed);
+    const [first] = queue;
+    if (first === undefined) continue;
+    const count = Math.min(threads, queue.length);
+    await Promise.all(Array.from({ length: count }, () => workOff(first, seed, () => queue.shift(), onMessage)));
+  }
+  const all = await readResults(folder);
+  await writeFile(join(folder, TABLE_FILE), resultsTable(all));
+  return wanted.map(({ hash }) => known.get(hash) as RecordedResult);
+}

@@ -1,0 +1,102 @@
+import type { RunConfig } from '../src/run/config.ts';
+
+/** How a scenario is trained unless the command says otherwise. Source: learning design, section 6 */
+export interface TrainingSettings {
+  readonly rounds: number;
+  readonly epochs: number;
+  /** Minibatches of everybody in place of epochs. */
+  readonly batches?: number;
+  readonly batchSize: number;
+  readonly stepSize: number;
+  readonly serverStep: number;
+  readonly momentum: number;
+  readonly clippingNorm: number;
+  /** Fine-tuning of rows that end with "+ft". */
+  readonly tuning: { readonly epochs: number; readonly batchSize: number; readonly stepSize: number };
+  readonly unit: RunConfig['privacy']['unit'];
+  readonly delta: number;
+  readonly slots: number;
+  /** Record unit: probability that a record joins a step. */
+  readonly samplingProbability: number;
+  /** Numbers of algorithms that were found for this scenario. */
+  readonly options?: Readonly<Record<string, Readonly<Record<string, number>>>>;
+}
+
+const COMMON = {
+  epochs: 1,
+  batchSize: 16,
+  stepSize: 0.1,
+  serverStep: 1,
+  momentum: 0,
+  clippingNorm: 16,
+  unit: 'participant',
+  delta: 1e-5,
+  slots: 4,
+  samplingProbability: 0.5,
+} as const;
+
+/** Full batches: larger than any participant's data. */
+const FULL = 1_000_000;
+
+const SETTINGS: Readonly<Record<string, TrainingSettings>> = {
+  digits: {
+    ...COMMON,
+    rounds: 40,
+    epochs: 2,
+    slots: 3,
+    tuning: { epochs: 30, batchSize: 32, stepSize: 0.1 },
+    options: { ditto: { lambda: 0.1, personalEpochs: 2 } },
+  },
+  'fedprox-synthetic': {
+    ...COMMON,
+    rounds: 50,
+    epochs: 20,
+    batchSize: 10,
+    stepSize: 0.01,
+    tuning: { epochs: 5, batchSize: 10, stepSize: 0.01 },
+    options: { fedprox: { mu: 1, stragglers: 0.9 } },
+  },
+  'heart-4': {
+    ...COMMON,
+    rounds: 15,
+    batches: 100,
+    batchSize: 4,
+    stepSize: 0.003_16,
+    slots: 2,
+    tuning: { epochs: 2, batchSize: 4, stepSize: 0.003_16 },
+    options: { ditto: { lambda: 0.1, personalEpochs: 4 } },
+  },
+  'har-30': {
+    ...COMMON,
+    rounds: 100,
+    tuning: { epochs: 10, batchSize: 16, stepSize: 0.1 },
+    options: { ditto: { lambda: 0.03 } },
+  },
+  'qmnist-writers': {
+    ...COMMON,
+    rounds: 30,
+    delta: 1e-4,
+    tuning: { epochs: 1, batchSize: 16, stepSize: 0.1 },
+    options: { ditto: { lambda: 0.1 } },
+  },
+  'rotated-mnist': {
+    ...COMMON,
+    rounds: 40,
+    batches: 10,
+    batchSize: FULL,
+    tuning: { epochs: 10, batchSize: FULL, stepSize: 0.1 },
+  },
+  'pfllib-mnist-dir0.1': {
+    ...COMMON,
+    rounds: 20,
+    batchSize: 10,
+    stepSize: 0.005,
+    tuning: { epochs: 1, batchSize: 10, stepSize: 0.005 },
+    options: { ditto: { lambda: 0.1 } },
+  },
+};
+
+/** Settings of a scenario; those of small image data where none were found. */
+export function settingsOf(scenario: string): TrainingSettings {
+  return SETTINGS[scenario] ?? { ...COMMON, rounds: 20, tuning: { epochs: 1, batchSize: 16, stepSize: 0.1 } };
+}

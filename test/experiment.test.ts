@@ -1,0 +1,142 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { RecordedResult } from '../experiments/benchmark.ts';
+import {
+  type ExperimentOptions,
+  type ExperimentResult,
+  experimentConfig,
+  runExperiment,
+} from '../experiments/experiment.ts';
+import { realSum } from '../experiments/real-sum.ts';
+import { findScenario } from '../experiments/scenarios/registry.ts';
+import { settingsOf } from '../experiments/settings.ts';
+import { nodeCrypto } from '../platform/node/crypto.ts';
+import type { ScenarioData } from '../src/data/scenario.ts';
+import { BUILT_COMMAND } from './support/built-command.ts';
+
+const execute = promisify(execFile);
+const ask = (algorithm: string, changes: Partial<ExperimentOptions> = {}): ExperimentOptions => ({
+  algorithm,
+  options: {},
+  settings: { ...settingsOf('digits'), rounds: 2, epochs: 1 },
+  seed: 3,
+  privacy: null,
+  perStep: null,
+  colluders: 0,
+  ...changes,
+});
+const numbersOf = ({ seconds: _, ...result }: ExperimentResult): Omit<ExperimentResult, 'seconds'> => result;
+
+describe('a row of the benchmark', () => {
+  let data: ScenarioData;
+  beforeAll(async () => {
+    data = await findScenario('digits').scenario.load(3);
+  });
+
+  it('has the same numbers again, and through the real protocol', () => {
+    const ideal = numbersOf(runExperiment(nodeCrypto, data, ask('ditto')));
+    expect(numbersOf(runExperiment(nodeCrypto, data, ask('ditto')))).toEqual(ideal);
+    expect(numbersOf(runExperiment(nodeCrypto, data, ask('ditto'), { secureSum: realSum(12) }))).toEqual(ideal);
+    expect(ideal.released?.mean).not.toBe(ideal.personal.mean);
+  });
+
+  it('spends what its noise multiplier says', () => {
+    const spent = runExperiment(nodeCrypto, data, ask('fedavg', { privacy: { noiseMultiplier: 4 } }));
+    // Two releases of a Gaussian of multiplier 4: rho = 1/16, converted at the best order (privacy F4).
+    const orders = Array.from({ length: 400 }, (_, i) => 2 + i / 10);
+    const at = (a: number): number => a / 16 + Math.log((a - 1) / a) - (Math.log(1e-5) + Math.log(a)) / (a - 1);
+    expect(spent.epsilon?.server).toBeCloseTo(Math.min(...orders.map(at)), 3);
+    expect(spent.protection).toBe('noise');
+  });
+
+  it('draws the participants of each step anew and moves as far with fewer', () => {
+    const config = experimentConfig(data, ask('fedavg', { perStep: 4 }));
+    expect([config.cohort.minSurvivors, config.training.stepSize]).toEqual([4, 3]);
+    const few = runExperiment(nodeCrypto, data, ask('fedavg', { perStep: 4 }));
+    expect(few.released?.mean).not.toBe(runExperiment(nodeCrypto, data, ask('fedavg')).released?.mean);
+  });
+
+  it('sends nothing and releases nothing where every participant is alone', () => {
+    const local = runExperiment(nodeCrypto, data, ask('local'));
+    expect([local.epsilon, local.bytesUp, local.released]).toEqual([null, 0, null]);
+  });
+
+  it('refuses raw statistics at unit record', () => {
+    const raw = { ...data, manifest: { ...data.manifest, recordRule: false } };
+    const settings = { ...settingsOf('digits'), unit: 'record', clippingNorm: 1, rounds: 2 } as const;
+    expect(() => runExperiment(nodeCrypto, raw, ask('fedavg', { settings, privacy: { epsilon: 4 } }))).toThrow(
+      /"scenario" expected features of one record alone/,
+    );
+  });
+});
+
+describe('covey experiment', () => {
+  let folder = '';
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'covey-experiment-'));
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+  const covey = async (...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> => {
+    try {
+      return { code: 0, ...(await execute(process.execPath, [BUILT_COMMAND, 'experiment', ...args])) };
+    } catch (error) {
+      const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
+      return { code, stdout, stderr };
+    }
+  };
+
+  it('prints a table, records every row, and goes on where it was cut off', async () => {
+    const args = ['run', 'digits', '--algorithm', 'fedrep', '--rounds', '1', '--threads', '2', '--out', folder];
+    const first = await covey(...args);
+    expect(first.code).toBe(0);
+    for (const row of ['local', 'fedavg', 'fedavg+ft', 'fedrep'])
+      expect(first.stdout).toMatch(new RegExp(`^${row.replace('+', '\\+')} `, 'm'));
+    const file = join(folder, 'results.jsonl');
+    const lines = (await readFile(file, 'utf8')).trimEnd().split('\n');
+    expect(lines.length).toBe(4);
+    const table = await readFile(join(folder, 'results.csv'), 'utf8');
+    expect(table.split('\n').length).toBe(6);
+    // A line that was cut off is computed again, the others are not.
+    const whole = lines.slice(0, 3).join('\n');
+    await writeFile(file, `${whole}\n${lines[3]?.slice(0, 40)}`);
+    const again = await covey(...args, '--seeds', '1', '--json');
+    const rows = again.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as RecordedResult);
+    expect(rows.map(({ job }) => job).toSorted()).toEqual(
+      lines.map((line) => (JSON.parse(line) as RecordedResult).job).toSorted(),
+    );
+    const kept = lines.slice(0, 3).map((line) => (JSON.parse(line) as RecordedResult).seconds);
+    expect(rows.map(({ seconds }) => seconds)).toEqual(expect.arrayContaining(kept));
+    expect(
+      (await readFile(file, 'utf8'))
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line)).length,
+    ).toBe(4);
+  });
+
+  it('says in one line what is wrong', async () => {
+    for (const [args, code, line] of [
+      [['run', 'nothing'], 2, /^covey: "scenario" expected one of digits, .*, got nothing \[USAGE_CONFIG\]\n$/],
+      [['run', 'digits', '--set', 'mu=1'], 2, /^covey: "--set" expected nothing for these rows, got mu/],
+      [['run', 'digits', '--algorithm', 'ditto', '--set', 'lambda=x'], 2, /"--set" expected name=number, got lambda=x/],
+      [['run', 'digits', '--epsilon', '1', '--noise-multiplier', '1'], 2, /expected one of them, got both/],
+      [
+        ['run', 'digits', '--algorithm', 'fedrep', '--unit', 'record'],
+        3,
+        /expected one that keeps the record rule, got fedrep/,
+      ],
+      [['run', 'digits', '--data-dir', '/nowhere'], 2, /"--data-dir" expected a folder, got \/nowhere/],
+    ] as const) {
+      const result = await covey(...args, '--out', folder);
+      expect([result.code, result.stderr]).toEqual([code, expect.stringMatching(line)]);
+      expect(result.stderr.trimEnd().split('\n').length).toBe(1);
+    }
+  });
+});

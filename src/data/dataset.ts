@@ -43,14 +43,19 @@ export function createDataset(
   return { count: labels.length, featureLength, classes, features, labels };
 }
 
+const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
+
 /** Canonical bytes of a data set: features as little-endian 32-bit floats, then the labels. */
 export function datasetBytes(dataset: Dataset): Uint8Array {
-  const bytes = new Uint8Array(4 * dataset.features.length + dataset.labels.length);
-  const view = new DataView(bytes.buffer);
-  dataset.features.forEach((value, i) => {
-    view.setFloat32(4 * i, value, true);
-  });
-  bytes.set(dataset.labels, 4 * dataset.features.length);
+  const { features, labels } = dataset;
+  const bytes = new Uint8Array(4 * features.length + labels.length);
+  // A machine that stores numbers this way already needs no conversion: 752 MB in the largest scenario.
+  if (LITTLE_ENDIAN) bytes.set(new Uint8Array(features.buffer, features.byteOffset, features.byteLength));
+  else {
+    const view = new DataView(bytes.buffer);
+    for (let i = 0; i < features.length; i++) view.setFloat32(4 * i, features[i] as number, true);
+  }
+  bytes.set(labels, 4 * features.length);
   return bytes;
 }
 

@@ -54,22 +54,26 @@ const INDICATORS = [
 /** Seed of the built-in split; public. */
 const SPLIT_SEED = 0x6865_6172;
 
-function scaleRow(row: Float64Array, features: Float32Array, offset: number): void {
+/** Measurements mapped from their declared ranges to [-1, 1], or as they stand in the file. */
+export type HeartScaling = 'declared' | 'none';
+
+function scaleRow(row: Float64Array, scaling: HeartScaling, features: Float32Array, offset: number): void {
   MEASUREMENTS.forEach(({ column, low, high }, i) => {
-    const value = Math.min(high, Math.max(low, row[column] as number));
-    features[offset + i] = (2 * (value - low)) / (high - low) - 1;
+    const raw = row[column] as number;
+    const value = Math.min(high, Math.max(low, raw));
+    features[offset + i] = scaling === 'none' ? raw : (2 * (value - low)) / (high - low) - 1;
   });
   INDICATORS.forEach(({ column, value }, i) => {
     features[offset + MEASUREMENTS.length + i] = row[column] === value ? 1 : 0;
   });
 }
 
-function select(rows: readonly Float64Array[], indices: readonly number[]): Dataset {
+function select(rows: readonly Float64Array[], indices: readonly number[], scaling: HeartScaling): Dataset {
   const features = new Float32Array(indices.length * HEART_FEATURES);
   const labels = new Uint8Array(indices.length);
   indices.forEach((index, i) => {
     const row = rows[index] as Float64Array;
-    scaleRow(row, features, i * HEART_FEATURES);
+    scaleRow(row, scaling, features, i * HEART_FEATURES);
     labels[i] = (row[DIAGNOSIS] as number) > 0 ? 1 : 0;
   });
   return createDataset(HEART_FEATURES, 2, features, labels);
@@ -86,10 +90,16 @@ function builtInTestIndices(hospital: number, total: number, testRecords: number
  * to [-1, 1]. A row with a missing value in a used column is dropped; a cholesterol of 0 (not measured, most of
  * Switzerland) stays 0, as in FLamby. Rows keep their order.
  * `testIndices` selects the test rows among those left (FLamby publishes such a list); without it a fixed draw of the
- * same size is used.
+ * same size is used. `scaling` `none` leaves the measurements in their own units, for scenarios without record-level
+ * claims.
  * @throws CoveyError USAGE_RANGE for an unknown hospital, another number of rows or bad indices, CODEC_TYPE for a bad file.
  */
-export function parseHeart(hospital: number, text: string, testIndices?: readonly number[]): SplitData {
+export function parseHeart(
+  hospital: number,
+  text: string,
+  testIndices?: readonly number[],
+  scaling: HeartScaling = 'declared',
+): SplitData {
   const facts = HEART_HOSPITALS[hospital];
   if (facts === undefined) {
     throw new CoveyError('USAGE_RANGE', `"hospital" expected 0 to ${HEART_HOSPITALS.length - 1}, got ${hospital}`);
@@ -109,10 +119,34 @@ export function parseHeart(hospital: number, text: string, testIndices?: readonl
     train: select(
       rows,
       all.filter((i) => !test.has(i)),
+      scaling,
     ),
     test: select(
       rows,
       all.filter((i) => test.has(i)),
+      scaling,
     ),
   };
+}
+
+/** Keys of FLamby's list of test rows, in the order of `HEART_HOSPITALS`. */
+const TEST_ROW_KEYS = ['cleveland', 'hungarian', 'switzerland', 'va'] as const;
+
+/**
+ * Reads the published test rows of the four hospitals; `parseHeart` checks them against the rows there are.
+ * @throws CoveyError CODEC_TYPE unless the text is a JSON object with a list of numbers for every hospital.
+ */
+export function parseTestRows(text: string): readonly (readonly number[])[] {
+  let lists: unknown;
+  try {
+    lists = JSON.parse(text);
+  } catch (cause) {
+    throw new CoveyError('CODEC_TYPE', '"flamby_test_indices.json" expected JSON', {}, { cause });
+  }
+  return TEST_ROW_KEYS.map((key) => {
+    const rows = (lists as Readonly<Record<string, unknown>> | null)?.[key];
+    if (!Array.isArray(rows) || !rows.every((row) => typeof row === 'number'))
+      throw new CoveyError('CODEC_TYPE', `"flamby_test_indices.json" expected a list of rows of ${key}`);
+    return rows as readonly number[];
+  });
 }

@@ -1,0 +1,48 @@
+import { fromUtf8 } from '../../protocol/bytes.ts';
+import { HAR_CLASSES, HAR_FEATURES, HAR_RANGES, parseHar, selectRecords } from '../../src/data/har.ts';
+import { splitTrainTest } from '../../src/data/partition.ts';
+import { createRandom } from '../../src/data/random.ts';
+import { pooledMoments, scaleByRanges, standardize } from '../../src/data/scaling.ts';
+import { readKnownFile } from './data-source.ts';
+import { KNOWN_FILES } from './known-files.ts';
+import { defineScenario, type Scenario } from './scenario-type.ts';
+
+/** Separates the streams of this scenario from every other use of the same seed. */
+const STREAM = 0x6861_7200;
+const TRAIN_SHARE = 0.8;
+
+/** UCI activity recognition, a participant for each of the 30 subjects. */
+export const harScenario: Scenario = defineScenario({
+  id: 'har-30',
+  title: 'Activities of 30 people from a phone at the waist',
+  about:
+    'UCI Human Activity Recognition: 10,299 windows of 2.56 s, 117 features, six activities, a participant a subject, ' +
+    '80 % for training. Neighbouring windows overlap by half, so a random split is kinder than time would be.',
+  licence:
+    'CC BY 4.0 on the UCI page (Anguita et al. 2013); the read-me of the data asks for no commercial use: optional, never shipped',
+  folders: ['uci-har'],
+  options: {
+    // `standardized` uses the moments of all subjects' training windows: no record-level claim holds for it.
+    scaling: { kind: 'choice', byDefault: 'declared', of: ['declared', 'standardized'] },
+  },
+  async build(seed, { scaling }, source) {
+    const subjects = parseHar(
+      fromUtf8(await readKnownFile(source, KNOWN_FILES.harIndex)),
+      await readKnownFile(source, KNOWN_FILES.harFeatures),
+      await readKnownFile(source, KNOWN_FILES.harLabels),
+    );
+    const raw = subjects.map(({ subject, data }) => {
+      const all = Uint32Array.from({ length: data.count }, (_, i) => i);
+      const { train, test } = splitTrainTest(createRandom(seed, STREAM + subject), all, TRAIN_SHARE);
+      return { name: `subject-${subject}`, train: selectRecords(data, train), test: selectRecords(data, test) };
+    });
+    const moments = scaling === 'standardized' ? pooledMoments(raw.map(({ train }) => train)) : null;
+    const scale = (data: (typeof raw)[number]['train']): typeof data =>
+      moments === null ? scaleByRanges(data, HAR_RANGES) : standardize(data, moments);
+    return {
+      participants: raw.map(({ name, train, test }) => ({ name, train: scale(train), test: scale(test) })),
+      model: { inputs: HAR_FEATURES, hidden: [64], classes: HAR_CLASSES },
+      recordRule: moments === null,
+    };
+  },
+});

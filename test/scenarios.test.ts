@@ -1,0 +1,101 @@
+import { describe, expect, it } from 'vitest';
+import { findScenario, SCENARIOS } from '../experiments/scenarios/registry.ts';
+import type { ScenarioData } from '../src/data/scenario.ts';
+import { DATA_FOLDER, hasData, NEEDS_DATA } from './support/data-folder.ts';
+
+/** Frozen: other bytes mean other data, whatever the reason. Seed 1. */
+const FROZEN: Readonly<Record<string, string>> = {
+  digits: '0c9c08703592f220b3fe8483867e12bed4fb771bdb3ed85ca7ddab575f4bf62c',
+  'fedprox-synthetic': 'c0f2d0703a71ca1bebd4c602df91ba1b82378a064bbbbfe43de2629da5cbf9f1',
+  'heart-4': 'b696f02741fe7e04a299e1ae2a7092353da4d0a76889416faf2c14ba652cf552',
+  'har-30': '881b010275924f3eae512787c7b888be206980743d764632d4fde539f995d56a',
+  'qmnist-writers': 'f35a2a0367620bd4d2736832e5a1ad4477d46bfe2c68bfbfae46fdf2412550f8',
+  'rotated-mnist': 'cc4e8081fbc10c8cfcff32c740682fde7a164e161a408b03b989fea9b0dc0172',
+  'pfllib-mnist-dir0.1': '3bce989a37ab2b3d52675e11c42ec79952e8ab1cc2a96a182d843856851e7e1a',
+  'mnist-dirichlet': 'cd752e40cd7b685976b7f0c8888b1fbd6c81ffa737f98376050ce24350ca1e33',
+};
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+
+/** What is known of each scenario's counts without running anything. */
+const FACTS: Readonly<Record<string, (data: ScenarioData) => void>> = {
+  digits: ({ participants }) => {
+    expect(participants.map(({ group }) => group)).toEqual([0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]);
+    expect(sum(participants.map(({ train }) => train.count))).toBe(4540);
+  },
+  'fedprox-synthetic': ({ participants }) => {
+    expect(participants).toHaveLength(30);
+    for (const { train, test } of participants) {
+      const all = train.count + test.count;
+      expect(all).toBeGreaterThanOrEqual(50);
+      expect(train.count).toBe(Math.floor(0.9 * all));
+    }
+  },
+  'heart-4': ({ participants }) => {
+    const sizes = participants.map(({ train, test }) => [train.count, test.count]);
+    expect(sizes).toEqual([
+      [199, 104],
+      [172, 89],
+      [30, 16],
+      [85, 45],
+    ]);
+    // UCI publishes 139 sick of 303 in Cleveland; Switzerland is nearly one class.
+    const sick = participants.map(({ train, test }) => sum([...train.labels, ...test.labels]));
+    expect(sick[0]).toBe(139);
+    expect(sick[2]).toBe(45);
+  },
+  'har-30': ({ participants }) => {
+    expect(participants.map(({ name }) => name)).toEqual(Array.from({ length: 30 }, (_, i) => `subject-${i + 1}`));
+    expect(sum(participants.map(({ train, test }) => train.count + test.count))).toBe(10_299);
+    for (const { train, test } of participants) expect(train.count).toBe(Math.floor(0.8 * (train.count + test.count)));
+  },
+  'qmnist-writers': ({ participants }) => {
+    expect(participants).toHaveLength(539);
+    const sizes = participants.map(({ train, test }) => train.count + test.count);
+    expect([sum(sizes), Math.min(...sizes), Math.max(...sizes)]).toEqual([60_000, 19, 131]);
+    expect(sum(participants.map(({ group }) => group ?? 0))).toBe(250);
+  },
+  'rotated-mnist': ({ participants }) => {
+    expect(participants).toHaveLength(240);
+    for (const { train, test } of participants) expect([train.count, test.count]).toEqual([100, 10_000]);
+    expect(participants[0]?.test).toBe(participants[4]?.test);
+  },
+  'pfllib-mnist-dir0.1': ({ participants, manifest }) => {
+    expect(participants).toHaveLength(20);
+    expect(sum(participants.map(({ train, test }) => train.count + test.count))).toBe(70_000);
+    const first = manifest.participants[0];
+    const counts = first?.train.classCounts.map((n, label) => n + (first.test.classCounts[label] ?? 0));
+    expect(counts).toEqual([140, 890, 0, 0, 1, 319, 0, 29, 1067, 184]);
+  },
+  'mnist-dirichlet': ({ participants }) => {
+    expect(participants).toHaveLength(100);
+    for (const { train, test } of participants) expect([train.count, test.count]).toEqual([480, 120]);
+  },
+};
+
+describe('scenarios', () => {
+  for (const scenario of SCENARIOS) {
+    const { id, folders } = scenario;
+    it.skipIf(!hasData(...folders))(`${id} holds the records it names, the same everywhere ${NEEDS_DATA}`, async () => {
+      const data = await scenario.load(1, {}, { folder: DATA_FOLDER });
+      FACTS[id]?.(data);
+      const { manifest, model, participants } = data;
+      expect(manifest.sha256).toBe(FROZEN[id]);
+      expect(manifest.recordRule).toBe(true);
+      expect(manifest.participants.map(({ name }) => name)).toEqual(participants.map(({ name }) => name));
+      expect(new Set(participants.map(({ name }) => name)).size).toBe(participants.length);
+      for (const { train, test } of participants.slice(0, 40)) {
+        expect([train.featureLength, train.classes]).toEqual([model.inputs, model.classes]);
+        expect([test.featureLength, test.classes]).toEqual([model.inputs, model.classes]);
+      }
+      expect(JSON.stringify(manifest)).not.toContain('group');
+    });
+  }
+
+  it('is found by its name and options', () => {
+    expect(findScenario('fedprox-synthetic(0.5, 0)').options).toEqual({ alpha: '0.5', beta: '0' });
+    expect(findScenario('digits').scenario.id).toBe('digits');
+    expect(() => findScenario('mnist')).toThrow(/"scenario" expected one of digits, .*, got mnist/);
+    expect(() => findScenario('digits(1)')).toThrow(/"digits" expected at most 0 values, got 1/);
+  });
+});

@@ -1,9 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { findScenario, SCENARIOS } from '../experiments/scenarios/registry.ts';
+import { fedProxScenario } from '../experiments/scenarios/generated.ts';
+import { heartScenario } from '../experiments/scenarios/heart.ts';
+import { dirichletScenario } from '../experiments/scenarios/mnist.ts';
+import { readOptions } from '../experiments/scenarios/options.ts';
+import { ORACLES } from '../experiments/scenarios/oracles.ts';
+import { findScenario, listScenarios, SCENARIOS } from '../experiments/scenarios/registry.ts';
 import type { ScenarioData } from '../src/data/scenario.ts';
+import { codeOf } from './support/code-of.ts';
 import { DATA_FOLDER, hasData, NEEDS_DATA } from './support/data-folder.ts';
 
-/** Frozen: other bytes mean other data, whatever the reason. Seed 1. */
+/** Frozen: other bytes mean other data, whatever the reason. Seed 1. An independent implementation of Synthetic(1, 1) agrees. */
 const FROZEN: Readonly<Record<string, string>> = {
   digits: '0c9c08703592f220b3fe8483867e12bed4fb771bdb3ed85ca7ddab575f4bf62c',
   'fedprox-synthetic': 'c0f2d0703a71ca1bebd4c602df91ba1b82378a064bbbbfe43de2629da5cbf9f1',
@@ -76,7 +82,8 @@ const FACTS: Readonly<Record<string, (data: ScenarioData) => void>> = {
 describe('scenarios', () => {
   for (const scenario of SCENARIOS) {
     const { id, folders } = scenario;
-    it.skipIf(!hasData(...folders))(`${id} holds the records it names, the same everywhere ${NEEDS_DATA}`, async () => {
+    const title = `${id} holds the records it names, the same everywhere`;
+    it.skipIf(!hasData(...folders))(folders.length > 0 ? `${title} ${NEEDS_DATA}` : title, async () => {
       const data = await scenario.load(1, {}, { folder: DATA_FOLDER });
       FACTS[id]?.(data);
       const { manifest, model, participants } = data;
@@ -91,6 +98,44 @@ describe('scenarios', () => {
       expect(JSON.stringify(manifest)).not.toContain('group');
     });
   }
+
+  it('are listed with all that choosing one needs', () => {
+    const lines = listScenarios();
+    expect(lines.map(({ id }) => id)).toEqual([...ORACLES, ...SCENARIOS].map(({ id }) => id));
+    expect(new Set(lines.map(({ id }) => id)).size).toBe(14);
+    for (const { title, about, licence } of lines)
+      for (const text of [title, about, licence]) expect(text).not.toBe('');
+    expect(lines.find(({ id }) => id === 'mnist-dirichlet')).toMatchObject({
+      folders: ['mnist'],
+      defaults: { alpha: 0.5, participants: 100 },
+    });
+  });
+
+  it('take options by name, from programs and from command lines, and refuse the rest', async () => {
+    const options = fedProxScenario.options;
+    expect(readOptions(options, { alpha: '0.5' })).toEqual({ alpha: 0.5, beta: 1 });
+    for (const given of [{ gamma: 1 }, { alpha: -1 }, { alpha: 'x' }, { alpha: Number.NaN }, { alpha: '1e1' }])
+      expect(codeOf(() => readOptions(options, given))).toBe('USAGE_CONFIG');
+    expect(() => readOptions(dirichletScenario.options, { participants: 2.5 })).toThrow(
+      /expected an integer in \[1, 10000\]/,
+    );
+    expect(() => readOptions(heartScenario.options, { scaling: 'raw' })).toThrow(/one of declared, .*, got raw/);
+    await expect(heartScenario.load(1)).rejects.toThrow(/"heart-4" expected a data folder or address with uci-heart/);
+  });
+
+  it.skipIf(!hasData('uci-heart'))(
+    `marks moments of the records as unfit for the record rule ${NEEDS_DATA}`,
+    async () => {
+      for (const scaling of ['standardized', 'standardized-own', 'none']) {
+        const { manifest, participants } = await heartScenario.load(1, { scaling }, { folder: DATA_FOLDER });
+        expect(manifest.recordRule).toBe(scaling === 'none');
+        const ages = participants.flatMap(({ train }) => [...train.features.filter((_, i) => i % 13 === 0)]);
+        const age = sum(ages) / ages.length;
+        if (scaling === 'none') expect(age > 45 && age < 60).toBe(true);
+        else expect(Math.abs(age)).toBeLessThan(1e-6);
+      }
+    },
+  );
 
   it('is found by its name and options', () => {
     expect(findScenario('fedprox-synthetic(0.5, 0)').options).toEqual({ alpha: '0.5', beta: '0' });

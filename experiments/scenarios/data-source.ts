@@ -27,10 +27,10 @@ const TIMEOUT_MS = 120_000;
 /** gzip adds at most 5 bytes to each 16 KiB and a header; with room for a file name. */
 const packedLimit = (bytes: number): number => bytes + Math.ceil(bytes / 1024) + 4096;
 
-/** Decompresses one gzip member of at most `maxBytes`. @throws CoveyError CODEC_TYPE, CODEC_TRAILING or CODEC_LIMIT */
+/** Decompresses gzip data to at most `maxBytes`. @throws CoveyError CODEC_TYPE, CODEC_TRAILING or CODEC_LIMIT */
 export function gunzipBounded(packed: Uint8Array, maxBytes: number, name: string = 'gz'): Uint8Array {
   try {
-    // With `info` Node also returns the engine, which tells how much it read: bytes after the member pass unseen otherwise.
+    // With `info` Node also returns the engine, which tells how much it read: zeros after the end pass unseen otherwise.
     const { buffer, engine } = gunzipSync(packed, {
       maxOutputLength: Math.max(1, maxBytes),
       info: true,
@@ -127,6 +127,9 @@ const isMissing = (error: unknown): boolean => error instanceof Error && 'code' 
  * that is larger, CODEC_TYPE or CODEC_TRAILING for a broken gzip file.
  */
 export async function readKnownFile(source: DataSource, file: KnownFile): Promise<Uint8Array> {
+  // A path that climbs would read or write outside the folder.
+  if (!/^\w[\w.-]*(\/\w[\w.-]*)*$/.test(file.path))
+    throw new CoveyError('USAGE_CONFIG', `"path" expected names separated by slashes, got ${file.path}`);
   const limit = packedLimit(file.bytes);
   if ('folder' in source) {
     try {

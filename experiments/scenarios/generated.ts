@@ -2,7 +2,8 @@ import { DIGITS_FEATURES, DIGITS_ORGANIZATIONS, generateDigits } from '../../src
 import { FEDPROX_CLASSES, FEDPROX_FEATURES, generateFedProxSynthetic } from '../../src/data/fedprox-synthetic.ts';
 import { defineScenario, type Scenario } from './scenario-type.ts';
 
-const GENERATED = 'none: generated from the seed';
+/** Licence of what no file holds. */
+export const GENERATED: string = 'none: generated from the seed';
 
 /** The embedded scenario, what the demo runs. */
 export const digitsScenario: Scenario = defineScenario({

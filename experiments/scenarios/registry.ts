@@ -1,9 +1,10 @@
 import { CoveyError } from '../../protocol/errors.ts';
-import { digitsScenario, fedProxScenario } from './generated.ts';
+import { digitsScenario, fedProxScenario, GENERATED } from './generated.ts';
 import { harScenario } from './har.ts';
 import { heartScenario } from './heart.ts';
 import { dirichletScenario, pfllibScenario, rotatedScenario, writersScenario } from './mnist.ts';
-import type { OptionValues } from './options.ts';
+import type { OptionSpecs, OptionValues } from './options.ts';
+import { ORACLES } from './oracles.ts';
 import type { Scenario } from './scenario-type.ts';
 
 /** Every scenario of the benchmark that holds records, in the order in which they are listed. */
@@ -17,6 +18,30 @@ export const SCENARIOS: readonly Scenario[] = [
   pfllibScenario,
   dirichletScenario,
 ];
+
+/** One line of `covey experiment list`. */
+export interface ScenarioLine {
+  readonly id: string;
+  readonly title: string;
+  readonly about: string;
+  readonly licence: string;
+  /** Folders below the data folder that it needs; none if it is generated. */
+  readonly folders: readonly string[];
+  readonly defaults: OptionValues;
+}
+
+const defaultsOf = (options: OptionSpecs): OptionValues =>
+  Object.fromEntries(Object.entries(options).map(([name, { byDefault }]) => [name, byDefault]));
+
+/** Describes every scenario, oracle problems first. */
+export function listScenarios(): readonly ScenarioLine[] {
+  return [
+    ...ORACLES.map(({ id, title, about }) => ({ id, title, about, licence: GENERATED, folders: [], defaults: {} })),
+    ...SCENARIOS.map(({ id, title, about, licence, folders, options }) => {
+      return { id, title, about, licence, folders, defaults: defaultsOf(options) };
+    }),
+  ];
+}
 
 /**
  * Finds a scenario by its id; values in brackets fill its options in their order: `fedprox-synthetic(0.5,0.5)`.

@@ -5,29 +5,9 @@ import { loadTensorRuntime, type TensorEngine } from '../clients/trainers/tfjs-r
 import { isCoveyError } from '../protocol/errors.ts';
 import { createDataset, type Dataset } from '../src/data/dataset.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
-import { type DenseShape, denseManifest, tensorLength } from '../src/learning/manifest.ts';
+import { type DenseShape, denseManifest } from '../src/learning/manifest.ts';
 import type { GradientOracle, Model } from '../src/learning/oracle.ts';
-import { sampleValues } from './tensor-samples.ts';
-
-function sampleData(oracle: GradientOracle, featureLength: number, count: number, seed: number): Dataset {
-  const classes = oracle.manifest.tensors.at(-1)?.shape.at(-1) ?? 0;
-  const labels = Uint8Array.from(sampleValues(count, seed + 1), (value) => Math.floor(((value + 1) / 2) * classes));
-  return createDataset(featureLength, classes, Float32Array.from(sampleValues(count * featureLength, seed)), labels);
-}
-
-/** Kernels scaled by their inputs, so that activations stay around one; small biases. */
-function sampleModel(oracle: GradientOracle, seed: number): Model {
-  const values = (group: 'body' | 'head'): Float64Array => {
-    const parts = oracle.manifest.tensors.map((tensor, i) => {
-      const length = tensor.group === group ? tensorLength(tensor) : 0;
-      const fanIn = tensorLength(tensor) / (tensor.shape.at(-1) ?? 1);
-      const factor = tensor.shape.length === 1 ? 0.1 : Math.sqrt(6 / fanIn);
-      return Array.from(sampleValues(length, seed + i), (value) => factor * value);
-    });
-    return Float64Array.from(parts.flat());
-  };
-  return { body: values('body'), head: values('head') };
-}
+import { sampleData, sampleModel } from './support/learning-samples.ts';
 
 interface Gradient {
   readonly loss: number;

@@ -32,9 +32,6 @@ describeOracle('dense oracle', async () => {
   };
 });
 for (const engine of ['tfjs-wasm', 'tfjs-cpu'] as const) {
-  describeOracle(`${engine}, multilayer perceptron`, async () => {
-    return { oracle: await tfjsOracle(engine, denseNetwork(shape)), featureLength: shape.inputs, accuracy: single };
-  });
   for (const { name, spec, toFeature } of NETWORKS) {
     const featureLength = spec.inputShape.reduce((product, size) => product * size, 1);
     describeOracle(`${engine}, ${name}`, async () => {

@@ -1,4 +1,4 @@
-import type { NetworkSpec } from '../../clients/trainers/tfjs-network.ts';
+import { denseNetwork, type NetworkSpec } from '../../clients/trainers/tfjs-network.ts';
 
 /** Convolutions and pooling of every kind, square and not. */
 export const convolutional: NetworkSpec = {
@@ -52,11 +52,15 @@ export const embedding: NetworkSpec = {
 /** Maps a uniform draw from [-1, 1) to a word of `embedding`. */
 export const toWord = (value: number): number => Math.floor(((value + 1) / 2) * 9);
 
+/** What single precision allows: largest errors of gradients and of finite differences. */
+export const SINGLE_PRECISION = { gradient: 1e-4, derivative: 1e-2, step: 3e-3, rounding: 1e-6 } as const;
+
 export const NETWORKS: readonly {
   readonly name: string;
   readonly spec: NetworkSpec;
   readonly toFeature?: (value: number) => number;
 }[] = [
+  { name: 'multilayer perceptron', spec: denseNetwork({ inputs: 11, hidden: [9, 6], classes: 4 }) },
   { name: 'convolutional network', spec: convolutional },
   { name: 'uneven network', spec: uneven },
   { name: 'embeddings', spec: embedding, toFeature: toWord },

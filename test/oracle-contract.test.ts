@@ -94,6 +94,9 @@ describe('tensor engines', () => {
     const heldBefore = tf.backend().numDataIds();
     const gradients = Array.from({ length: 6 }, (_, record) => gradientOf(wasm, model, data, record));
     wasm.predict(...models(model), data);
+    meanGradientOf(wasm, model, data, Uint32Array.of(0, 1, 2));
+    // Neither does a call that fails half-way.
+    expect(() => gradientOf(wasm, model, data, 6)).toThrow('"record" expected below 6, got 6');
     expect(tf.memory().numTensors).toBe(before);
     expect(tf.backend().numDataIds()).toBe(heldBefore);
     const plain = await tfjsOracle('tfjs-cpu', spec);

@@ -43,7 +43,7 @@ function upload(tf: typeof Core, manifest: ModelManifest, body: Float64Array, he
   });
 }
 
-/** Adds `weight` times the gradients to the flattened ones. */
+/** Adds `weight` times the gradients to the flattened ones, which are zeros if the weight is one. */
 function download(
   manifest: ModelManifest,
   gradients: readonly Core.Tensor[],
@@ -56,8 +56,11 @@ function download(
     const values = (gradients[i] as Core.Tensor).dataSync();
     const target = group === 'body' ? body : head;
     const at = offsets[group];
-    for (let k = 0; k < values.length; k++)
-      target[at + k] = (target[at + k] as number) + weight * (values[k] as number);
+    // A single pass needs no sum; copying as a whole is several times faster.
+    if (weight === 1) target.set(values, at);
+    else
+      for (let k = 0; k < values.length; k++)
+        target[at + k] = (target[at + k] as number) + weight * (values[k] as number);
     offsets[group] += values.length;
   });
 }

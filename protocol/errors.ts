@@ -23,6 +23,12 @@ const DEFINITIONS = {
   USAGE_RANGE: { class: 'UsageError', closeCode: null, retryable: false, meaning: 'an argument is out of its range' },
   USAGE_STATE: { class: 'UsageError', closeCode: null, retryable: false, meaning: 'called in a state that forbids it' },
   USAGE_CONFIG: { class: 'UsageError', closeCode: null, retryable: false, meaning: 'a configuration value is wrong' },
+  USAGE_DIVERGED: {
+    class: 'UsageError',
+    closeCode: null,
+    retryable: false,
+    meaning: 'training left the range of finite numbers',
+  },
   CODEC_TRUNCATED: { class: 'CodecError', closeCode: 1007, retryable: false, meaning: 'fewer bytes than declared' },
   CODEC_TYPE: {
     class: 'CodecError',
@@ -169,6 +175,30 @@ const DEFINITIONS = {
     closeCode: null,
     retryable: false,
     meaning: 'no embedded database can be opened',
+  },
+  DEP_TRAINER_START: {
+    class: 'DependencyError',
+    closeCode: null,
+    retryable: false,
+    meaning: 'the training program cannot be started',
+  },
+  DEP_TRAINER_EXIT: {
+    class: 'DependencyError',
+    closeCode: null,
+    retryable: true,
+    meaning: 'the training program ended or reported a failure',
+  },
+  DEP_TRAINER_OUTPUT: {
+    class: 'DependencyError',
+    closeCode: null,
+    retryable: false,
+    meaning: 'the training program answered something else than agreed',
+  },
+  DEP_TRAINER_TIMEOUT: {
+    class: 'DependencyError',
+    closeCode: null,
+    retryable: true,
+    meaning: 'training did not end within its time limit',
   },
   AUDIT_FAILED: { class: 'ProtocolError', closeCode: null, retryable: false, meaning: 'an audit check failed' },
   INTERNAL_INVARIANT: {

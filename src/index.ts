@@ -7,7 +7,19 @@ export { createDenseOracle } from './learning/dense-oracle.ts';
 export { accuracy, balancedAccuracy, summarizeAccuracies } from './learning/evaluation.ts';
 export { trainLocalOnly } from './learning/local-training.ts';
 export { createManifest, denseManifest, type ModelManifest, manifestHash } from './learning/manifest.ts';
+export type { OptimizerSpec } from './learning/optimizer.ts';
 export { copyModel, type GradientOracle, type Model } from './learning/oracle.ts';
+export { createOracleTrainer, type OracleTrainerOptions } from './learning/oracle-trainer.ts';
+export { fitOrKeep, probeRecordRule } from './learning/record-rule-probe.ts';
+export type {
+  Assurance,
+  FitResult,
+  FitTask,
+  RecordGradientsResult,
+  RecordGradientsTask,
+  Trainer,
+} from './learning/trainer.ts';
+export { flattenModel, layoutOf, splitModel } from './learning/trainer.ts';
 export { stepDitto } from './personalize/ditto.ts';
 export { fineTune } from './personalize/fine-tuning.ts';
 export * from './privacy/index.ts';

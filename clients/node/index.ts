@@ -19,6 +19,10 @@ import { type NodeConfig, seenHeadSchema } from './config.ts';
 import { createEvaluator } from './evaluation.ts';
 import { loadNodeData } from './scenario-data.ts';
 
+export { nodeCrypto } from '../../platform/node/crypto.ts';
+export { type ExternalTrainerOptions, openExternalTrainer } from '../trainers/external-trainer.ts';
+export { readLayersNetwork } from '../trainers/layers-json.ts';
+
 /** Reads a federation file. @throws CoveyError USAGE_CONFIG */
 export async function readFederation(path: string): Promise<FederationFile> {
   let text: string;

@@ -2,7 +2,7 @@ import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm';
 import type * as Core from '@tensorflow/tfjs-core';
 import { CoveyError } from '../../protocol/errors.ts';
 import { conv2DBackpropFilter, conv2DBackpropInput } from './tfjs-convolution.ts';
-import { depthwiseFilterGradient, depthwiseInputGradient, maxPoolGradient } from './tfjs-loops.ts';
+import { depthwiseFilterGradient, depthwiseInputGradient, maxPoolGradient, segmentSum } from './tfjs-loops.ts';
 import {
   type Attributes,
   type ConvolutionAttributes,
@@ -82,6 +82,21 @@ function maxPoolGrad(tf: typeof Core): Kernel {
   };
 }
 
+/** Gradient of looking up rows of a table, as embeddings do. */
+function unsortedSegmentSum(): Kernel {
+  return (backend, inputs, attributes) => {
+    const x = input(inputs, 'x');
+    const [, ...rest] = x.shape;
+    const width = rest.reduce((product, size) => product * size, 1);
+    const out = backend.makeOutput([attributes['numSegments'] as number, ...rest], 'float32');
+    const [values, segments, sums] = [x, input(inputs, 'segmentIds'), out].map((tensor) =>
+      backend.typedArrayFromHeap(tensor),
+    );
+    segmentSum(values as Float32Array, segments as Int32Array, width, sums as Float32Array);
+    return out;
+  };
+}
+
 /** Makes transposed products transpose first: the backend has a fast kernel only for products as they stand. */
 function straightMatMul(tf: typeof Core, original: Core.KernelFunc): Kernel {
   return (backend, inputs, attributes) => {
@@ -151,6 +166,7 @@ export function registerWasmKernels(tf: typeof Core, maxHeapBytes: number): void
   register('DepthwiseConv2dNativeBackpropFilter', depthwiseBackpropFilter(tf));
   register('DepthwiseConv2dNativeBackpropInput', depthwiseBackpropInput(tf));
   register('MaxPoolGrad', maxPoolGrad(tf));
+  register('UnsortedSegmentSum', unsortedSegmentSum());
   for (const name of ['BatchMatMul', '_FusedMatMul'])
     register(name, straightMatMul(tf, tf.getKernel(name, 'wasm').kernelFunc));
 }

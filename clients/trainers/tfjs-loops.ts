@@ -111,3 +111,17 @@ export function maxPoolGradient(
     }
   });
 }
+
+/** sums[s] = sum of the rows of `values` whose segment is s, in double precision; segments outside are dropped. */
+export function segmentSum(values: Float32Array, segments: ArrayLike<number>, width: number, sums: Float32Array): void {
+  const rows = sums.length / width;
+  const exact = new Float64Array(sums.length);
+  for (let i = 0; i < segments.length; i++) {
+    const segment = segments[i] as number;
+    if (!(segment >= 0 && segment < rows)) continue;
+    const from = i * width;
+    const to = segment * width;
+    for (let k = 0; k < width; k++) exact[to + k] = (exact[to + k] as number) + (values[from + k] as number);
+  }
+  sums.set(exact);
+}

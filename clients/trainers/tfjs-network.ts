@@ -7,31 +7,7 @@ import {
   type ModelManifest,
   type TensorSpec,
 } from '../../src/learning/manifest.ts';
-
-/** Whether a convolution or pooling keeps the size of its input (padding with zeros) or only takes whole windows. */
-export type Padding = 'same' | 'valid';
-
-/** One layer of a feed-forward network; sizes of images are rows x columns x channels. */
-export type LayerSpec =
-  | { readonly kind: 'dense'; readonly units: number; readonly activation: 'relu' | 'linear' }
-  | {
-      readonly kind: 'conv2d';
-      readonly filters: number;
-      readonly kernelSize: number;
-      readonly stride: number;
-      readonly padding: Padding;
-      readonly activation: 'relu' | 'linear';
-    }
-  | {
-      readonly kind: 'depthwiseConv2d';
-      readonly multiplier: number;
-      readonly kernelSize: number;
-      readonly stride: number;
-      readonly padding: Padding;
-      readonly activation: 'relu' | 'linear';
-    }
-  | { readonly kind: 'maxPool'; readonly size: number; readonly stride: number; readonly padding: Padding }
-  | { readonly kind: 'flatten' };
+import { count, type LayerSpec, type Plan, planLayer } from './tfjs-layer-plans.ts';
 
 /**
  * A classifier: the last layer must be dense and linear, it yields one logit a class. `sharedLayers`: layers with
@@ -43,15 +19,14 @@ export interface NetworkSpec {
   readonly sharedLayers?: number | undefined;
 }
 
-/** Applies a layer to a batch. */
-type Apply = (tf: typeof Core, x: Core.Tensor, parameters: readonly Core.Tensor[]) => Core.Tensor;
-
 /** A network whose sizes have been checked. Units: `activationFloats` counts the outputs of all layers for one record. */
 export interface Network {
   readonly manifest: ModelManifest;
   readonly inputShape: readonly number[];
   readonly classes: number;
   readonly activationFloats: number;
+  /** Number of rows of the table that the features index, or null if they are plain numbers. */
+  readonly entries: number | null;
   /** Logits of a batch. Shapes: `x` rows x inputShape, `parameters` as in the manifest, result rows x classes. */
   forward(tf: typeof Core, x: Core.Tensor, parameters: readonly Core.Tensor[]): Core.Tensor2D;
 }
@@ -66,84 +41,29 @@ export function denseNetwork(shape: DenseShape): NetworkSpec {
   };
 }
 
-function count(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
+const UNWEIGHTED: readonly LayerSpec['kind'][] = [
+  'maxPool',
+  'averagePool',
+  'globalPool',
+  'activation',
+  'reshape',
+  'flatten',
+];
+
+function assertSizes(name: string, sizes: readonly number[], shape: readonly number[]): void {
+  if (sizes.every((size) => Number.isSafeInteger(size) && size > 0)) return;
+  throw new CoveyError(
+    'USAGE_CONFIG',
+    `"${name}" expected windows within ${shape.join(' x ')}, got ${sizes.join(' x ')} of them`,
+  );
 }
 
-function windows(size: number, kernel: number, stride: number, padding: Padding): number {
-  return padding === 'same' ? Math.ceil(size / stride) : Math.floor((size - kernel) / stride) + 1;
-}
-
-function image(shape: readonly number[], kind: string): [number, number, number] {
-  const [rows, columns, channels] = shape;
-  if (shape.length !== 3 || rows === undefined || columns === undefined || channels === undefined) {
-    throw new CoveyError('USAGE_CONFIG', `"${kind}" expected rows x columns x channels, got ${shape.join(' x ')}`);
-  }
-  return [rows, columns, channels];
-}
-
-function activate(tf: typeof Core, x: Core.Tensor, activation: 'relu' | 'linear'): Core.Tensor {
-  return activation === 'relu' ? tf.relu(x) : x;
-}
-
-/** What a layer needs and yields, for an input of the given shape. */
-interface Plan {
-  readonly kernel?: readonly number[];
-  readonly bias?: number;
-  readonly output: readonly number[];
-  readonly apply: Apply;
-}
-
-function planDense(layer: LayerSpec & { kind: 'dense' }, input: readonly number[]): Plan {
-  const [inputs] = input;
-  if (input.length !== 1 || inputs === undefined) {
-    throw new CoveyError('USAGE_CONFIG', `"dense" expected a flat input, got ${input.join(' x ')}`);
-  }
-  const apply: Apply = (tf, x, [kernel, bias]) => {
-    return activate(
-      tf,
-      tf.add(tf.matMul(x as Core.Tensor2D, kernel as Core.Tensor2D), bias as Core.Tensor),
-      layer.activation,
-    );
-  };
-  return { kernel: [inputs, layer.units], bias: layer.units, output: [layer.units], apply };
-}
-
-function planConvolution(layer: LayerSpec & { kind: 'conv2d' | 'depthwiseConv2d' }, input: readonly number[]): Plan {
-  const [rows, columns, channels] = image(input, layer.kind);
-  const { kernelSize, stride, padding, activation } = layer;
-  const outputs = layer.kind === 'conv2d' ? layer.filters : channels * layer.multiplier;
-  const kernel = [kernelSize, kernelSize, channels, outputs / (layer.kind === 'conv2d' ? 1 : channels)];
-  const output = [windows(rows, kernelSize, stride, padding), windows(columns, kernelSize, stride, padding), outputs];
-  const apply: Apply = (tf, x, [weights, bias]) => {
-    const convolve = layer.kind === 'conv2d' ? tf.conv2d : tf.depthwiseConv2d;
-    const y = convolve(x as Core.Tensor4D, weights as Core.Tensor4D, stride, padding);
-    return activate(tf, tf.add(y, bias as Core.Tensor), activation);
-  };
-  return { kernel, bias: outputs, output, apply };
-}
-
-function planLayer(layer: LayerSpec, input: readonly number[]): Plan {
-  switch (layer.kind) {
-    case 'dense':
-      return planDense(layer, input);
-    case 'conv2d':
-    case 'depthwiseConv2d':
-      return planConvolution(layer, input);
-    case 'maxPool': {
-      const { size, stride, padding } = layer;
-      const [rows, columns, channels] = image(input, layer.kind);
-      const output = [windows(rows, size, stride, padding), windows(columns, size, stride, padding), channels];
-      return { output, apply: (tf, x) => tf.maxPool(x as Core.Tensor4D, size, stride, padding) };
-    }
-    case 'flatten':
-      return { output: [count(input)], apply: (tf, x) => tf.reshape(x, [x.shape[0] ?? 0, count(input)]) };
-  }
-}
+/** Largest number of weights or of outputs of a layer that is worked out at all: beyond it sums are no longer exact. */
+const MAX_VALUES = 2 ** 40;
 
 /**
- * Checks the sizes of a network and lays out its parameters: kernel and bias of each layer in order, named by kind and
- * number; the shared layers are the body, the rest the head.
+ * Checks the sizes of a network and lays out its parameters: the tensors of each layer in order, named by its name or
+ * by kind and number; the shared layers are the body, the rest the head. Allocates nothing that grows with the sizes.
  * @throws CoveyError USAGE_CONFIG for layers that do not fit together, or a last layer that is not dense and linear.
  */
 export function createNetwork(spec: NetworkSpec): Network {
@@ -154,38 +74,43 @@ export function createNetwork(spec: NetworkSpec): Network {
   const tensors: TensorSpec[] = [];
   const plans: { plan: Plan; first: number }[] = [];
   const numbers = new Map<string, number>();
-  const weighted = spec.layers.filter(({ kind }) => kind !== 'maxPool' && kind !== 'flatten').length;
+  const weighted = spec.layers.filter(({ kind }) => !UNWEIGHTED.includes(kind)).length;
   const shared = spec.sharedLayers ?? weighted - 1;
   if (!Number.isInteger(shared) || shared < 0 || shared >= weighted)
     throw new CoveyError('USAGE_CONFIG', `"sharedLayers" expected 0 to ${weighted - 1}, got ${shared}`);
   let shape = spec.inputShape;
+  assertSizes('inputShape', shape, shape);
   let activationFloats = count(shape);
-  for (const layer of spec.layers) {
-    const plan = planLayer(layer, shape);
-    if (!plan.output.every((size) => Number.isInteger(size) && size > 0)) {
-      throw new CoveyError(
-        'USAGE_CONFIG',
-        `"${layer.kind}" expected windows within ${shape.join(' x ')}, got ${plan.output.join(' x ')} of them`,
-      );
-    }
+  let weightedBefore = 0;
+  spec.layers.forEach((layer, i) => {
+    const plan = planLayer(layer, shape, i === 0);
+    assertSizes(layer.kind, plan.output, shape);
+    if (plan.tensors.some((tensor) => count(tensor.shape) > MAX_VALUES) || count(plan.output) > MAX_VALUES)
+      throw new CoveyError('USAGE_CONFIG', `"${layer.kind}" expected at most ${MAX_VALUES} weights and outputs`);
     plans.push({ plan, first: tensors.length });
-    if (plan.kernel !== undefined && plan.bias !== undefined) {
+    if (plan.tensors.length > 0) {
       const number = (numbers.get(layer.kind) ?? 0) + 1;
       numbers.set(layer.kind, number);
-      const group = tensors.length / 2 < shared ? 'body' : 'head';
-      tensors.push({ name: `${layer.kind}_${number}/kernel`, shape: plan.kernel, group });
-      tensors.push({ name: `${layer.kind}_${number}/bias`, shape: [plan.bias], group });
+      const group = weightedBefore < shared ? 'body' : 'head';
+      weightedBefore++;
+      const prefix = ('name' in layer ? layer.name : undefined) ?? `${layer.kind}_${number}`;
+      for (const tensor of plan.tensors) tensors.push({ name: `${prefix}/${tensor.name}`, shape: tensor.shape, group });
     }
     shape = plan.output;
     activationFloats += count(shape);
-  }
+  });
+  const [first] = spec.layers;
   return {
     manifest: createManifest(tensors),
     inputShape: spec.inputShape,
     classes: last.units,
     activationFloats,
+    entries: first?.kind === 'embedding' ? first.entries : null,
     forward: (tf, x, parameters) => {
-      const logits = plans.reduce((y, { plan, first }) => plan.apply(tf, y, parameters.slice(first, first + 2)), x);
+      const logits = plans.reduce(
+        (y, { plan, first: at }) => plan.apply(tf, y, parameters.slice(at, at + plan.tensors.length)),
+        x,
+      );
       return logits as Core.Tensor2D;
     },
   };

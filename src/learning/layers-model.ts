@@ -1,6 +1,6 @@
 import { fromUtf8, utf8 } from '../../protocol/bytes.ts';
 import { CoveyError } from '../../protocol/errors.ts';
-import { type DenseShape, denseManifest } from './manifest.ts';
+import { type DenseShape, denseManifest, type ModelManifest } from './manifest.ts';
 import { modelTensors, tensorsToModel } from './model-files.ts';
 import type { Model } from './oracle.ts';
 import { readFloats, writeFloats } from './safetensors.ts';
@@ -123,21 +123,22 @@ function parseShape(topology: Record<string, unknown>): DenseShape {
   return { inputs: positive(first[1], 'batch_input_shape'), hidden: widths, classes };
 }
 
-/**
- * Decodes the files of `encodeLayersModel`, or of `model.save` of an equal model; its layers may have other names.
- * @throws CoveyError CODEC_TYPE for another kind of model, CODEC_TRUNCATED or CODEC_TRAILING for weights of another length.
- */
-export function decodeLayersModel(files: LayersModelFiles): { readonly shape: DenseShape; readonly model: Model } {
+/** Parses the model file of a layers model. @throws CoveyError CODEC_TYPE unless it is a JSON object in UTF-8. */
+export function parseModelJson(modelJson: Uint8Array): Record<string, unknown> {
   let json: unknown;
   try {
-    json = JSON.parse(fromUtf8(files.modelJson));
+    json = JSON.parse(fromUtf8(modelJson));
   } catch (cause) {
     throw new CoveyError('CODEC_TYPE', '"modelJson" expected JSON in UTF-8', {}, { cause });
   }
-  const root = record(json, 'modelJson');
-  const topology = record(root['modelTopology'], 'modelTopology');
-  const shape = parseShape('model_config' in topology ? record(topology['model_config'], 'model_config') : topology);
-  const manifest = denseManifest(shape);
+  return record(json, 'modelJson');
+}
+
+/**
+ * Reads the weights that a parsed model file describes, which must be the tensors of the manifest in its order.
+ * @throws CoveyError CODEC_TYPE for other tensors, CODEC_TRUNCATED or CODEC_TRAILING for bytes of another length.
+ */
+export function decodeLayersWeights(root: Record<string, unknown>, manifest: ModelManifest, bytes: Uint8Array): Model {
   const groups = list(root['weightsManifest'], 'weightsManifest').map((group) => record(group, 'weightsManifest'));
   const weights = groups
     .flatMap((group) => list(group['weights'], 'weights'))
@@ -151,13 +152,24 @@ export function decodeLayersModel(files: LayersModelFiles): { readonly shape: De
     if (list(stored, name).join() !== sizes.join())
       refuse(`"${name}" expected shape ${sizes.join(' x ')}, got ${String(stored)}`);
     const end = at + 4 * sizes.reduce((product, size) => product * size, 1);
-    if (end > files.weights.length)
-      throw new CoveyError('CODEC_TRUNCATED', `"weights" expected ${end} bytes or more, got ${files.weights.length}`);
-    const values = readFloats('F32', files.weights, at, end);
+    if (end > bytes.length)
+      throw new CoveyError('CODEC_TRUNCATED', `"weights" expected ${end} bytes or more, got ${bytes.length}`);
+    const values = readFloats('F32', bytes, at, end);
     at = end;
     return { name, shape: sizes, values };
   });
-  if (at !== files.weights.length)
-    throw new CoveyError('CODEC_TRAILING', `"weights" expected ${at} bytes, got ${files.weights.length}`);
-  return { shape, model: tensorsToModel(manifest, tensors) };
+  if (at !== bytes.length)
+    throw new CoveyError('CODEC_TRAILING', `"weights" expected ${at} bytes, got ${bytes.length}`);
+  return tensorsToModel(manifest, tensors);
+}
+
+/**
+ * Decodes the files of `encodeLayersModel`, or of `model.save` of an equal model; its layers may have other names.
+ * @throws CoveyError CODEC_TYPE for another kind of model, CODEC_TRUNCATED or CODEC_TRAILING for weights of another length.
+ */
+export function decodeLayersModel(files: LayersModelFiles): { readonly shape: DenseShape; readonly model: Model } {
+  const root = parseModelJson(files.modelJson);
+  const topology = record(root['modelTopology'], 'modelTopology');
+  const shape = parseShape('model_config' in topology ? record(topology['model_config'], 'model_config') : topology);
+  return { shape, model: decodeLayersWeights(root, denseManifest(shape), files.weights) };
 }

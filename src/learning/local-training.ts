@@ -2,6 +2,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../data/dataset.ts';
 import type { DataRandom } from '../data/random.ts';
 import { initialModel } from './initial-model.ts';
+import { createOptimizer } from './optimizer.ts';
 import { copyModel, type GradientOracle, type Model } from './oracle.ts';
 
 /** Minibatches of local training: whole epochs, or as many minibatches for everybody. Units: `stepSize` as a learning rate. */
@@ -46,28 +47,6 @@ export function eachBatch(
   }
 }
 
-function createAdam(
-  length: number,
-  { stepSize, weightDecay }: LocalOnlyOptions,
-): (parameters: Float64Array, gradient: Float64Array, t: number) => void {
-  const first = new Float64Array(length);
-  const second = new Float64Array(length);
-  return (parameters, gradient, t) => {
-    // Bias corrections of Kingma and Ba 2015, moved out of the loop.
-    const rate = (stepSize * Math.sqrt(1 - 0.999 ** t)) / (1 - 0.9 ** t);
-    const floor = 1e-8 * Math.sqrt(1 - 0.999 ** t);
-    for (let i = 0; i < length; i++) {
-      const w = parameters[i] as number;
-      const g = (gradient[i] as number) + weightDecay * w;
-      const m = 0.9 * (first[i] as number) + 0.1 * g;
-      const v = 0.999 * (second[i] as number) + 0.001 * g * g;
-      first[i] = m;
-      second[i] = v;
-      parameters[i] = w - (rate * m) / (Math.sqrt(v) + floor);
-    }
-  };
-}
-
 /**
  * Trains a model on the organization's own records alone: what it can have without any federation.
  * Random: order of minibatches and starting point, both reproducible; the model never leaves the site.
@@ -82,14 +61,13 @@ export function trainLocalOnly(
   const model = copyModel(initialModel(oracle.manifest, random));
   const bodyGradient = new Float64Array(model.body.length);
   const headGradient = new Float64Array(model.head.length);
-  const stepBody = createAdam(model.body.length, options);
-  const stepHead = createAdam(model.head.length, options);
-  let t = 0;
+  const adam = { kind: 'adam', stepSize: options.stepSize, weightDecay: options.weightDecay } as const;
+  const stepBody = createOptimizer(adam, model.body.length);
+  const stepHead = createOptimizer(adam, model.head.length);
   eachBatch(data.count, options, random, (records) => {
-    t++;
     oracle.meanGradient(model.body, model.head, data, records, bodyGradient, headGradient);
-    stepBody(model.body, bodyGradient, t);
-    stepHead(model.head, headGradient, t);
+    stepBody(model.body, bodyGradient);
+    stepHead(model.head, headGradient);
   });
   return model;
 }

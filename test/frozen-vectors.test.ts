@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ed25519 } from '@noble/curves/ed25519.js';
 import { describe, expect, it } from 'vitest';
 import { nobleCrypto } from '../platform/noble/crypto.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
@@ -12,6 +13,7 @@ import type { Lanes, MaskSeed } from '../protocol/session.ts';
 import { decodeRunMessage, encodeRunMessage, type RunMessage } from '../src/run/messages.ts';
 import { describeCryptoProvider } from './support/crypto-provider.ts';
 import { failedVectors, type Vectors } from './vectors/check.ts';
+import { failedRefusals } from './vectors/refusals.ts';
 
 const vectors = JSON.parse(readFileSync(join(import.meta.dirname, 'vectors/covey-1.json'), 'utf8')) as Vectors;
 const LIMIT = { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes };
@@ -36,10 +38,34 @@ describe('frozen vectors', () => {
   it('hold a negative case for every primitive that can refuse', () => {
     const bad = vectors.primitives.filter(({ name }) => name.startsWith('bad_'));
     expect(new Set(bad.map(({ call }) => call))).toEqual(
-      new Set(['hkdf', 'ed25519Verify', 'x25519Agree', 'gcmOpen', 'combine', 'parts']),
+      new Set(['hkdf', 'ed25519Verify', 'ed25519IsPrimeOrder', 'x25519Agree', 'gcmOpen', 'combine', 'parts']),
     );
     for (const { call, output } of bad)
-      expect(output).toMatch(call === 'ed25519Verify' ? /^00$/ : /^(USAGE|CRYPTO|CODEC)_[A-Z]+$/);
+      expect(output).toMatch(call.startsWith('ed25519') ? /^00$/ : /^(USAGE|CRYPTO|CODEC)_[A-Z]+$/);
+  });
+
+  it('hold signatures of a key of small order that lax verifiers accept, one of which the equation holds for', () => {
+    const named = (part: string) => vectors.primitives.filter(({ name }) => name.includes(part));
+    const [holds, fails] = [named('accepts under a key of order 8')[0], named('with the cofactor only')[0]];
+    for (const { inputs } of [holds, fails] as NonNullable<typeof holds>[]) {
+      const [signature, message, key] = inputs.map(fromHex) as [Uint8Array, Uint8Array, Uint8Array];
+      expect(ed25519.verify(signature, message, key, { zip215: true })).toBe(true);
+      // Enrolment refuses that key, so that no signature of it ever counts.
+      expect(named('bad_key of order 8')[0]?.inputs).toEqual([toHex(key)]);
+    }
+    expect([holds?.output, fails?.output]).toEqual(['01', '00']);
+  });
+
+  it('hold refusals that a machine without the check does not reproduce', () => {
+    const sessions = { strict: vectors.session, sparse: vectors.sparse };
+    const lax = { ...nodeCrypto, ed25519Verify: () => true };
+    const failed = failedRefusals(lax, sessions, vectors.refusals);
+    const signatures = vectors.refusals.filter(({ check }) => check.endsWith('signature'));
+    expect(failed.length).toBe(signatures.length);
+    // Another code, another party or another answer is a failure as well.
+    const [first] = vectors.refusals.filter(({ accused }) => accused.length === 1) as [Vectors['refusals'][number]];
+    for (const other of [{ code: 'CODEC_LIMIT' as const }, { accused: [] }, { answer: 'nothing' as const }])
+      expect(failedRefusals(nodeCrypto, sessions, [{ ...first, ...other }]).length).toBe(1);
   });
 
   it('hold a frame of every message type, in its only form', () => {

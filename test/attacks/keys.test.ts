@@ -1,13 +1,13 @@
 import { ed25519 } from '@noble/curves/ed25519.js';
-import { sha512 } from '@noble/hashes/sha2.js';
 import { describe, expect, it } from 'vitest';
 import { nobleCrypto } from '../../platform/noble/crypto.ts';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
-import { concatBytes, equalBytes, fromHex, toHex } from '../../protocol/bytes.ts';
+import { equalBytes, fromHex, toHex } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { decodeAdvertisement, encodeAdvertisement, signedBytes } from '../../protocol/messages.ts';
 import { stepParticipant } from '../../protocol/participant.ts';
 import type { SessionMessage } from '../../protocol/session.ts';
+import { BAD_KEYS, signWithTorsion } from '../support/bad-keys.ts';
 import {
   accusedBy,
   codeOf,
@@ -25,19 +25,6 @@ import { plainSum, runSession, type World, type WorldOptions } from '../support/
 const MEMBERS = 4;
 const LIAR = 2;
 const PROVIDERS: readonly CryptoProvider[] = [nodeCrypto, nobleCrypto];
-
-// RFC 7748: coordinates of low order, and encodings that a lax implementation reduces.
-const BAD_KEYS: Readonly<Record<string, string>> = {
-  'zero, of order 4': '0000000000000000000000000000000000000000000000000000000000000000',
-  'one, of order 1': '0100000000000000000000000000000000000000000000000000000000000000',
-  'of order 8': 'e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800',
-  'of order 8, the other': '5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157',
-  'p - 1, of order 2': 'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-  'p, not reduced': 'edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-  'p + 1, not reduced': 'eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-  'p + 9, a base point not reduced': 'f6ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
-  'nine with bit 255 set': '0900000000000000000000000000000000000000000000000000000000000080',
-};
 
 type Keys = Partial<Record<'encryptionKey' | 'maskKey', Uint8Array>>;
 
@@ -125,31 +112,6 @@ describe('A19: low-order, non-canonical and duplicate keys', () => {
     });
   }
 });
-
-const L = 2n ** 252n + 27742317777372353535851937790883648493n;
-const { Point } = ed25519;
-const toInteger = (bytes: Uint8Array): bigint => BigInt(`0x${Buffer.from(bytes).reverse().toString('hex')}`);
-const toBytes = (value: bigint): Uint8Array =>
-  Uint8Array.from(Buffer.from(value.toString(16).padStart(64, '0'), 'hex').reverse());
-
-/**
- * A signature whose R carries a point of small order: verifiers that multiply by the cofactor accept it, others do not.
- * If members judged it differently they would disagree about U1 in a session that the coordinator cannot repair.
- */
-function signWithTorsion(world: World, member: number, message: SessionMessage): SessionMessage {
-  const { secretSeed, publicKey } = world.members[member] as World['members'][number];
-  const hash = sha512(secretSeed);
-  const scalar = hash.slice(0, 32);
-  scalar[0] = (scalar[0] as number) & 248;
-  scalar[31] = ((scalar[31] as number) & 127) | 64;
-  const r = 0x1357_9bdf_0246_8acen;
-  // (0, -1) has order 2.
-  const torsion = Point.fromAffine({ x: 0n, y: 2n ** 255n - 20n });
-  const encodedR = Point.BASE.multiply(r).add(torsion).toBytes();
-  const text = signedBytes(nodeCrypto, message.type, sidOf(world), message.body);
-  const k = toInteger(sha512(concatBytes(encodedR, publicKey, text))) % L;
-  return { ...message, signature: concatBytes(encodedR, toBytes((r + k * toInteger(scalar)) % L)) };
-}
 
 describe('A31: torsion signatures', () => {
   it('are what a cofactored verifier accepts', () => {

@@ -381,8 +381,8 @@ describe('A11, A14, A16 and A27: reruns and uploads (sparse)', () => {
   });
 });
 
-describe('A20 and A31: signatures of the reveal phase', () => {
-  it('A20: a reveal with S + L is refused on its way up and in the list', () => {
+describe('A20: signatures of the reveal phase (sparse)', () => {
+  it('a reveal with S + L is refused on its way up and in the list', () => {
     const order = 2n ** 252n + 27742317777372353535851937790883648493n;
     const malleate = <T extends { signature: Uint8Array }>(message: T): T => {
       const s = BigInt(`0x${toHex(message.signature.slice(32).reverse())}`) + order;

@@ -1,23 +1,24 @@
 import { decodeParts, fromHex, hashParts, toHex } from '../../protocol/bytes.ts';
 import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.ts';
 import { merkleRoot } from '../../protocol/merkle.ts';
-import { createParticipant, stepParticipant } from '../../protocol/participant.ts';
 import { addWords, applyMasks, bytesToWords, wordsToBytes } from '../../protocol/ring.ts';
-import type { Lanes, MaskSeed, MessageType, ParticipantEvent, Roster, SessionMessage } from '../../protocol/session.ts';
+import type { Lanes, MaskSeed } from '../../protocol/session.ts';
 import { combineShares, splitSecret } from '../../protocol/shamir.ts';
+import { failedRefusals, type RefusalVector } from './refusals.ts';
+import {
+  decodeMessageVector,
+  encodeMessageVector,
+  feedMember,
+  type MemberVector,
+  type MessageVector,
+  type SessionVector,
+  startMember,
+} from './replay.ts';
 
 /*
  * Checks the frozen vectors with a provider. No test framework and nothing of Node, so that the same code runs in a browser.
  * The format is described in protocol/SPEC.md, appendix.
  */
-
-export interface MessageVector {
-  readonly type: MessageType;
-  readonly sid: string;
-  readonly body: string;
-  readonly signature: string;
-  readonly attachment: string;
-}
 
 /** What a primitive vector may call; numbers are big-endian bytes. */
 export type CallName =
@@ -26,6 +27,7 @@ export type CallName =
   | 'ed25519PublicKey'
   | 'ed25519Sign'
   | 'ed25519Verify'
+  | 'ed25519IsPrimeOrder'
   | 'x25519PublicKey'
   | 'x25519Agree'
   | 'gcmSeal'
@@ -46,44 +48,14 @@ export interface Vectors {
     readonly inputs: readonly string[];
     readonly output: string;
   }[];
-  readonly session: {
-    readonly lanes: Lanes;
-    readonly coordinatorKey: string;
-    readonly roster: { readonly version: number; readonly entries: readonly { id: string; publicKey: string; organization: string }[] };
-    readonly members: readonly {
-      readonly secretSeed: string;
-      readonly entropy: string;
-      readonly contribution: string;
-      readonly received: readonly MessageVector[];
-      readonly sent: readonly MessageVector[];
-    }[];
-    readonly survivors: readonly string[];
-    readonly sum: string;
-  };
+  readonly session: SessionVector;
   /** A session in the sparse profile, in the same form. */
-  readonly sparse: Vectors['session'];
+  readonly sparse: SessionVector;
+  /** Messages that must be refused, each by one check alone. */
+  readonly refusals: readonly RefusalVector[];
   /** Messages as they travel (SPEC section 8), one of every type. */
   readonly frames: readonly { readonly type: string; readonly frame: string }[];
 }
-
-export function encodeMessageVector(message: SessionMessage): MessageVector {
-  const { type, sid, body, signature, attachment } = message;
-  return {
-    type,
-    sid: toHex(sid),
-    body: toHex(body),
-    signature: toHex(signature),
-    attachment: toHex(attachment),
-  };
-}
-
-const decodeMessageVector = (vector: MessageVector): SessionMessage => ({
-  type: vector.type,
-  sid: fromHex(vector.sid),
-  body: fromHex(vector.body),
-  signature: fromHex(vector.signature),
-  attachment: fromHex(vector.attachment),
-});
 
 const numberOf = (bytes: Uint8Array): number => bytes.reduce((value, byte) => value * 256 + byte, 0);
 
@@ -102,6 +74,7 @@ const CALLS: Readonly<Record<CallName, Call>> = {
   ed25519PublicKey: (c, ...x) => c.ed25519PublicKey(part(x, 0)),
   ed25519Sign: (c, ...x) => c.ed25519Sign(part(x, 0), part(x, 1)),
   ed25519Verify: (c, ...x) => Uint8Array.of(c.ed25519Verify(part(x, 0), part(x, 1), part(x, 2)) ? 1 : 0),
+  ed25519IsPrimeOrder: (c, ...x) => Uint8Array.of(c.ed25519IsPrimeOrder(part(x, 0)) ? 1 : 0),
   x25519PublicKey: (c, ...x) => c.x25519PublicKey(part(x, 0)),
   x25519Agree: (c, ...x) => c.x25519Agree(part(x, 0), part(x, 1)),
   gcmSeal: (c, ...x) => c.aes256GcmSeal(part(x, 0), part(x, 1), part(x, 2), part(x, 3)),
@@ -142,55 +115,14 @@ export function evaluate(crypto: CryptoProvider, call: CallName, inputs: readonl
   }
 }
 
-/** Drives one member of the frozen session through what it received; returns what it sent. */
-export function replayMember(
-  crypto: CryptoProvider,
-  session: Vectors['session'],
-  member: Vectors['session']['members'][number],
-): MessageVector[] {
-  const secretSeed = fromHex(member.secretSeed);
-  const publicKey = crypto.ed25519PublicKey(secretSeed);
-  const roster: Roster = {
-    version: session.roster.version,
-    entries: session.roster.entries.map(({ id, publicKey: key, organization }) => ({
-      id: fromHex(id),
-      publicKey: fromHex(key),
-      organization,
-    })),
-    revoked: [],
-  };
-  const identity = { id: crypto.sha256(publicKey), publicKey, secretSeed };
-  const own = roster.entries.find((entry) => toHex(entry.publicKey) === toHex(publicKey));
-  let state = createParticipant(
-    { ...identity, id: own?.id ?? identity.id },
-    { coordinatorKey: fromHex(session.coordinatorKey), roster },
-    crypto,
-  );
-  const sent: MessageVector[] = [];
-  const events: ParticipantEvent[] = member.received.map((vector) => {
-    const message = decodeMessageVector(vector);
-    return message.type === 'p0'
-      ? { type: 'open', message, entropy: fromHex(member.entropy) }
-      : { type: 'message', message };
-  });
-  for (let event = events.shift(); event !== undefined; event = events.shift()) {
-    const step = stepParticipant(crypto, state, event);
+/** Drives one member of a frozen session through what it received; returns what it sent. */
+function replayMember(crypto: CryptoProvider, session: SessionVector, member: MemberVector): MessageVector[] {
+  let state = startMember(crypto, session, member);
+  return member.received.flatMap((vector) => {
+    const step = feedMember(crypto, state, member, decodeMessageVector(vector));
     state = step.state;
-    const answers: ParticipantEvent[] = [];
-    for (const effect of step.effects) {
-      if (effect.type === 'authorize') answers.push({ type: 'authorized', census: null });
-      else if (effect.type === 'contribute')
-        answers.push({ type: 'contribution', words: bytesToWords(fromHex(member.contribution)) });
-      else if (effect.type === 'charge') answers.push({ type: 'charged' });
-      else if (effect.type === 'mask') {
-        const words = effect.words.slice();
-        applyMasks(words, effect.lanes, effect.seeds, crypto);
-        answers.push({ type: 'masked', words, digest: crypto.sha256(wordsToBytes(words)) });
-      } else if (effect.type === 'send') sent.push(encodeMessageVector(effect.message));
-    }
-    events.unshift(...answers);
-  }
-  return sent;
+    return step.effects.flatMap((effect) => (effect.type === 'send' ? [encodeMessageVector(effect.message)] : []));
+  });
 }
 
 /** Names of the vectors that a provider does not reproduce. */
@@ -219,5 +151,5 @@ export function failedVectors(crypto: CryptoProvider, vectors: Vectors): string[
     });
     if (toHex(wordsToBytes(sum)) !== session.sum) failed.push(`${name}, sum`);
   }
-  return failed;
+  return [...failed, ...failedRefusals(crypto, { strict: vectors.session, sparse: vectors.sparse }, vectors.refusals)];
 }

@@ -1,13 +1,17 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
-import { encodeParts, hashParts, toHex, u32le, utf8 } from '../../protocol/bytes.ts';
+import { encodeParts, fromHex, hashParts, toHex, u32le, utf8 } from '../../protocol/bytes.ts';
 import { encodeSessionMessage } from '../../protocol/frame.ts';
 import { encodeAbort, encodeComplaint, signMessage } from '../../protocol/messages.ts';
 import { packLanes, wordsToBytes } from '../../protocol/ring.ts';
 import type { SessionMessage } from '../../protocol/session.ts';
 import { encodeRunMessage } from '../../src/run/messages.ts';
-import { runSession, type WorldOptions } from '../support/session-world.ts';
-import { type CallName, encodeMessageVector, evaluate, type Vectors } from './check.ts';
+import { runSession, type World, type WorldOptions } from '../support/session-world.ts';
+import { type CallName, evaluate, type Vectors } from './check.ts';
+import { coordinatorRefusals } from './coordinator-refusals.ts';
+import { memberRefusals } from './member-refusals.ts';
+import { encodeMessageVector } from './replay.ts';
+import type { Scene } from './scene.ts';
 
 /* Writes test/vectors/covey-1.json: node dist/test/vectors/write.js [--renew]. Existing vectors never change by accident. */
 
@@ -22,6 +26,32 @@ const bytes = (n: number, length = 32): Uint8Array => {
 };
 const number = (value: number): Uint8Array => Uint8Array.of(value >> 8, value & 255);
 const flip = (value: Uint8Array, at: number): Uint8Array => value.map((byte, i) => (i === at ? byte ^ 1 : byte));
+
+/** A point of order 8, the first one by its encoding. */
+const ORDER_8 = fromHex('26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05');
+/** Five times the base point, and that point. */
+const MIXED = fromHex('131604d01865fbedf9f662d25311c68a197cf286f2683724873a147fed6ada35');
+/** The neutral element. */
+const NEUTRAL = Uint8Array.of(1, ...new Uint8Array(31));
+
+/**
+ * A key of order 8 with R neutral and S = 0: the equation of a signature holds for every message with the cofactor, and
+ * without it where k is a multiple of 8. The key is refused at enrolment and the rule need not refuse the signature.
+ */
+function smallOrder(): [string, CallName, Uint8Array[]][] {
+  const signature = Uint8Array.of(...NEUTRAL, ...new Uint8Array(32));
+  const holds = (message: Uint8Array): boolean => crypto.ed25519Verify(signature, message, ORDER_8);
+  const messages = Array.from({ length: 64 }, (_, n) => bytes(100 + n, 16));
+  const [message, other] = [messages.find(holds), messages.find((m) => !holds(m))] as [Uint8Array, Uint8Array];
+  return [
+    ['ed25519 key of prime order', 'ed25519IsPrimeOrder', [crypto.ed25519PublicKey(bytes(1))]],
+    ['bad_key of order 8', 'ed25519IsPrimeOrder', [ORDER_8]],
+    ['bad_key neutral', 'ed25519IsPrimeOrder', [NEUTRAL]],
+    ['bad_key of mixed order', 'ed25519IsPrimeOrder', [MIXED]],
+    ['ed25519 accepts under a key of order 8 where the equation holds', 'ed25519Verify', [signature, message, ORDER_8]],
+    ['bad_signature that holds with the cofactor only', 'ed25519Verify', [signature, other, ORDER_8]],
+  ];
+}
 
 function primitives(): Vectors['primitives'] {
   const cases: [string, CallName, Uint8Array[]][] = [];
@@ -41,7 +71,6 @@ function primitives(): Vectors['primitives'] {
     ['bad_signature S', 'ed25519Verify', [flip(signature, 40), message, publicKey]],
     ['bad_signature message', 'ed25519Verify', [signature, flip(message, 3), publicKey]],
     ['bad_signature key', 'ed25519Verify', [signature, message, flip(publicKey, 9)]],
-    ['bad_signature small order key', 'ed25519Verify', [new Uint8Array(64), message, Uint8Array.of(1, ...new Uint8Array(31))]],
     ['bad_signature length', 'ed25519Verify', [signature.subarray(1), message, publicKey]],
     ['x25519 public key', 'x25519PublicKey', [bytes(8)]],
     ['x25519 agreement', 'x25519Agree', [bytes(8), crypto.x25519PublicKey(bytes(9))]],
@@ -51,6 +80,7 @@ function primitives(): Vectors['primitives'] {
     ['bad_point above p', 'x25519Agree', [bytes(8), new Uint8Array(32).fill(255, 0, 31).fill(127, 31)]],
     ['aes-256-ctr', 'ctr', [bytes(10), number(300)]],
   );
+  cases.push(...smallOrder());
   const [key, nonce, aad, text] = [bytes(11), bytes(12, 12), bytes(13, 32), bytes(14, 128)] as const;
   const sealed = crypto.aes256GcmSeal(key, nonce, aad, text);
   cases.push(
@@ -85,13 +115,14 @@ function primitives(): Vectors['primitives'] {
 }
 
 /** One member is lost before its upload. */
-function session(members: number, params: WorldOptions['params'] = {}): Vectors['session'] {
+function record(session: Scene['session'], members: number, params: WorldOptions['params'] = {}): Scene {
   const options = { members, coordinates: 4, lanes: 3, params } as const;
   const first = runSession(options);
   const dropped = toHex((first.members[1] as { id: Uint8Array }).id);
   const world = runSession({ ...options, drops: { 'masked-input': [dropped] } });
-  return {
+  const vector: Vectors['session'] = {
     lanes: 3,
+    coordinatorSeed: toHex(world.coordinator.secretSeed),
     coordinatorKey: toHex(world.coordinator.publicKey),
     roster: {
       version: world.roster.version,
@@ -113,6 +144,7 @@ function session(members: number, params: WorldOptions['params'] = {}): Vectors[
     survivors: (world.outcome?.survivors ?? []).map(toHex),
     sum: toHex(wordsToBytes(world.outcome?.sum ?? new Uint32Array(0))),
   };
+  return { session, vector, world, sid: (world.received[0] as World['received'][number]).message.sid };
 }
 
 function frames(): Vectors['frames'] {
@@ -134,13 +166,19 @@ function frames(): Vectors['frames'] {
 }
 
 const path = 'test/vectors/covey-1.json';
+const strict = record('strict', 5);
+const sparse = record('sparse', 12, { profile: 'sparse', colluders: 1, dropoutFraction: 0.17 });
 const vectors: Vectors = {
   primitives: primitives(),
-  session: session(5),
+  session: strict.vector,
   frames: frames(),
-  sparse: session(12, { profile: 'sparse', colluders: 1, dropoutFraction: 0.17 }),
+  sparse: sparse.vector,
+  refusals: [strict, sparse].flatMap((scene) => [...memberRefusals(scene), ...coordinatorRefusals(scene)]),
 };
-const text = `${JSON.stringify(vectors, null, 1)}\n`;
+const { refusals, ...rest } = vectors;
+/** One refusal a line: there are many of them. */
+const lines = refusals.map((refusal) => `  ${JSON.stringify(refusal)}`).join(',\n');
+const text = `${JSON.stringify(rest, null, 1).slice(0, -2)},\n "refusals": [\n${lines}\n ]\n}\n`;
 if (existsSync(path) && readFileSync(path, 'utf8') !== text && !process.argv.includes('--renew')) {
   process.stderr.write('"vectors" expected the bytes that are frozen; --renew replaces them\n');
   process.exitCode = 1;

@@ -42,9 +42,9 @@ export function largestLoss(pair: LossPair): number {
   return largest + 2 * pair.error;
 }
 
-/** Cells of ratio 2^{1/8} from 1e-8 outwards, down to tails of 1e-120. */
+/** Cells of ratio 2^{1/4} from 1e-8 outwards, down to tails of 1e-120. */
 function sketchDensity(pair: DensityPair): LossSketch {
-  const ratio = 2 ** (1 / 8);
+  const ratio = 2 ** (1 / 4);
   const edges: number[] = [0];
   for (let e = 1e-8; e < 1e5; e *= ratio) {
     edges.push(e);
@@ -93,7 +93,7 @@ function sketchDensity(pair: DensityPair): LossSketch {
 
 const sketches = new WeakMap<LossPair, LossSketch>();
 
-/** The sketch of a pair, made once. Cost: about 500 evaluations of the tails. */
+/** The sketch of a pair, made once. Cost: about 250 evaluations of the tails. */
 export function sketchLoss(pair: LossPair): LossSketch {
   const known = sketches.get(pair);
   if (known) return known;
@@ -118,16 +118,39 @@ export interface Cumulants {
   readonly variance: number;
 }
 
-export function cumulants({ logMasses, losses }: LossSketch, lambda: number): Cumulants {
+/** Plans ask for the same tilts again and again: the last ones of every sketch. */
+const MAX_TILTS = 512;
+const tilts = new WeakMap<LossSketch, Map<number, Cumulants>>();
+
+export function cumulants(sketch: LossSketch, lambda: number): Cumulants {
+  let known = tilts.get(sketch);
+  if (!known) {
+    known = new Map();
+    tilts.set(sketch, known);
+  }
+  const before = known.get(lambda);
+  if (before) return before;
+  const found = sumTilted(sketch, lambda);
+  if (known.size >= MAX_TILTS) known.clear();
+  known.set(lambda, found);
+  return found;
+}
+
+function sumTilted({ logMasses, losses }: LossSketch, lambda: number): Cumulants {
   let high = Number.NEGATIVE_INFINITY;
   for (let i = 0; i < losses.length; i++) {
     const x = (logMasses[i] as number) + lambda * (losses[i] as number);
     if (x > high) high = x;
   }
-  let [sum, first, second] = [0, 0, 0];
+  let sum = 0;
+  let first = 0;
+  let second = 0;
   for (let i = 0; i < losses.length; i++) {
     const loss = losses[i] as number;
-    const weight = Math.exp((logMasses[i] as number) + lambda * loss - high);
+    const x = (logMasses[i] as number) + lambda * loss - high;
+    // The rest would not be seen beside the largest.
+    if (x < -60) continue;
+    const weight = Math.exp(x);
     sum += weight;
     first += weight * loss;
     second += weight * loss * loss;
@@ -141,14 +164,17 @@ export function cumulants({ logMasses, losses }: LossSketch, lambda: number): Cu
  * Mean of t (h - t) under the tilted loss, for the distance t of a loss from the grid point below: connect-the-dots adds
  * this variance v, and the mean v/2, to every loss, so that epsilon grows by about (lambda + 1) v / 2 per release.
  */
-export function gridVariance({ logMasses, losses, widths }: LossSketch, lambda: number, step: number): number {
-  const { log } = cumulants({ logMasses, losses, widths }, lambda);
+export function gridVariance(sketch: LossSketch, lambda: number, step: number): number {
+  const { log } = cumulants(sketch, lambda);
+  const { logMasses, losses, widths } = sketch;
   let sum = 0;
   for (let i = 0; i < losses.length; i++) {
     const loss = losses[i] as number;
+    const x = (logMasses[i] as number) + lambda * loss - log;
+    if (x < -60) continue;
     const t = loss - Math.floor(loss / step) * step;
     const spread = (widths[i] as number) < step / 2 ? t * (step - t) : (step * step) / 6;
-    sum += Math.exp((logMasses[i] as number) + lambda * loss - log) * spread;
+    sum += Math.exp(x) * spread;
   }
   return sum;
 }

@@ -15,6 +15,7 @@ export interface CompositionPlan {
   readonly step: number;
   /** Tilt. */
   readonly lambda: number;
+  readonly saddle: Saddle;
   /** Grid of every term, [first, last]. */
   readonly ranges: readonly (readonly [number, number])[];
   /** The window of sums, from `windowFirst`, `size` points long. */
@@ -24,12 +25,15 @@ export interface CompositionPlan {
   readonly chernoff: number;
 }
 
-/** Over-estimate of epsilon that an automatic grid aims at, relative. */
+/** Over-estimate of epsilon that an automatic grid aims at, relative; a second, finer one is made above the limit. */
 const TOLERANCE = 0.6e-4;
+const TOLERANCE_LIMIT = 0.85e-4;
 /** Delta given up to what lies right of the grids, relative. */
 const TAIL_SHARE = 1e-6;
-/** Tilted mass that may wrap into the window from its right, as a logarithm. */
-const LOG_WRAPPED = -16;
+/** Part of delta that may be added by what wraps into the window from its right, as a logarithm. */
+const LOG_WRAPPED = -14;
+/** Tilted mass left of the window, as a logarithm. */
+const LOG_LEFT = -24;
 /** Largest product of tilt and sum. */
 const MAX_TILTED = 5e3;
 const MAX_POINTS = 2 ** 22;
@@ -37,7 +41,9 @@ const MAX_POINTS = 2 ** 22;
 const LEAST_LOG_DELTA = -200 * Math.LN10;
 
 function total(terms: readonly LossTerm[], lambda: number): Cumulants {
-  let [log, mean, variance] = [0, 0, 0];
+  let log = 0;
+  let mean = 0;
+  let variance = 0;
   for (const { pair, count } of terms) {
     const c = cumulants(sketchLoss(pair), lambda);
     log += count * c.log;
@@ -49,7 +55,11 @@ function total(terms: readonly LossTerm[], lambda: number): Cumulants {
 
 /** log of the saddle-point estimate of delta at epsilon = the tilted mean, kept finite for atoms and small tilts. */
 function logDeltaAtMean(c: Cumulants, lambda: number): number {
-  return c.log - lambda * c.mean - Math.log1p(lambda * Math.sqrt(2 * Math.PI * c.variance)) - Math.log1p(lambda);
+  return c.log - lambda * c.mean + logSpread(c, lambda);
+}
+
+function logSpread(c: Cumulants, lambda: number): number {
+  return -Math.log1p(lambda * Math.sqrt(2 * Math.PI * c.variance)) - Math.log1p(lambda);
 }
 
 /** Tilts are taken from a fixed set, so that transforms can be used again by the next query. */
@@ -94,8 +104,9 @@ function chooseStep(
   slope: number,
   epsilon: number,
   variance: number,
+  tolerance: number,
 ): number {
-  const allowed = TOLERANCE * Math.max(epsilon, 0.02 * Math.sqrt(variance));
+  const allowed = tolerance * Math.max(epsilon, 0.02 * Math.sqrt(variance));
   const cost = (step: number): number => {
     let sum = 0;
     for (const { pair, count } of terms) sum += count * gridVariance(sketchLoss(pair), lambda, step);
@@ -118,7 +129,7 @@ function rightEnd(
 ): readonly [number, number] {
   const releases = terms.reduce((sum, { count }) => sum + count, 0);
   let best: readonly [number, number] = [Number.POSITIVE_INFINITY, 2 * lambda];
-  for (let excess = 0.01, worse = 0; excess < 200 && worse < 3; excess *= 1.4) {
+  for (let excess = 0.01, worse = 0; excess < 200 && worse < 2; excess *= 2) {
     const at = (1 + excess) * lambda;
     // The grid adds a variance of at most h^2/4 per release.
     const grid = (releases * at * (at + 1) * step * step) / 8;
@@ -127,23 +138,6 @@ function rightEnd(
     if (end < best[0]) best = [end, at];
   }
   return best;
-}
-
-/**
- * A tilt at which next to nothing of the tilted measure lies right of the window, from where it would wrap into it: near
- * the jump of a heavy tail the tilted measure has a second mode far out.
- */
-function settleTilt(terms: readonly LossTerm[], solved: number, logDelta: number): number {
-  let lambda = solved;
-  for (let i = 0; i < 16; i++, lambda /= 2 ** 0.0625) {
-    const [end, at] = rightEnd(terms, lambda, logDelta - 20, 0);
-    const log = total(terms, lambda).log;
-    for (const factor of [0.25, 0.5, 1, 2]) {
-      const more = factor * (at - lambda);
-      if (total(terms, lambda + more).log - log - more * end < LOG_WRAPPED) return lambda;
-    }
-  }
-  return lambda;
 }
 
 /** Largest sum of losses below which the tilted measure has at most e^{logMass}. */
@@ -157,53 +151,85 @@ function leftEnd(terms: readonly LossTerm[], lambda: number, c: Cumulants, logMa
   return best;
 }
 
+/** Tilts to choose from where a heavy tail makes the solved one wrap too much: down to half of it. */
+const SETTLING = 16;
+
 /**
- * Chooses tilt, grids and window for a composition from sketches of the losses.
- * `known` is what a first composition found of the answer. Follows privacy F8; the tilt solves T log M - lambda T m - log(lambda (1 + lambda) sqrt(2 pi T v)) = log delta.
+ * A tilt at which next to nothing of the tilted measure wraps from the right of the window to above the answer, where it
+ * would count: near the jump of a heavy tail the tilted measure has a second mode far out.
  */
-export function planComposition(
-  terms: readonly LossTerm[],
-  query: LossQuery,
-  gridStep?: number,
-  known?: { readonly slope: number; readonly epsilon: number },
-): CompositionPlan {
+function settleTilt(terms: readonly LossTerm[], solved: number, epsilon: number, logDelta: number): number {
+  const at = (i: number): number => solved / 2 ** (i / SETTLING);
+  const isSettled = (lambda: number): boolean => {
+    const c = total(terms, lambda);
+    const [end, chernoff] = rightEnd(terms, lambda, logDelta - 20, 0);
+    const wraps = epsilon + end - Math.min(epsilon, leftEnd(terms, lambda, c, LOG_LEFT));
+    const most = LOG_WRAPPED + logSpread(c, lambda);
+    return [0.25, 0.5, 1, 2, 4].some((factor) => {
+      const more = factor * (chernoff - lambda);
+      return total(terms, lambda + more).log - c.log - more * wraps < most;
+    });
+  };
+  if (isSettled(solved)) return solved;
+  let [low, high] = [0, SETTLING];
+  while (high - low > 1) {
+    const middle = (low + high) / 2;
+    if (isSettled(at(middle))) high = middle;
+    else low = middle;
+  }
+  return at(high);
+}
+
+/** The tilt of a composition and what follows from it alone. */
+interface Saddle {
+  readonly solved: number;
+  readonly lambda: number;
+  /** Estimates of the answer and of the delta there. */
+  readonly epsilon: number;
+  readonly logDelta: number;
+}
+
+/** The tilt solves T log M - lambda T m - log(lambda (1 + lambda) sqrt(2 pi T v)) = log delta. */
+function findSaddle(terms: readonly LossTerm[], query: LossQuery, gridStep: number): Saddle {
   const still = total(terms, 0);
   const deviation = Math.sqrt(still.variance) || 1e-9;
-  const least = 0.02 / deviation;
   const target = 'delta' in query ? Math.log(query.delta) : LEAST_LOG_DELTA;
   const solved = solveTilt((at) => {
     const c = total(terms, at);
     // Larger tilts resolve nothing: 1/lambda is below the grid, or far below what is summed.
-    if (at * Math.max(Math.abs(c.mean), deviation) > MAX_TILTED || at * (gridStep ?? 0) > 4) return -1;
+    if (at * Math.max(Math.abs(c.mean), deviation) > MAX_TILTED || at * gridStep > 4) return -1;
     const short = logDeltaAtMean(c, at) - target;
     return 'delta' in query ? short : Math.min(short, query.epsilon - c.mean);
-  }, least);
-  const saddle = total(terms, solved);
-  const atMean = logDeltaAtMean(saddle, solved);
-  const epsilon = 'delta' in query ? Math.max(0, saddle.mean + (atMean - target) / solved) : query.epsilon;
-  const logDelta =
-    'delta' in query ? target : Math.max(target, Math.min(0, atMean - solved * (query.epsilon - saddle.mean)));
-  const lambda = settleTilt(terms, solved, logDelta);
-  const c = total(terms, lambda);
+  }, 0.02 / deviation);
+  const c = total(terms, solved);
+  const atMean = logDeltaAtMean(c, solved);
+  const epsilon = 'delta' in query ? Math.max(0, c.mean + (atMean - target) / solved) : query.epsilon;
+  const logDelta = 'delta' in query ? target : Math.max(target, Math.min(0, atMean - solved * (query.epsilon - c.mean)));
+  return { solved, lambda: settleTilt(terms, solved, epsilon, logDelta), epsilon, logDelta };
+}
+
+/** Tilt, grids and window for a composition at a grid step. */
+function planAt(terms: readonly LossTerm[], query: LossQuery, saddle: Saddle, chosen: number): CompositionPlan {
+  const { lambda, logDelta } = saddle;
   // Powers of 4, so that the grids of the next query are the same ones.
   const share = (x: number): number => 4 ** Math.floor(Math.log2(x) / 2);
-  const chosen =
-    gridStep ??
-    chooseStep(
-      terms,
-      known ? lambda : solved,
-      Math.max(solved, known?.slope ?? 0),
-      known?.epsilon ?? epsilon,
-      c.variance,
-    );
-  const wide = leftEnd(terms, lambda, c, -24);
+  const wide = leftEnd(terms, lambda, total(terms, lambda), LOG_LEFT);
   // Below the window nothing is bounded: it has to reach the epsilon that is asked for.
   const left = 'delta' in query ? wide : Math.min(wide, query.epsilon);
-  const planAt = (step: number): CompositionPlan | null => {
+  // A grid that would not fit gets coarser: still an upper bound, with a larger over-estimate.
+  for (let step = chosen; ; step *= 2) {
     const [right, chernoff] = rightEnd(terms, lambda, logDelta - 20, step);
-    const ranges = terms.map(({ pair, count }) => {
+    const ranges = terms.map(({ pair, count }): readonly [number, number] => {
       const part = 1 / (terms.length * count);
-      return gridRange(pair, step, share(TAIL_SHARE * Math.exp(logDelta) * part), share(TAIL_SHARE * part));
+      const [first, last] = gridRange(
+        pair,
+        step,
+        share(TAIL_SHARE * Math.exp(logDelta) * part),
+        share(TAIL_SHARE * part),
+      );
+      // What moves up to -r weighs at most e^{-lambda r} of the M of the tilted measure.
+      const reach = -(Math.log(TAIL_SHARE * part) + cumulants(sketchLoss(pair), lambda).log) / lambda;
+      return [reach > step ? Math.max(first, -Math.ceil(2 ** (Math.ceil(2 * Math.log2(reach)) / 2) / step)) : first, last];
     });
     let [lowest, highest] = [0, 0];
     for (const [i, { count }] of terms.entries()) {
@@ -215,11 +241,30 @@ export function planComposition(
     let size = 16;
     while (size <= windowLast - windowFirst) size *= 2;
     const cells = Math.max(...ranges.map(([a, b]) => b - a));
-    return Math.max(size, cells) > MAX_POINTS ? null : { step, lambda, ranges, windowFirst, size, chernoff };
-  };
-  // A grid that would not fit gets coarser: still an upper bound, with a larger over-estimate.
-  for (let step = chosen; ; step *= 2) {
-    const plan = planAt(step);
-    if (plan) return plan;
+    if (Math.max(size, cells) <= MAX_POINTS) return { step, lambda, saddle, ranges, windowFirst, size, chernoff };
   }
+}
+
+/** Chooses tilt, grids and window for a composition from sketches of the losses. Follows privacy F8. */
+export function planComposition(terms: readonly LossTerm[], query: LossQuery, gridStep?: number): CompositionPlan {
+  const saddle = findSaddle(terms, query, gridStep ?? 0);
+  const { solved, epsilon } = saddle;
+  const step = gridStep ?? chooseStep(terms, solved, solved, epsilon, total(terms, solved).variance, TOLERANCE);
+  return planAt(terms, query, saddle, step);
+}
+
+/**
+ * A finer plan where a first one has found that the answer is at `epsilon`, where log delta falls at the rate `slope`, and
+ * that its grid is too coarse for that; null where it is fine enough.
+ */
+export function refinePlan(
+  terms: readonly LossTerm[],
+  query: LossQuery,
+  { saddle, step }: CompositionPlan,
+  found: { readonly slope: number; readonly epsilon: number },
+): CompositionPlan | null {
+  const { lambda, solved } = saddle;
+  const slope = Math.max(solved, found.slope);
+  const finer = chooseStep(terms, lambda, slope, found.epsilon, total(terms, lambda).variance, TOLERANCE_LIMIT);
+  return finer < step ? planAt(terms, query, saddle, finer) : null;
 }

@@ -2,6 +2,7 @@ import { invertReal, realRounding, transformReal } from './fft.ts';
 import { cumulants, discretizeLoss, type GridLoss, largestLoss, sketchLoss } from './pld-grid.ts';
 import { type LossPair, U } from './pld-pairs.ts';
 import { type CompositionPlan, type LossQuery, type LossTerm, planComposition, refinePlan } from './pld-plan.ts';
+import { queryPair } from './pld-single.ts';
 
 /** Transform of a tilted loss, non-negative frequencies only. */
 interface Spectrum {
@@ -43,16 +44,27 @@ function gridOf(pair: LossPair, step: number, [first, last]: readonly [number, n
 function logMoment(grid: GridLoss, lambda: number, near: number, tilted?: Float64Array): number {
   const { masses, first, step } = grid;
   const mask = tilted ? tilted.length - 1 : 0;
-  let sum = 0;
-  for (let i = 0; i < masses.length; i++) {
-    const mass = masses[i] as number;
-    if (mass === 0) continue;
-    const weight = mass * Math.exp(lambda * ((first + i) * step) - near);
-    sum += weight;
-    if (tilted) tilted[(first + i) & mask] = (tilted[(first + i) & mask] as number) + weight;
+  const addUp = (unit: number): number => {
+    let sum = 0;
+    for (let i = 0; i < masses.length; i++) {
+      const mass = masses[i] as number;
+      if (mass === 0) continue;
+      const weight = mass * Math.exp(lambda * ((first + i) * step) - unit);
+      sum += weight;
+      if (tilted) tilted[(first + i) & mask] = (tilted[(first + i) & mask] as number) + weight;
+    }
+    return sum;
+  };
+  let unit = near;
+  let sum = addUp(unit);
+  if (!(sum > 1e-200 && sum < 1e200)) {
+    // Out of the range of full precision: again with the largest weight as unit.
+    unit = masses.reduce((most, mass, i) => Math.max(most, Math.log(mass) + lambda * ((first + i) * step)), -1e300);
+    tilted?.fill(0);
+    sum = addUp(unit);
   }
   if (tilted) for (let i = 0; i < tilted.length; i++) tilted[i] = (tilted[i] as number) / sum;
-  return near + Math.log(sum);
+  return unit + Math.log(sum);
 }
 
 function transform(pair: LossPair, grid: GridLoss, lambda: number, size: number): Spectrum {
@@ -208,6 +220,11 @@ function atMost(limit: number, x: number): number {
  * @see privacy F8
  */
 export function queryComposition(terms: readonly LossTerm[], query: LossQuery, gridStep?: number): number {
+  if ('delta' in query) {
+    // delta(0), the total variation, adds up at most.
+    const most = terms.reduce((sum, { pair, count }) => sum + count * queryPair(pair, { epsilon: 0 }), 0);
+    if (most * (1 + 1e-12) <= query.delta) return 0;
+  }
   const bound = queryGrid(terms, query, gridStep);
   // Bounded losses add up: no grid can be needed above their sum.
   const pure = terms.reduce((sum, { pair, count }) => sum + count * largestLoss(pair), 0) * (1 + 1e-12);

@@ -92,6 +92,28 @@ function sketchDensity(pair: DensityPair): LossSketch {
 }
 
 const sketches = new WeakMap<LossPair, LossSketch>();
+const cutSketches = new WeakMap<LossPair, Map<number, LossSketch>>();
+
+/** The sketch without what is above a grid that leaves `rightMass` at infinity. */
+export function cutSketch(pair: LossPair, rightMass: number): LossSketch {
+  const whole = sketchLoss(pair);
+  if (pair.kind === 'atoms') return whole;
+  const cuts = cutSketches.get(pair) ?? new Map<number, LossSketch>();
+  cutSketches.set(pair, cuts);
+  const known = cuts.get(rightMass);
+  if (known) return known;
+  const { losses, logMasses, widths } = whole;
+  let kept = losses.length;
+  while (kept > 1 && upperTail(pair, losses[kept - 1] as number) < rightMass) kept--;
+  const cut = {
+    logMasses: logMasses.subarray(0, kept),
+    losses: losses.subarray(0, kept),
+    widths: widths.subarray(0, kept),
+  };
+  if (cuts.size >= MAX_CUTS) cuts.clear();
+  cuts.set(rightMass, cut);
+  return cut;
+}
 
 /** The sketch of a pair, made once. Cost: about 250 evaluations of the tails. */
 export function sketchLoss(pair: LossPair): LossSketch {
@@ -118,6 +140,7 @@ export interface Cumulants {
   readonly variance: number;
 }
 
+const MAX_CUTS = 4;
 /** Plans ask for the same tilts again and again: the last ones of every sketch. */
 const MAX_TILTS = 512;
 const tilts = new WeakMap<LossSketch, Map<number, Cumulants>>();
@@ -217,33 +240,56 @@ function discretizeDensity(pair: DensityPair, step: number, first: number, last:
   const out = new Float64Array(3);
   const inverse = (1 + 4 * U) / -Math.expm1(-step);
   const threshold = pair.thresholdError ?? 0;
+  const cell = cellMasses(pair);
   pair.tails(first * step, out);
-  let [upper, lower, error] = out as unknown as [number, number, number];
-  masses[0] = Math.max(0, 1 - upper * (1 - error)) + 2 * U;
+  masses[0] = Math.max(0, 1 - (out[0] as number) * (1 - (out[2] as number))) + 2 * U;
   for (let i = 0; i < last - first; i++) {
     const edge = (first + i) * step;
-    const growth = Math.exp(edge);
-    pair.tails((first + i + 1) * step, out);
-    const nextUpper = out[0] as number;
-    const nextLower = out[1] as number;
-    const nextError = out[2] as number;
-    const slack = error * upper + nextError * nextUpper;
-    const mass = Math.max(0, upper - nextUpper) + slack;
+    cell(edge, (first + i + 1) * step, out);
+    const slack = out[2] as number;
+    const mass = (out[0] as number) + slack;
     if (mass > 0) {
-      // e^{e_i} Q[l > e_i] <= P[l > e_i]: the second part of the error is at most the first.
       // Subtracting nothing where Q has left the range of full precision only moves mass up.
-      const scaled = lower > 1e-290 ? growth * (lower - nextLower) : 0;
+      const scaled = (out[1] as number) > 1e-290 ? Math.exp(edge) * (out[1] as number) : 0;
       const loss = (4 * U * (1 + Math.abs(edge)) + threshold) * (mass + slack);
       const right = (mass - (Number.isFinite(scaled) ? scaled : 0) + slack + loss) * inverse;
       const share = Math.min(mass, Math.max(0, right));
       masses[i] = (masses[i] as number) + (mass - share);
       masses[i + 1] = share;
     }
-    upper = nextUpper;
-    lower = nextLower;
-    error = nextError;
   }
-  return { step, first, masses, infinity: upper * (1 + error) };
+  pair.tails(last * step, out);
+  return { step, first, masses, infinity: (out[0] as number) * (1 + (out[2] as number)) };
+}
+
+/**
+ * out = P and Q of a cell, and the most by which P, or e^{from} Q, may be off. Cells are asked for from left to right.
+ * e^e Q <= P on what lies above e: the error of the second is at most that of the first.
+ */
+function cellMasses(pair: DensityPair): (from: number, to: number, out: Float64Array) => void {
+  const { cells } = pair;
+  const at = new Float64Array(3);
+  /** Loss whose tails are in `at`. */
+  let tailsOf = Number.NaN;
+  let [left, leftPoint] = [Number.NaN, Number.NaN];
+  return (from, to, out) => {
+    if (cells) {
+      const start = left === from ? leftPoint : cells.point(from);
+      left = to;
+      leftPoint = cells.point(to);
+      if (cells.mass(start, leftPoint, out)) {
+        out[2] = (out[2] as number) * (out[0] as number);
+        return;
+      }
+    }
+    if (tailsOf !== from) pair.tails(from, at);
+    const [upper, lower, error] = at as unknown as [number, number, number];
+    pair.tails(to, at);
+    tailsOf = to;
+    out[0] = Math.max(0, upper - (at[0] as number));
+    out[1] = lower > 1e-290 ? lower - (at[1] as number) : 0;
+    out[2] = error * upper + (at[2] as number) * (at[0] as number);
+  };
 }
 
 function discretizeAtoms(pair: AtomPair, step: number, first: number, last: number): GridLoss {

@@ -1,4 +1,4 @@
-import { type Cumulants, cumulants, gridRange, gridVariance, sketchLoss } from './pld-grid.ts';
+import { type Cumulants, cumulants, cutSketch, gridRange, gridVariance, type LossSketch } from './pld-grid.ts';
 import type { LossPair } from './pld-pairs.ts';
 
 /** A pair and how often it is composed. */
@@ -40,12 +40,31 @@ const MAX_POINTS = 2 ** 22;
 /** Deltas below are bounded, but not resolved. */
 const LEAST_LOG_DELTA = -200 * Math.LN10;
 
-function total(terms: readonly LossTerm[], lambda: number): Cumulants {
+/** A term with the sketch of that part of its loss that its grid will hold. */
+interface SketchedTerm extends LossTerm {
+  readonly sketch: LossSketch;
+}
+
+/** Powers of 4, so that the grids of the next query are the same ones. */
+function evenPower(x: number): number {
+  return 4 ** Math.floor(Math.log2(x) / 2);
+}
+
+/** Mass that the grid of a term leaves above it, at infinity. */
+function rightMass({ count }: LossTerm, terms: readonly LossTerm[], logDelta: number): number {
+  return evenPower((TAIL_SHARE * Math.exp(logDelta)) / (terms.length * count));
+}
+
+function sketchTerms(terms: readonly LossTerm[], logDelta: number): SketchedTerm[] {
+  return terms.map((term) => ({ ...term, sketch: cutSketch(term.pair, rightMass(term, terms, logDelta)) }));
+}
+
+function total(terms: readonly SketchedTerm[], lambda: number): Cumulants {
   let log = 0;
   let mean = 0;
   let variance = 0;
-  for (const { pair, count } of terms) {
-    const c = cumulants(sketchLoss(pair), lambda);
+  for (const { sketch, count } of terms) {
+    const c = cumulants(sketch, lambda);
     log += count * c.log;
     mean += count * c.mean;
     variance += count * c.variance;
@@ -62,6 +81,7 @@ function logSpread(c: Cumulants, lambda: number): number {
   return -Math.log1p(lambda * Math.sqrt(2 * Math.PI * c.variance)) - Math.log1p(lambda);
 }
 
+const LEAST_TILT = 2 ** -20;
 /** Tilts are taken from a fixed set, so that transforms can be used again by the next query. */
 const TILT_RATIO = 2 ** 0.125;
 
@@ -72,7 +92,11 @@ const TILT_RATIO = 2 ** 0.125;
 function solveTilt(falling: (lambda: number) => number, least: number): number {
   let k = Math.ceil(Math.log(least) / Math.log(TILT_RATIO));
   let jump = 16;
-  if (!(falling(TILT_RATIO ** k) > 0)) return TILT_RATIO ** k;
+  // Small tilts where delta is large, and where a heavy tail takes over before the bulk is tilted at all.
+  while (!(falling(TILT_RATIO ** k) > 0)) {
+    if (TILT_RATIO ** k < LEAST_TILT) return TILT_RATIO ** k;
+    k -= jump;
+  }
   // Beyond 2^40 no loss that double precision can tell apart is left to resolve.
   while (TILT_RATIO ** (k + jump) < 2 ** 40 && falling(TILT_RATIO ** (k + jump)) > 0) {
     k += jump;
@@ -99,17 +123,16 @@ function solveTilt(falling: (lambda: number) => number, least: number): number {
  * at the rate `slope`.
  */
 function chooseStep(
-  terms: readonly LossTerm[],
+  terms: readonly SketchedTerm[],
   lambda: number,
   slope: number,
   epsilon: number,
-  variance: number,
   tolerance: number,
 ): number {
-  const allowed = tolerance * Math.max(epsilon, 0.02 * Math.sqrt(variance));
+  const allowed = tolerance * epsilon;
   const cost = (step: number): number => {
     let sum = 0;
-    for (const { pair, count } of terms) sum += count * gridVariance(sketchLoss(pair), lambda, step);
+    for (const { sketch, count } of terms) sum += count * gridVariance(sketch, lambda, step);
     return ((slope + 1) * sum) / 2;
   };
   const releases = terms.reduce((sum, { count }) => sum + count, 0);
@@ -122,7 +145,7 @@ function chooseStep(
 
 /** Smallest sum of losses beyond which a tilted bound leaves e^{logMass}, and the tilt of that bound. */
 function rightEnd(
-  terms: readonly LossTerm[],
+  terms: readonly SketchedTerm[],
   lambda: number,
   logMass: number,
   step: number,
@@ -141,7 +164,7 @@ function rightEnd(
 }
 
 /** Largest sum of losses below which the tilted measure has at most e^{logMass}. */
-function leftEnd(terms: readonly LossTerm[], lambda: number, c: Cumulants, logMass: number): number {
+function leftEnd(terms: readonly SketchedTerm[], lambda: number, c: Cumulants, logMass: number): number {
   let best = Number.NEGATIVE_INFINITY;
   for (let theta = 2 / Math.sqrt(c.variance), worse = 0; worse < 2; theta *= 1.5) {
     const end = (c.log - total(terms, lambda - theta).log + logMass) / theta;
@@ -158,7 +181,7 @@ const SETTLING = 16;
  * A tilt at which next to nothing of the tilted measure wraps from the right of the window to above the answer, where it
  * would count: near the jump of a heavy tail the tilted measure has a second mode far out.
  */
-function settleTilt(terms: readonly LossTerm[], solved: number, epsilon: number, logDelta: number): number {
+function settleTilt(terms: readonly SketchedTerm[], solved: number, epsilon: number, logDelta: number): number {
   const at = (i: number): number => solved / 2 ** (i / SETTLING);
   const isSettled = (lambda: number): boolean => {
     const c = total(terms, lambda);
@@ -190,7 +213,7 @@ interface Saddle {
 }
 
 /** The tilt solves T log M - lambda T m - log(lambda (1 + lambda) sqrt(2 pi T v)) = log delta. */
-function findSaddle(terms: readonly LossTerm[], query: LossQuery, gridStep: number): Saddle {
+function findSaddle(terms: readonly SketchedTerm[], query: LossQuery, gridStep: number): Saddle {
   const still = total(terms, 0);
   const deviation = Math.sqrt(still.variance) || 1e-9;
   const target = 'delta' in query ? Math.log(query.delta) : LEAST_LOG_DELTA;
@@ -209,27 +232,22 @@ function findSaddle(terms: readonly LossTerm[], query: LossQuery, gridStep: numb
 }
 
 /** Tilt, grids and window for a composition at a grid step. */
-function planAt(terms: readonly LossTerm[], query: LossQuery, saddle: Saddle, chosen: number): CompositionPlan {
+function planAt(terms: readonly SketchedTerm[], query: LossQuery, saddle: Saddle, chosen: number): CompositionPlan {
   const { lambda, logDelta } = saddle;
-  // Powers of 4, so that the grids of the next query are the same ones.
-  const share = (x: number): number => 4 ** Math.floor(Math.log2(x) / 2);
   const wide = leftEnd(terms, lambda, total(terms, lambda), LOG_LEFT);
   // Below the window nothing is bounded: it has to reach the epsilon that is asked for.
   const left = 'delta' in query ? wide : Math.min(wide, query.epsilon);
   // A grid that would not fit gets coarser: still an upper bound, with a larger over-estimate.
   for (let step = chosen; ; step *= 2) {
     const [right, chernoff] = rightEnd(terms, lambda, logDelta - 20, step);
-    const ranges = terms.map(({ pair, count }): readonly [number, number] => {
-      const part = 1 / (terms.length * count);
-      const [first, last] = gridRange(
-        pair,
-        step,
-        share(TAIL_SHARE * Math.exp(logDelta) * part),
-        share(TAIL_SHARE * part),
-      );
+    const ranges = terms.map((term): readonly [number, number] => {
+      const { pair, count, sketch } = term;
+      const part = TAIL_SHARE / (terms.length * count);
+      const [first, last] = gridRange(pair, step, rightMass(term, terms, logDelta), evenPower(part));
       // What moves up to -r weighs at most e^{-lambda r} of the M of the tilted measure.
-      const reach = -(Math.log(TAIL_SHARE * part) + cumulants(sketchLoss(pair), lambda).log) / lambda;
-      return [reach > step ? Math.max(first, -Math.ceil(2 ** (Math.ceil(2 * Math.log2(reach)) / 2) / step)) : first, last];
+      const reach = -(Math.log(part) + cumulants(sketch, lambda).log) / lambda;
+      const cut = reach > step ? -Math.ceil(2 ** (Math.ceil(2 * Math.log2(reach)) / 2) / step) : first;
+      return [Math.max(first, cut), last];
     });
     let [lowest, highest] = [0, 0];
     for (const [i, { count }] of terms.entries()) {
@@ -247,10 +265,17 @@ function planAt(terms: readonly LossTerm[], query: LossQuery, saddle: Saddle, ch
 
 /** Chooses tilt, grids and window for a composition from sketches of the losses. Follows privacy F8. */
 export function planComposition(terms: readonly LossTerm[], query: LossQuery, gridStep?: number): CompositionPlan {
-  const saddle = findSaddle(terms, query, gridStep ?? 0);
+  const logDelta =
+    'delta' in query
+      ? Math.log(query.delta)
+      : findSaddle(sketchTerms(terms, LEAST_LOG_DELTA), query, gridStep ?? 0).logDelta;
+  const sketched = sketchTerms(terms, logDelta);
+  const saddle = findSaddle(sketched, query, gridStep ?? 0);
   const { solved, epsilon } = saddle;
-  const step = gridStep ?? chooseStep(terms, solved, solved, epsilon, total(terms, solved).variance, TOLERANCE);
-  return planAt(terms, query, saddle, step);
+  const { variance } = total(sketched, solved);
+  // If the answer is far inside the bulk it may well be 0: a coarse grid tells.
+  const step = gridStep ?? chooseStep(sketched, solved, solved, Math.max(epsilon, 0.3 * Math.sqrt(variance)), TOLERANCE);
+  return planAt(sketched, query, saddle, step);
 }
 
 /**
@@ -263,8 +288,10 @@ export function refinePlan(
   { saddle, step }: CompositionPlan,
   found: { readonly slope: number; readonly epsilon: number },
 ): CompositionPlan | null {
-  const { lambda, solved } = saddle;
+  const { lambda, solved, logDelta } = saddle;
+  const sketched = sketchTerms(terms, logDelta);
   const slope = Math.max(solved, found.slope);
-  const finer = chooseStep(terms, lambda, slope, found.epsilon, total(terms, lambda).variance, TOLERANCE_LIMIT);
-  return finer < step ? planAt(terms, query, saddle, finer) : null;
+  const least = 0.02 * Math.sqrt(total(sketched, lambda).variance);
+  const finer = chooseStep(sketched, lambda, slope, Math.max(found.epsilon, least), TOLERANCE_LIMIT);
+  return finer < step ? planAt(sketched, query, saddle, finer) : null;
 }

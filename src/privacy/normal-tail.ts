@@ -19,6 +19,23 @@ const FAR_Q = [
   2.568520192289822, 1.8729528499234673, 0.5279051029514285, 0.06051834131244132, 0.0023352049762686918,
 ] as const;
 const INVERSE_SQRT_PI = 0.5641895835477563;
+const INVERSE_SQRT_TWO_PI = 0.3989422804014327;
+
+/** Widest interval, and widest times its distance from 0, of `narrowNormalMass`. */
+export const NARROW = 0.04;
+
+/**
+ * P[m - s < N(0,1) <= m + s] of a narrow interval: phi(m) 2s sum_k He_2k(m) s^2k / (2k+1)!, to k = 3. With 2s and 2|m| s
+ * up to NARROW what is left out is below 2^-53 of the sum; relative error (12 + 4 m^2) 2^-53, the rounding of m included.
+ * No digits are lost, as they are in a difference of tails.
+ */
+export function narrowNormalMass(m: number, s: number): number {
+  const m2 = m * m;
+  const s2 = s * s;
+  const he6 = ((m2 - 15) * m2 + 45) * m2 - 15;
+  const sum = 1 + s2 * ((m2 - 1) / 6 + s2 * (((m2 - 6) * m2 + 3) / 120 + (s2 * he6) / 5040));
+  return INVERSE_SQRT_TWO_PI * Math.exp(-0.5 * m2) * 2 * s * sum;
+}
 
 /**
  * P[N(0,1) > x], with a relative error below (4 + x^2) 2^-52 down to 1e-307: fast enough for every cell of a privacy loss

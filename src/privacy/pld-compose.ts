@@ -1,7 +1,8 @@
-import { FFT_ROUNDING, transformFourier } from './fft.ts';
+import { invertReal, realRounding, transformReal } from './fft.ts';
 import { cumulants, discretizeLoss, type GridLoss, largestLoss, sketchLoss } from './pld-grid.ts';
 import { type LossPair, U } from './pld-pairs.ts';
-import { type CompositionPlan, type LossQuery, type LossTerm, planComposition } from './pld-plan.ts';
+import { type CompositionPlan, type LossQuery, type LossTerm, planComposition, refinePlan } from './pld-plan.ts';
+import { queryPair } from './pld-single.ts';
 
 /** Transform of a tilted loss, non-negative frequencies only. */
 interface Spectrum {
@@ -14,58 +15,69 @@ interface Spectrum {
   readonly rounding: number;
 }
 
+/** Powers below this logarithm are taken for 0, and charged as an error: far below the rounding of the transforms. */
+const LOG_DROPPED = -60;
+
 /** Largest transform that is kept for later queries, in points. */
 const MAX_CACHED_POINTS = 2 ** 17;
-const grids = new WeakMap<LossPair, GridLoss>();
+/** Grids kept of a pair: those of a first and of a refined plan. */
+const MAX_CACHED_GRIDS = 2;
+const grids = new WeakMap<LossPair, GridLoss[]>();
 const spectra = new WeakMap<
   GridLoss,
   { readonly lambda: number; readonly size: number; readonly spectrum: Spectrum }
 >();
 
 function gridOf(pair: LossPair, step: number, [first, last]: readonly [number, number]): GridLoss {
-  const known = grids.get(pair);
-  if (known && known.step === step && known.first === first && known.masses.length === last - first + 1) return known;
+  const kept = grids.get(pair) ?? [];
+  const known = kept.find((g) => g.step === step && g.first === first && g.masses.length === last - first + 1);
+  if (known) return known;
   const grid = discretizeLoss(pair, step, first, last);
-  grids.set(pair, grid);
+  grids.set(pair, [grid, ...kept.slice(0, MAX_CACHED_GRIDS - 1)]);
   return grid;
 }
 
-/** log E[e^{lambda l}], and the tilted masses if wanted; `near` is about the result and keeps exp in its range. */
+/**
+ * log E[e^{lambda l}]; the tilted masses, too, are added up if wanted, at their index modulo the length of `tilted` (a
+ * power of two). `near` is about the result and keeps exp in its range.
+ */
 function logMoment(grid: GridLoss, lambda: number, near: number, tilted?: Float64Array): number {
   const { masses, first, step } = grid;
-  let sum = 0;
-  for (let i = 0; i < masses.length; i++) {
-    const mass = masses[i] as number;
-    if (mass === 0) continue;
-    const weight = mass * Math.exp(lambda * ((first + i) * step) - near);
-    sum += weight;
-    if (tilted) tilted[i] = weight;
+  const mask = tilted ? tilted.length - 1 : 0;
+  const addUp = (unit: number): number => {
+    let sum = 0;
+    for (let i = 0; i < masses.length; i++) {
+      const mass = masses[i] as number;
+      if (mass === 0) continue;
+      const weight = mass * Math.exp(lambda * ((first + i) * step) - unit);
+      sum += weight;
+      if (tilted) tilted[(first + i) & mask] = (tilted[(first + i) & mask] as number) + weight;
+    }
+    return sum;
+  };
+  let unit = near;
+  let sum = addUp(unit);
+  if (!(sum > 1e-200 && sum < 1e200)) {
+    // Out of the range of full precision: again with the largest weight as unit.
+    unit = masses.reduce((most, mass, i) => Math.max(most, Math.log(mass) + lambda * ((first + i) * step)), -1e300);
+    tilted?.fill(0);
+    sum = addUp(unit);
   }
-  if (tilted) for (let i = 0; i < masses.length; i++) tilted[i] = (tilted[i] as number) / sum;
-  return near + Math.log(sum);
+  if (tilted) for (let i = 0; i < tilted.length; i++) tilted[i] = (tilted[i] as number) / sum;
+  return unit + Math.log(sum);
 }
 
 function transform(pair: LossPair, grid: GridLoss, lambda: number, size: number): Spectrum {
   const known = spectra.get(grid);
   if (known && known.lambda === lambda && known.size === size) return known.spectrum;
   const { masses, first, step } = grid;
-  const tilted = new Float64Array(masses.length);
+  const tilted = new Float64Array(size);
   const logScale = logMoment(grid, lambda, cumulants(sketchLoss(pair), lambda).log, tilted);
-  const re = new Float64Array(size);
-  const im = new Float64Array(size);
-  const mask = size - 1;
   let sum = 0;
-  for (let i = 0; i < tilted.length; i++) {
-    const at = (first + i) & mask;
-    re[at] = (re[at] as number) + (tilted[i] as number);
-    sum += tilted[i] as number;
-  }
-  transformFourier(re, im);
-  const half = size / 2 + 1;
+  for (const mass of tilted) sum += mass;
   const reach = Math.max(Math.abs(first), Math.abs(first + masses.length)) * step * lambda;
   const spectrum: Spectrum = {
-    re: re.slice(0, half),
-    im: im.slice(0, half),
+    ...transformReal(tilted),
     logScale,
     total: sum * (1 + 1e-9),
     rounding: (16 + 6 * (reach + Math.abs(logScale))) * U,
@@ -104,11 +116,20 @@ class SpectrumProduct {
    */
   multiply({ re, im, total }: Spectrum, count: number): void {
     const [accRe, accIm, accError] = [this.#re, this.#im, this.#error];
-    const e = FFT_ROUNDING * Math.log2(this.#size) * total;
+    const e = realRounding(this.#size) * total;
+    const least = Math.exp(LOG_DROPPED / count);
+    const dropped = Math.exp(LOG_DROPPED) * (1 + 1e-9);
     for (let k = 0; k < accRe.length; k++) {
       let baseRe = re[k] as number;
       let baseIm = im[k] as number;
       const size = Math.sqrt(baseRe * baseRe + baseIm * baseIm);
+      if (size + e < least) {
+        // Most frequencies: a sum of many losses is smooth.
+        accError[k] = (Math.hypot(accRe[k] as number, accIm[k] as number) + (accError[k] as number)) * dropped;
+        accRe[k] = 0;
+        accIm[k] = 0;
+        continue;
+      }
       let powerRe = 1;
       let powerIm = 0;
       for (let t = count; ; ) {
@@ -140,8 +161,6 @@ class SpectrumProduct {
   /** The sequence with this transform, and a bound on the error of each of its entries. */
   invert(): { readonly values: Float64Array; readonly error: number } {
     const n = this.#size;
-    const re = new Float64Array(n);
-    const im = new Float64Array(n);
     let [errors, sizes] = [0, 0];
     for (let k = 0; k <= n / 2; k++) {
       const r = this.#re[k] as number;
@@ -149,16 +168,9 @@ class SpectrumProduct {
       const twice = k === 0 || 2 * k === n ? 1 : 2;
       errors += twice * (this.#error[k] as number);
       sizes += twice * Math.sqrt(r * r + i * i);
-      re[k] = r;
-      im[k] = -i;
-      if (twice === 2) {
-        re[n - k] = r;
-        im[n - k] = i;
-      }
     }
-    transformFourier(re, im);
-    for (let j = 0; j < n; j++) re[j] = (re[j] as number) / n;
-    return { values: re, error: (1.01 * (errors + FFT_ROUNDING * Math.log2(n) * sizes)) / n };
+    const values = invertReal({ re: this.#re, im: this.#im });
+    return { values, error: (1.01 * (errors + realRounding(n) * sizes)) / n };
   }
 }
 
@@ -208,6 +220,11 @@ function atMost(limit: number, x: number): number {
  * @see privacy F8
  */
 export function queryComposition(terms: readonly LossTerm[], query: LossQuery, gridStep?: number): number {
+  if ('delta' in query) {
+    // delta(0), the total variation, adds up at most.
+    const most = terms.reduce((sum, { pair, count }) => sum + count * queryPair(pair, { epsilon: 0 }), 0);
+    if (most * (1 + 1e-12) <= query.delta) return 0;
+  }
   const bound = queryGrid(terms, query, gridStep);
   // Bounded losses add up: no grid can be needed above their sum.
   const pure = terms.reduce((sum, { pair, count }) => sum + count * largestLoss(pair), 0) * (1 + 1e-12);
@@ -219,8 +236,8 @@ function queryGrid(terms: readonly LossTerm[], query: LossQuery, gridStep: numbe
   const first = runQuery(terms, query, plan);
   if (gridStep !== undefined || !('delta' in query) || !Number.isFinite(first.value)) return first.value;
   // Where a heavy tail sets the tilt, delta may fall much faster at the answer than the tilt says: a finer grid then.
-  const finer = planComposition(terms, query, gridStep, { slope: first.slope, epsilon: first.value });
-  return finer.step < plan.step ? Math.min(first.value, runQuery(terms, query, finer).value) : first.value;
+  const finer = refinePlan(terms, query, plan, { slope: first.slope, epsilon: first.value });
+  return finer === null ? first.value : Math.min(first.value, runQuery(terms, query, finer).value);
 }
 
 /** The answer on one plan, and the rate at which log delta falls there. */

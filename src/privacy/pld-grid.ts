@@ -42,9 +42,9 @@ export function largestLoss(pair: LossPair): number {
   return largest + 2 * pair.error;
 }
 
-/** Cells of ratio 2^{1/8} from 1e-8 outwards, down to tails of 1e-120. */
+/** Cells of ratio 2^{1/4} from 1e-8 outwards, down to tails of 1e-120. */
 function sketchDensity(pair: DensityPair): LossSketch {
-  const ratio = 2 ** (1 / 8);
+  const ratio = 2 ** (1 / 4);
   const edges: number[] = [0];
   for (let e = 1e-8; e < 1e5; e *= ratio) {
     edges.push(e);
@@ -92,8 +92,30 @@ function sketchDensity(pair: DensityPair): LossSketch {
 }
 
 const sketches = new WeakMap<LossPair, LossSketch>();
+const cutSketches = new WeakMap<LossPair, Map<number, LossSketch>>();
 
-/** The sketch of a pair, made once. Cost: about 500 evaluations of the tails. */
+/** The sketch without what is above a grid that leaves `rightMass` at infinity. */
+export function cutSketch(pair: LossPair, rightMass: number): LossSketch {
+  const whole = sketchLoss(pair);
+  if (pair.kind === 'atoms') return whole;
+  const cuts = cutSketches.get(pair) ?? new Map<number, LossSketch>();
+  cutSketches.set(pair, cuts);
+  const known = cuts.get(rightMass);
+  if (known) return known;
+  const { losses, logMasses, widths } = whole;
+  let kept = losses.length;
+  while (kept > 1 && upperTail(pair, losses[kept - 1] as number) < rightMass) kept--;
+  const cut = {
+    logMasses: logMasses.subarray(0, kept),
+    losses: losses.subarray(0, kept),
+    widths: widths.subarray(0, kept),
+  };
+  if (cuts.size >= MAX_CUTS) cuts.clear();
+  cuts.set(rightMass, cut);
+  return cut;
+}
+
+/** The sketch of a pair, made once. Cost: about 250 evaluations of the tails. */
 export function sketchLoss(pair: LossPair): LossSketch {
   const known = sketches.get(pair);
   if (known) return known;
@@ -118,16 +140,40 @@ export interface Cumulants {
   readonly variance: number;
 }
 
-export function cumulants({ logMasses, losses }: LossSketch, lambda: number): Cumulants {
+const MAX_CUTS = 4;
+/** Plans ask for the same tilts again and again: the last ones of every sketch. */
+const MAX_TILTS = 512;
+const tilts = new WeakMap<LossSketch, Map<number, Cumulants>>();
+
+export function cumulants(sketch: LossSketch, lambda: number): Cumulants {
+  let known = tilts.get(sketch);
+  if (!known) {
+    known = new Map();
+    tilts.set(sketch, known);
+  }
+  const before = known.get(lambda);
+  if (before) return before;
+  const found = sumTilted(sketch, lambda);
+  if (known.size >= MAX_TILTS) known.clear();
+  known.set(lambda, found);
+  return found;
+}
+
+function sumTilted({ logMasses, losses }: LossSketch, lambda: number): Cumulants {
   let high = Number.NEGATIVE_INFINITY;
   for (let i = 0; i < losses.length; i++) {
     const x = (logMasses[i] as number) + lambda * (losses[i] as number);
     if (x > high) high = x;
   }
-  let [sum, first, second] = [0, 0, 0];
+  let sum = 0;
+  let first = 0;
+  let second = 0;
   for (let i = 0; i < losses.length; i++) {
     const loss = losses[i] as number;
-    const weight = Math.exp((logMasses[i] as number) + lambda * loss - high);
+    const x = (logMasses[i] as number) + lambda * loss - high;
+    // The rest would not be seen beside the largest.
+    if (x < -60) continue;
+    const weight = Math.exp(x);
     sum += weight;
     first += weight * loss;
     second += weight * loss * loss;
@@ -141,14 +187,17 @@ export function cumulants({ logMasses, losses }: LossSketch, lambda: number): Cu
  * Mean of t (h - t) under the tilted loss, for the distance t of a loss from the grid point below: connect-the-dots adds
  * this variance v, and the mean v/2, to every loss, so that epsilon grows by about (lambda + 1) v / 2 per release.
  */
-export function gridVariance({ logMasses, losses, widths }: LossSketch, lambda: number, step: number): number {
-  const { log } = cumulants({ logMasses, losses, widths }, lambda);
+export function gridVariance(sketch: LossSketch, lambda: number, step: number): number {
+  const { log } = cumulants(sketch, lambda);
+  const { logMasses, losses, widths } = sketch;
   let sum = 0;
   for (let i = 0; i < losses.length; i++) {
     const loss = losses[i] as number;
+    const x = (logMasses[i] as number) + lambda * loss - log;
+    if (x < -60) continue;
     const t = loss - Math.floor(loss / step) * step;
     const spread = (widths[i] as number) < step / 2 ? t * (step - t) : (step * step) / 6;
-    sum += Math.exp((logMasses[i] as number) + lambda * loss - log) * spread;
+    sum += Math.exp(x) * spread;
   }
   return sum;
 }
@@ -191,33 +240,56 @@ function discretizeDensity(pair: DensityPair, step: number, first: number, last:
   const out = new Float64Array(3);
   const inverse = (1 + 4 * U) / -Math.expm1(-step);
   const threshold = pair.thresholdError ?? 0;
+  const cell = cellMasses(pair);
   pair.tails(first * step, out);
-  let [upper, lower, error] = out as unknown as [number, number, number];
-  masses[0] = Math.max(0, 1 - upper * (1 - error)) + 2 * U;
+  masses[0] = Math.max(0, 1 - (out[0] as number) * (1 - (out[2] as number))) + 2 * U;
   for (let i = 0; i < last - first; i++) {
     const edge = (first + i) * step;
-    const growth = Math.exp(edge);
-    pair.tails((first + i + 1) * step, out);
-    const nextUpper = out[0] as number;
-    const nextLower = out[1] as number;
-    const nextError = out[2] as number;
-    const slack = error * upper + nextError * nextUpper;
-    const mass = Math.max(0, upper - nextUpper) + slack;
+    cell(edge, (first + i + 1) * step, out);
+    const slack = out[2] as number;
+    const mass = (out[0] as number) + slack;
     if (mass > 0) {
-      // e^{e_i} Q[l > e_i] <= P[l > e_i]: the second part of the error is at most the first.
       // Subtracting nothing where Q has left the range of full precision only moves mass up.
-      const scaled = lower > 1e-290 ? growth * (lower - nextLower) : 0;
+      const scaled = (out[1] as number) > 1e-290 ? Math.exp(edge) * (out[1] as number) : 0;
       const loss = (4 * U * (1 + Math.abs(edge)) + threshold) * (mass + slack);
       const right = (mass - (Number.isFinite(scaled) ? scaled : 0) + slack + loss) * inverse;
       const share = Math.min(mass, Math.max(0, right));
       masses[i] = (masses[i] as number) + (mass - share);
       masses[i + 1] = share;
     }
-    upper = nextUpper;
-    lower = nextLower;
-    error = nextError;
   }
-  return { step, first, masses, infinity: upper * (1 + error) };
+  pair.tails(last * step, out);
+  return { step, first, masses, infinity: (out[0] as number) * (1 + (out[2] as number)) };
+}
+
+/**
+ * out = P and Q of a cell, and the most by which P, or e^{from} Q, may be off. Cells are asked for from left to right.
+ * e^e Q <= P on what lies above e: the error of the second is at most that of the first.
+ */
+function cellMasses(pair: DensityPair): (from: number, to: number, out: Float64Array) => void {
+  const { cells } = pair;
+  const at = new Float64Array(3);
+  /** Loss whose tails are in `at`. */
+  let tailsOf = Number.NaN;
+  let [left, leftPoint] = [Number.NaN, Number.NaN];
+  return (from, to, out) => {
+    if (cells) {
+      const start = left === from ? leftPoint : cells.point(from);
+      left = to;
+      leftPoint = cells.point(to);
+      if (cells.mass(start, leftPoint, out)) {
+        out[2] = (out[2] as number) * (out[0] as number);
+        return;
+      }
+    }
+    if (tailsOf !== from) pair.tails(from, at);
+    const [upper, lower, error] = at as unknown as [number, number, number];
+    pair.tails(to, at);
+    tailsOf = to;
+    out[0] = Math.max(0, upper - (at[0] as number));
+    out[1] = lower > 1e-290 ? lower - (at[1] as number) : 0;
+    out[2] = error * upper + (at[2] as number) * (at[0] as number);
+  };
 }
 
 function discretizeAtoms(pair: AtomPair, step: number, first: number, last: number): GridLoss {

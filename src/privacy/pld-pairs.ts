@@ -1,4 +1,4 @@
-import { normalTail } from './normal-tail.ts';
+import { NARROW, narrowNormalMass, normalTail } from './normal-tail.ts';
 
 /**
  * A pair (P, Q) of distributions that dominates a mechanism in one direction of the neighbouring relation, through its
@@ -23,6 +23,22 @@ export interface DensityPair {
   /** No loss is above; left out where there is no such bound. */
   readonly highest?: number;
   readonly thresholdError?: number;
+  /** Masses of narrow cells; left out where differences of tails have to do. */
+  readonly cells?: Cells;
+}
+
+/**
+ * Masses of the cells between outcomes, with an error relative to the cell: differences of tails have one relative to the
+ * tail, which adds up over fine grids and many releases.
+ */
+export interface Cells {
+  /** The outcome, on a scale on which the loss increases, at which the loss is `epsilon`; infinite outside its range. */
+  point(epsilon: number): number;
+  /**
+   * P and Q of the outcomes in (a, b], in out[0] and out[1], and a bound on the relative error of both in out[2]; false
+   * where the cell is too wide for that. The points may be off as the thresholds of `tails` may.
+   */
+  mass(a: number, b: number, out: Float64Array): boolean;
 }
 
 /** A pair with finitely many outcomes. Shapes: both arrays of equal length; masses with relative error `error`. */
@@ -67,6 +83,20 @@ export function gaussianPair(noiseMultiplier: number): DensityPair {
       // The argument is rounded as well: t phi(t) / (1 - Phi(t)) < 1 + t^2 per relative unit.
       const reach = Math.max(Math.abs(t) + half, 1);
       out[2] = (16 + 8 * reach * reach) * U;
+    },
+    cells: {
+      point: (epsilon) => z * epsilon,
+      mass(a, b, out) {
+        const reach = Math.max(Math.abs(a), Math.abs(b)) + half;
+        if (!((b - a) * Math.max(1, reach) <= NARROW)) return false;
+        // Centre and width: ends that are rounded one by one would not agree on the width.
+        const centre = (a + b) / 2;
+        const s = (b - a) / 2;
+        out[0] = narrowNormalMass(centre - half, s);
+        out[1] = narrowNormalMass(centre + half, s);
+        out[2] = (16 + 8 * reach * reach) * U;
+        return true;
+      },
     },
   };
 }
@@ -147,6 +177,11 @@ function unsampledLoss(q: number, epsilon: number): number {
   return change < Number.POSITIVE_INFINITY ? Math.log1p(change) : epsilon - Math.log(q);
 }
 
+/** The loss before sampling is up to -log q larger, and rounded on that scale. */
+function sampledThreshold(q: number, base: DensityPair): number {
+  return (base.thresholdError ?? 0) + 8 * U * (1 - Math.log(q));
+}
+
 function sampleRemove(q: number, base: LossPair): LossPair {
   if (base.kind === 'atoms') {
     const upper = base.upper.map((p, i) => q * p + (1 - q) * (base.lower[i] as number));
@@ -157,6 +192,7 @@ function sampleRemove(q: number, base: LossPair): LossPair {
     atoms: base.atoms.map((l) => Math.log1p(q * Math.expm1(l))),
     lowest: Math.log1p(-q),
     ...(base.highest === undefined ? {} : { highest: Math.log1p(q * Math.expm1(base.highest)) }),
+    thresholdError: sampledThreshold(q, base),
     tails(epsilon, out) {
       const threshold = unsampledLoss(q, epsilon);
       if (threshold === Number.NEGATIVE_INFINITY) {
@@ -169,6 +205,17 @@ function sampleRemove(q: number, base: LossPair): LossPair {
       out[0] = q * (out[0] as number) + (1 - q) * (out[1] as number);
       out[2] = (out[2] as number) + 4 * U;
     },
+    ...(base.cells && {
+      cells: {
+        point: (epsilon) => base.cells?.point(unsampledLoss(q, epsilon)) as number,
+        mass(a, b, out) {
+          if (base.cells?.mass(a, b, out) !== true) return false;
+          out[0] = q * (out[0] as number) + (1 - q) * (out[1] as number);
+          out[2] = (out[2] as number) + 4 * U;
+          return true;
+        },
+      },
+    }),
   };
 }
 
@@ -190,6 +237,7 @@ function sampleAdd(q: number, base: LossPair): LossPair {
     atoms: base.atoms.map((l) => -Math.log1p(q * Math.expm1(-l))),
     lowest: Number.NEGATIVE_INFINITY,
     highest: -Math.log1p(q * Math.expm1(-(base.highest ?? Number.POSITIVE_INFINITY))),
+    thresholdError: sampledThreshold(q, base),
     tails(epsilon, out) {
       // -log(1 - q + q e^{-l}) > epsilon, for the loss l of the unsampled pair.
       const threshold = -unsampledLoss(q, -epsilon);
@@ -203,6 +251,17 @@ function sampleAdd(q: number, base: LossPair): LossPair {
       out[1] = q * (out[1] as number) + (1 - q) * (out[0] as number);
       out[2] = (out[2] as number) + 4 * U;
     },
+    ...(base.cells && {
+      cells: {
+        point: (epsilon) => base.cells?.point(-unsampledLoss(q, -epsilon)) as number,
+        mass(a, b, out) {
+          if (base.cells?.mass(a, b, out) !== true) return false;
+          out[1] = q * (out[1] as number) + (1 - q) * (out[0] as number);
+          out[2] = (out[2] as number) + 4 * U;
+          return true;
+        },
+      },
+    }),
   };
 }
 
@@ -258,6 +317,15 @@ export function replaceOnePoissonPair(q: number, deviation: number): DensityPair
     const reach = Math.abs(x) + half + 1;
     out[2] = (32 + 8 * reach * reach) * U;
   };
+  const outcome = (epsilon: number): number => {
+    // With w = e^{x/z^2} and a = q e^{-1/(2 z^2)} the loss is epsilon where (1-q) + a/w = e^epsilon ((1-q) + a w):
+    // log w = -epsilon/2 - asinh((1-q)(e^epsilon - 1) e^{-epsilon/2} / (2a)); log w(-epsilon) = -log w(epsilon).
+    const e = Math.abs(epsilon);
+    const logRest = Math.log1p(-q) + (e > 1 ? e + Math.log1p(-Math.exp(-e)) : Math.log(Math.expm1(e)));
+    const y = logRest - e / 2 - Math.LN2 - logA;
+    const logW = -e / 2 - (y < 300 ? Math.asinh(Math.exp(y)) : y + Math.LN2);
+    return (epsilon >= 0 ? logW : -logW) * deviation;
+  };
   const logA = Math.log(q) - 1 / (2 * z2);
   return {
     kind: 'density',
@@ -265,14 +333,21 @@ export function replaceOnePoissonPair(q: number, deviation: number): DensityPair
     lowest: Number.NEGATIVE_INFINITY,
     thresholdError: 8 * U * Math.abs(logA),
     tails(epsilon, out) {
-      // With w = e^{x/z^2} and a = q e^{-1/(2 z^2)} the loss is epsilon where (1-q) + a/w = e^epsilon ((1-q) + a w):
-      // log w = -epsilon/2 - asinh((1-q)(e^epsilon - 1) e^{-epsilon/2} / (2a)); log w(-epsilon) = -log w(epsilon).
-      const e = Math.abs(epsilon);
-      const logRest = Math.log1p(-q) + (e > 1 ? e + Math.log1p(-Math.exp(-e)) : Math.log(Math.expm1(e)));
-      const y = logRest - e / 2 - Math.LN2 - logA;
-      const logW = -e / 2 - (y < 300 ? Math.asinh(Math.exp(y)) : y + Math.LN2);
-      const x = (epsilon >= 0 ? logW : -logW) * deviation;
-      point(x, out);
+      point(outcome(epsilon), out);
+    },
+    cells: {
+      point: (epsilon) => -outcome(epsilon),
+      mass(a, b, out) {
+        const reach = Math.max(Math.abs(a), Math.abs(b)) + half;
+        if (!((b - a) * Math.max(1, reach) <= NARROW)) return false;
+        const centre = (a + b) / 2;
+        const s = (b - a) / 2;
+        const unmoved = (1 - q) * narrowNormalMass(centre, s);
+        out[0] = unmoved + q * narrowNormalMass(centre - half, s);
+        out[1] = unmoved + q * narrowNormalMass(centre + half, s);
+        out[2] = (32 + 8 * reach * reach) * U;
+        return true;
+      },
     },
   };
 }

@@ -3,7 +3,8 @@ import { nodeCrypto } from '../platform/node/crypto.ts';
 import { applyMasks, applyMasksPlain, ringWordCount } from '../protocol/ring.ts';
 import type { Lanes, MaskSeed } from '../protocol/session.ts';
 import { combineShares, splitSecret } from '../protocol/shamir.ts';
-import { transformWalshHadamard } from '../src/privacy/hadamard.ts';
+import { createEncoder } from '../src/privacy/encode.ts';
+import { plainWorkspace, rotationWorkspace, transformWalshHadamard } from '../src/privacy/hadamard.ts';
 import { cpuMs, median } from './session.ts';
 
 /*
@@ -83,5 +84,37 @@ const combine = timed(5, () => {
 console.log(`\n| work | time |\n|---|---|`);
 console.log(`| Shamir, 32 bytes, n = 100, t = 67: share | ${(split / REPEATS).toFixed(3)} ms |`);
 console.log(`| reconstruct, same points | ${(combine / REPEATS).toFixed(3)} ms |`);
-const values = Float64Array.from({ length: 2 ** 20 }, (_, i) => (i % 13) - 6);
-console.log(`| Walsh-Hadamard 2^20, doubles | ${timed(9, () => transformWalshHadamard(values)).toFixed(2)} ms |`);
+
+const LENGTH = 2 ** 20;
+const values = Float64Array.from({ length: LENGTH }, (_, i) => ((i % 13) - 6) / LENGTH);
+console.log(
+  `| Walsh-Hadamard 2^20, doubles (decoding) | ${timed(31, () => transformWalshHadamard(values)).toFixed(2)} ms |`,
+);
+for (const [name, workspaceOf] of [
+  ['plain loops', plainWorkspace],
+  ['SIMD kernel', rotationWorkspace],
+] as const) {
+  const workspace = workspaceOf(LENGTH);
+  const restore = (): void => {
+    for (let i = 0; i < LENGTH; i++) workspace.values[i] = ((i % 13) - 6) / LENGTH;
+  };
+  // Values grow by 2^10 a transform and must stay finite: put back in between, outside of the time.
+  const transformMs = median(
+    Array.from({ length: 61 }, () => {
+      restore();
+      const before = cpuMs();
+      workspace.transform(0, LENGTH);
+      return cpuMs() - before;
+    }),
+  );
+  workspace.values.fill(0);
+  const blocks = [{ segment: 'body', realLength: LENGTH, length: LENGTH, rotated: true }];
+  const spec = { blocks, clippingNorm: 1, scale: 2 ** 16, rotationSeed: new Uint8Array(32) };
+  const encoder = createEncoder(nodeCrypto, spec, workspaceOf);
+  const term = [{ block: 0, values: Float64Array.from({ length: LENGTH }, (_, i) => ((i * 7) % 13) - 6) }];
+  const sum = new Int32Array(LENGTH);
+  console.log(`| Walsh-Hadamard 2^20, floats, ${name} (encoding) | ${transformMs.toFixed(2)} ms |`);
+  console.log(
+    `| clip, rotate, scale, round and check one record of 2^20, ${name} | ${timed(15, () => encoder.addRecord(sum, term)).toFixed(1)} ms |`,
+  );
+}

@@ -36,10 +36,11 @@ const RELEASE_FROM_BYTES = 16_384;
 
 function aes256Ctr(key: Uint8Array): KeyStream {
   const cipher = createCipheriv('aes-256-ctr', key, new Uint8Array(16));
+  const next = (bytes: number): Uint8Array => cipher.update(bytes === ZEROS.length ? ZEROS : ZEROS.subarray(0, bytes));
   return {
     read(target) {
       for (let at = 0; at < target.length; at += ZEROS.length) {
-        const piece = cipher.update(ZEROS.subarray(0, Math.min(ZEROS.length, target.length - at)));
+        const piece = next(Math.min(ZEROS.length, target.length - at));
         target.set(piece, at);
         const memory = piece.buffer;
         if (memory.byteLength >= RELEASE_FROM_BYTES && memory.byteLength === piece.length)

@@ -262,6 +262,9 @@ export function applyMasks(
   for (const chunk of chunks) chunk.fill(0);
 }
 
+/** `applyMasks` by whatever a platform has for it, with the same bytes. A rejection leaves nothing of use in `words`. */
+export type MaskVector = (words: Uint32Array, lanes: Lanes, seeds: readonly MaskSeed[]) => Promise<void>;
+
 const openStreams = (
   seeds: readonly MaskSeed[],
   sign: 1 | -1,

@@ -1,15 +1,32 @@
 import { spawnSync } from 'node:child_process';
 import { nodeCrypto } from '../platform/node/crypto.ts';
+import { createMaskPool } from '../platform/node/mask-pool.ts';
 import { applyMasks, applyMasksPlain, ringWordCount } from '../protocol/ring.ts';
 import type { Lanes, MaskSeed } from '../protocol/session.ts';
 import { combineShares, splitSecret } from '../protocol/shamir.ts';
-import { transformWalshHadamard } from '../src/privacy/hadamard.ts';
+import { createEncoder } from '../src/privacy/encode.ts';
+import { plainWorkspace, rotationWorkspace, transformWalshHadamard } from '../src/privacy/hadamard.ts';
 import { cpuMs, median } from './session.ts';
+import { busiestThread } from './threads.ts';
 
 /*
  * The hot loops by themselves, as ratios within this run: masking against what OpenSSL's AES-256-CTR alone would take for
  * the same bytes, secret sharing, the Walsh-Hadamard transform.
  */
+
+/** Turns of `turns`, each piece of work once a turn: what else the machine does meets all of them alike. */
+async function timedInTurns(turns: number, work: readonly (() => Promise<void> | void)[]): Promise<number[]> {
+  const times = work.map((): number[] => []);
+  for (let turn = 0; turn <= turns; turn++) {
+    for (const [i, piece] of work.entries()) {
+      const before = performance.now();
+      await piece();
+      // The first turn compiles.
+      if (turn > 0) times[i]?.push(performance.now() - before);
+    }
+  }
+  return times.map(median);
+}
 
 function timed(repeats: number, work: () => void): number {
   work();
@@ -43,16 +60,13 @@ if (rate === null) console.log('openssl is not installed: no ratio to its rate c
 else console.log(`openssl speed aes-256-ctr in this run: ${(rate / 1e9).toFixed(2)} GB/s`);
 console.log('\n| lanes | keystream | plain loops | SIMD kernels | rate | of openssl | to 2 x 32 |');
 console.log('|---|---|---|---|---|---|---|');
+const seeds = Array.from(
+  { length: NEIGHBOURS + 1 },
+  (_, i): MaskSeed => ({ seed: new Uint8Array(32).fill(i + 1), sign: i % 2 === 0 ? 1 : -1 }),
+);
 let wide = 0;
 for (const lanes of [2, 3, 4] as Lanes[]) {
   const words = new Uint32Array(ringWordCount(D, lanes));
-  const seeds = Array.from(
-    { length: NEIGHBOURS + 1 },
-    (_, i): MaskSeed => ({
-      seed: new Uint8Array(32).fill(i + 1),
-      sign: i % 2 === 0 ? 1 : -1,
-    }),
-  );
   const ms = timed(7, () => applyMasks(words, lanes, seeds, nodeCrypto));
   const plainMs = timed(3, () => applyMasksPlain(words, lanes, seeds, nodeCrypto));
   if (lanes === 2) wide = ms;
@@ -63,6 +77,26 @@ for (const lanes of [2, 3, 4] as Lanes[]) {
     `| ${lanes} | ${(bytes / 1e6).toFixed(0)} MB | ${plainMs.toFixed(0)} ms | ${ms.toFixed(0)} ms | ${(bytesPerSecond / 1e9).toFixed(2)} GB/s | ${share} | ${(ms / wide).toFixed(2)} |`,
   );
 }
+
+const pool = createMaskPool({ threads: 2 });
+await pool.start();
+console.log('\nThe same by two threads, wall time; CPU: of one thread to the busier of the two.\n');
+console.log('| lanes | one thread | two threads | ratio | ratio by CPU |\n|---|---|---|---|---|');
+for (const lanes of [2, 3, 4] as Lanes[]) {
+  const words = new Uint32Array(ringWordCount(D, lanes));
+  const one = (): void => applyMasks(words, lanes, seeds, nodeCrypto);
+  const two = (): Promise<void> => pool.mask(words, lanes, seeds);
+  const [oneMs = 0, twoMs = 0] = await timedInTurns(15, [one, two]);
+  const often = async (work: () => Promise<void> | void): Promise<void> => {
+    for (let i = 0; i < 40; i++) await work();
+  };
+  const [oneTicks, twoTicks] = [await busiestThread(() => often(one)), await busiestThread(() => often(two))];
+  const byCpu = oneTicks === null || twoTicks === null ? '-' : (oneTicks / twoTicks).toFixed(2);
+  console.log(
+    `| ${lanes} | ${oneMs.toFixed(1)} ms | ${twoMs.toFixed(1)} ms | ${(oneMs / twoMs).toFixed(2)} | ${byCpu} |`,
+  );
+}
+await pool.close();
 
 const secret = new Uint8Array(32).fill(7);
 const stream = nodeCrypto.aes256Ctr(new Uint8Array(32).fill(9));
@@ -83,5 +117,37 @@ const combine = timed(5, () => {
 console.log(`\n| work | time |\n|---|---|`);
 console.log(`| Shamir, 32 bytes, n = 100, t = 67: share | ${(split / REPEATS).toFixed(3)} ms |`);
 console.log(`| reconstruct, same points | ${(combine / REPEATS).toFixed(3)} ms |`);
-const values = Float64Array.from({ length: 2 ** 20 }, (_, i) => (i % 13) - 6);
-console.log(`| Walsh-Hadamard 2^20, doubles | ${timed(9, () => transformWalshHadamard(values)).toFixed(2)} ms |`);
+
+const LENGTH = 2 ** 20;
+const values = Float64Array.from({ length: LENGTH }, (_, i) => ((i % 13) - 6) / LENGTH);
+console.log(
+  `| Walsh-Hadamard 2^20, doubles (decoding) | ${timed(31, () => transformWalshHadamard(values)).toFixed(2)} ms |`,
+);
+for (const [name, workspaceOf] of [
+  ['plain loops', plainWorkspace],
+  ['SIMD kernel', rotationWorkspace],
+] as const) {
+  const workspace = workspaceOf(LENGTH);
+  const restore = (): void => {
+    for (let i = 0; i < LENGTH; i++) workspace.values[i] = ((i % 13) - 6) / LENGTH;
+  };
+  // Values grow by 2^10 a transform and must stay finite: put back in between, outside of the time.
+  const transformMs = median(
+    Array.from({ length: 61 }, () => {
+      restore();
+      const before = cpuMs();
+      workspace.transform(0, LENGTH);
+      return cpuMs() - before;
+    }),
+  );
+  workspace.values.fill(0);
+  const blocks = [{ segment: 'body', realLength: LENGTH, length: LENGTH, rotated: true }];
+  const spec = { blocks, clippingNorm: 1, scale: 2 ** 16, rotationSeed: new Uint8Array(32) };
+  const encoder = createEncoder(nodeCrypto, spec, workspaceOf);
+  const term = [{ block: 0, values: Float64Array.from({ length: LENGTH }, (_, i) => ((i * 7) % 13) - 6) }];
+  const sum = new Int32Array(LENGTH);
+  console.log(`| Walsh-Hadamard 2^20, floats, ${name} (encoding) | ${transformMs.toFixed(2)} ms |`);
+  console.log(
+    `| clip, rotate, scale, round and check one record of 2^20, ${name} | ${timed(15, () => encoder.addRecord(sum, term)).toFixed(1)} ms |`,
+  );
+}

@@ -242,16 +242,18 @@ export function applyMasks(
   const streams = ([1, -1] as const).map((sign) => ({ sign, open: openStreams(seeds, sign, crypto) }));
   for (let at = 0; at < target.length; at += KERNEL_CHUNK_BYTES) {
     const piece = target.subarray(at, at + KERNEL_CHUNK_BYTES);
+    const pieces =
+      piece.length === KERNEL_CHUNK_BYTES ? chunks : chunks.map((chunk) => chunk.subarray(0, piece.length));
     // Sweeps go in steps of 64 bytes; what lies behind the end is worked on in vain.
     const bytes = (piece.length + 63) & ~63;
     accumulator.set(piece);
     for (const { sign, open } of streams) {
-      for (let first = 0; first < open.length; first += KERNEL_STREAMS) {
-        const group = open.slice(first, first + KERNEL_STREAMS);
-        group.forEach((stream, k) => {
-          stream.read((chunks[k] as Uint8Array).subarray(0, piece.length));
-        });
-        kernels.sweep(lanes, sign, group.length, bytes);
+      let filled = 0;
+      for (const [i, stream] of open.entries()) {
+        stream.read(pieces[filled++] as Uint8Array);
+        if (filled < KERNEL_STREAMS && i < open.length - 1) continue;
+        kernels.sweep(lanes, sign, filled, bytes);
+        filled = 0;
       }
     }
     piece.set(accumulator.subarray(0, piece.length));
@@ -259,6 +261,9 @@ export function applyMasks(
   accumulator.fill(0);
   for (const chunk of chunks) chunk.fill(0);
 }
+
+/** `applyMasks` by whatever a platform has for it, with the same bytes. A rejection leaves nothing of use in `words`. */
+export type MaskVector = (words: Uint32Array, lanes: Lanes, seeds: readonly MaskSeed[]) => Promise<void>;
 
 const openStreams = (
   seeds: readonly MaskSeed[],

@@ -31,6 +31,8 @@ export interface ServerConfig {
   readonly gatherMs: number;
   /** Keeps a transcript of every released session: as much disk as all uploads take. */
   readonly transcripts: boolean;
+  /** Threads that unmask one large sum; 1 starts none. The bytes are the same. */
+  readonly maskThreads: number;
   readonly run: RunChoice;
 }
 
@@ -46,6 +48,7 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
   joinMs: z.number().int().min(0).max(600_000).default(20_000),
   gatherMs: z.number().int().min(1_000).max(604_800_000).default(86_400_000),
   transcripts: z.boolean().default(false),
+  maskThreads: z.number().int().min(1).max(64).default(2),
   run: z.union([
     z.strictObject({
       scenario: z.enum(['digits', 'heart']),

@@ -3,6 +3,7 @@ import { dirname, join, resolve } from 'node:path';
 import { systemClock } from '../platform/node/clock.ts';
 import { nodeCrypto, nodeRandom } from '../platform/node/crypto.ts';
 import { readKeyFile } from '../platform/node/key-file.ts';
+import { createMaskPool } from '../platform/node/mask-pool.ts';
 import { openStore } from '../platform/node/store.ts';
 import { openTranscriptFolder } from '../platform/node/transcript-file.ts';
 import { type SocketServer, startSocketServer } from '../platform/transport/socket-server.ts';
@@ -69,6 +70,7 @@ export async function runServer(options: RunServerOptions): Promise<void> {
   const connected = (): readonly Uint8Array[] => server?.connected() ?? [];
   const metrics = createMetrics({ connectedNodes: () => connected().length });
   let isReady = true;
+  const masks = createMaskPool({ threads: config.maskThreads });
   const coordinator: Coordinator = await createCoordinator({
     config: runConfig,
     runId: fromUtf8(runId),
@@ -76,6 +78,7 @@ export async function runServer(options: RunServerOptions): Promise<void> {
     identity,
     crypto: nodeCrypto,
     store,
+    mask: masks.mask,
     peers: { send: async (id, bytes) => (await server?.send(toHex(id), bytes)) ?? false, connected },
     now: systemClock.now,
     onProgress(progress) {
@@ -110,6 +113,7 @@ export async function runServer(options: RunServerOptions): Promise<void> {
   } finally {
     isReady = false;
     await server.close();
+    await masks.close();
     await store.close();
   }
 }

@@ -5,6 +5,7 @@ import { decodeSessionMessage, encodeSessionMessage, frameType } from '../../pro
 import { LABELS } from '../../protocol/labels.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { nodeId, rosterHash, sessionId } from '../../protocol/params.ts';
+import type { MaskVector } from '../../protocol/ring.ts';
 import type { SessionMessage, SessionParams } from '../../protocol/session.ts';
 import { verifyTranscript } from '../../protocol/transcript.ts';
 import { parseEntry } from '../../src/audit/entries.ts';
@@ -61,6 +62,8 @@ export interface NodeOptions {
   readonly crypto: CryptoProvider;
   readonly random: RandomSource;
   readonly store: Store;
+  /** Masks whole vectors with the bytes of `applyMasks`, which does it where this is left out. */
+  readonly mask?: MaskVector | undefined;
   /** Keeps the head of the data set's ledger; needed where the policy has a budget for it. */
   readonly datasetHeads?: HeadKeeper | undefined;
   send(bytes: Uint8Array): Promise<void>;
@@ -146,6 +149,7 @@ export function createNode(options: NodeOptions): FederationNode {
     { coordinatorKey, roster },
     {
       authorize,
+      mask: options.mask,
       persist: async (record) => {
         await active().memory.persist(record);
         if (record.kind === 'agreed') await onProgress({ event: 'agreed', session: currentOrder(record.sid).session });

@@ -21,6 +21,8 @@ export interface NodeConfig {
   readonly data: NodeData;
   /** `dense`: plain TypeScript, fastest for small perceptrons; `tfjs`: the first tensor engine that works. */
   readonly trainer: 'dense' | 'tfjs';
+  /** Threads that mask one large vector; 1 starts none. The bytes are the same. */
+  readonly maskThreads: number;
   /** Certificate authority of the coordinator (PEM file), if not a public one. */
   readonly ca?: string | undefined;
   /** Allows plain text to another machine, behind a proxy that encrypts. */
@@ -44,6 +46,7 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
     z.strictObject({ kind: z.literal('heart'), folder: z.string().min(1), hospital: z.number().int().min(0).max(3) }),
   ]),
   trainer: z.enum(['dense', 'tfjs']).default('dense'),
+  maskThreads: z.number().int().min(1).max(64).default(2),
   ca: z.string().min(1).optional(),
   insecure: z.boolean().default(false),
   datasetHead: z.string().min(1).default('dataset-head.json'),

@@ -5,6 +5,7 @@ import { systemClock } from '../../platform/node/clock.ts';
 import { parseConfig } from '../../platform/node/config.ts';
 import { nodeCrypto, nodeRandom } from '../../platform/node/crypto.ts';
 import { readKeyFile } from '../../platform/node/key-file.ts';
+import { createMaskPool } from '../../platform/node/mask-pool.ts';
 import { openStore } from '../../platform/node/store.ts';
 import { connectSocketClient, type SocketClient } from '../../platform/transport/socket-client.ts';
 import { CoveyError } from '../../protocol/errors.ts';
@@ -105,6 +106,7 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
   const store = await openStore(join(folder, 'node.sqlite'));
   const createOracle = await chooseTrainer(config.trainer, options.onState);
   const evaluator = createEvaluator(data, folder);
+  const masks = createMaskPool({ threads: config.maskThreads });
   let client: SocketClient | null = null;
   let fail: (error: unknown) => void = () => undefined;
   const failed = new Promise<never>((_, reject) => {
@@ -119,6 +121,7 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
     crypto: nodeCrypto,
     random: nodeRandom,
     store,
+    mask: masks.mask,
     datasetHeads: headFile(at(config.datasetHead)),
     send: async (bytes) => client?.send(bytes),
     now: systemClock.now,
@@ -154,6 +157,7 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
     await Promise.race([node.finished, failed]);
   } finally {
     await client.close();
+    await masks.close();
     await store.close();
   }
 }

@@ -34,12 +34,16 @@ const publicPartOf = (key: KeyObject): Uint8Array =>
 const ZEROS = new Uint8Array(131_072);
 const RELEASE_FROM_BYTES = 16_384;
 
-function aes256Ctr(key: Uint8Array): KeyStream {
-  const cipher = createCipheriv('aes-256-ctr', key, new Uint8Array(16));
+/** The keystream of `aes256Ctr` from one of its 16-byte blocks on. Units: `firstBlock` in blocks, below 2^53. */
+export function aes256CtrFrom(key: Uint8Array, firstBlock: number): KeyStream {
+  const counter = new Uint8Array(16);
+  new DataView(counter.buffer).setBigUint64(8, BigInt(firstBlock));
+  const cipher = createCipheriv('aes-256-ctr', key, counter);
+  const next = (bytes: number): Uint8Array => cipher.update(bytes === ZEROS.length ? ZEROS : ZEROS.subarray(0, bytes));
   return {
     read(target) {
       for (let at = 0; at < target.length; at += ZEROS.length) {
-        const piece = cipher.update(ZEROS.subarray(0, Math.min(ZEROS.length, target.length - at)));
+        const piece = next(Math.min(ZEROS.length, target.length - at));
         target.set(piece, at);
         const memory = piece.buffer;
         if (memory.byteLength >= RELEASE_FROM_BYTES && memory.byteLength === piece.length)
@@ -73,7 +77,7 @@ export const nodeCrypto: CryptoProvider = withRules({
     decipher.setAuthTag(sealed.subarray(sealed.length - 16));
     return new Uint8Array(Buffer.concat([decipher.update(sealed.subarray(0, sealed.length - 16)), decipher.final()]));
   },
-  aes256Ctr,
+  aes256Ctr: (key) => aes256CtrFrom(key, 0),
 });
 
 /** The operating system's CSPRNG. */

@@ -9,9 +9,22 @@ let isClosed = false;
 const { port1, port2 } = new MessageChannel();
 port1.once('close', () => {
   isClosed = true;
+  keepMemory();
 });
 port1.unref();
 port2.close();
+
+/** Well above every temporary buffer, and never written to. */
+const LARGEST_BYTES = 4_194_304;
+
+/**
+ * The allocator of glibc maps blocks of 128 KiB and more anew each time, or gives the end of its heap back as soon as that
+ * much is free: every buffer then costs its page faults, several times the work done in it. Once a larger mapped block
+ * was freed, it keeps blocks up to that size in its heap (mallopt(3), M_MMAP_THRESHOLD). Elsewhere this does nothing.
+ */
+function keepMemory(): void {
+  releaseBuffer(new ArrayBuffer(LARGEST_BYTES));
+}
 
 /**
  * Gives the memory of a large temporary buffer back at once instead of at the next garbage collection, which would let
@@ -22,3 +35,5 @@ export function releaseBuffer(buffer: ArrayBuffer): void {
   if (transfer !== undefined) transfer.call(buffer, 0);
   else if (isClosed) port1.postMessage(null, [buffer]);
 }
+
+if ((ArrayBuffer.prototype as Transferable).transfer !== undefined) keepMemory();

@@ -18,10 +18,16 @@ function decodeBase64(text: string): Uint8Array {
   return bytes;
 }
 
+/** Unit in which the memory of a module grows. */
+export const PAGE_BYTES = 65_536;
+
 /** Functions of a kernel module and its memory. */
 export interface KernelModule<Functions> {
   readonly functions: Functions;
+  /** Another buffer after `grow`; the one before is detached. */
   readonly memory: ArrayBuffer;
+  /** Grows the memory by whole pages; false if the engine has no more. */
+  grow(pages: number): boolean;
 }
 
 /** Compiles a kernel module; null where the engine has no WebAssembly with SIMD and the plain twins do the same work. */
@@ -30,8 +36,21 @@ export function instantiateKernels<Functions>(base64: string): KernelModule<Func
   if (engine === undefined) return null;
   try {
     const { exports } = new engine.Instance(new engine.Module(decodeBase64(base64)));
-    const { buffer } = exports['memory'] as { readonly buffer: ArrayBuffer };
-    return { functions: exports as Functions, memory: buffer };
+    const memory = exports['memory'] as { readonly buffer: ArrayBuffer; grow(pages: number): number };
+    return {
+      functions: exports as Functions,
+      get memory() {
+        return memory.buffer;
+      },
+      grow(pages) {
+        try {
+          memory.grow(pages);
+          return true;
+        } catch {
+          return false;
+        }
+      },
+    };
   } catch {
     return null;
   }

@@ -20,6 +20,16 @@ const LOW: v128 = i64x2.splat(0x3ffffdffffefffff);
   return v128.xor(i64x2.sub(v128.or(v128.and(x, LOW), TOP), v128.and(y, LOW)), top);
 }
 
+// Fields 0 and 2 of a word, which lie too far apart for a carry of the lower to reach the upper.
+const EVEN: v128 = i64x2.splat(0x7ffffc00001fffff);
+
+// Fieldwise sum of words from their plain sum and the sum of their even fields. The plain sum differs from it only by carries
+// out of even fields, so what is left without them is the sum of field 1 (and of bit 63, which the callers cut off).
+// @ts-ignore: decorator
+@inline function join21(all: v128, even: v128): v128 {
+  return v128.bitselect(even, i64x2.sub(all, even), EVEN);
+}
+
 export function add32(acc: usize, base: usize, stride: i32, k: i32, bytes: i32): void {
   const end = acc + bytes;
   while (acc < end) {
@@ -119,22 +129,34 @@ export function sub16(acc: usize, base: usize, stride: i32, k: i32, bytes: i32):
 export function add21(acc: usize, base: usize, stride: i32, k: i32, bytes: i32): void {
   const end = acc + bytes;
   while (acc < end) {
-    let x0 = v128.load(acc);
-    let x1 = v128.load(acc, 16);
-    let x2 = v128.load(acc, 32);
-    let x3 = v128.load(acc, 48);
+    let all0 = i64x2.splat(0);
+    let all1 = all0;
+    let all2 = all0;
+    let all3 = all0;
+    let even0 = all0;
+    let even1 = all0;
+    let even2 = all0;
+    let even3 = all0;
     let p = base;
     for (let j = 0; j < k; j++) {
-      x0 = plus21(x0, v128.load(p));
-      x1 = plus21(x1, v128.load(p, 16));
-      x2 = plus21(x2, v128.load(p, 32));
-      x3 = plus21(x3, v128.load(p, 48));
+      const x0 = v128.load(p);
+      const x1 = v128.load(p, 16);
+      const x2 = v128.load(p, 32);
+      const x3 = v128.load(p, 48);
+      all0 = i64x2.add(all0, x0);
+      all1 = i64x2.add(all1, x1);
+      all2 = i64x2.add(all2, x2);
+      all3 = i64x2.add(all3, x3);
+      even0 = i64x2.add(even0, v128.and(x0, EVEN));
+      even1 = i64x2.add(even1, v128.and(x1, EVEN));
+      even2 = i64x2.add(even2, v128.and(x2, EVEN));
+      even3 = i64x2.add(even3, v128.and(x3, EVEN));
       p += stride;
     }
-    v128.store(acc, x0);
-    v128.store(acc, x1, 16);
-    v128.store(acc, x2, 32);
-    v128.store(acc, x3, 48);
+    v128.store(acc, plus21(v128.load(acc), join21(all0, even0)));
+    v128.store(acc, plus21(v128.load(acc, 16), join21(all1, even1)), 16);
+    v128.store(acc, plus21(v128.load(acc, 32), join21(all2, even2)), 32);
+    v128.store(acc, plus21(v128.load(acc, 48), join21(all3, even3)), 48);
     acc += 64;
     base += 64;
   }
@@ -143,22 +165,34 @@ export function add21(acc: usize, base: usize, stride: i32, k: i32, bytes: i32):
 export function sub21(acc: usize, base: usize, stride: i32, k: i32, bytes: i32): void {
   const end = acc + bytes;
   while (acc < end) {
-    let x0 = v128.load(acc);
-    let x1 = v128.load(acc, 16);
-    let x2 = v128.load(acc, 32);
-    let x3 = v128.load(acc, 48);
+    let all0 = i64x2.splat(0);
+    let all1 = all0;
+    let all2 = all0;
+    let all3 = all0;
+    let even0 = all0;
+    let even1 = all0;
+    let even2 = all0;
+    let even3 = all0;
     let p = base;
     for (let j = 0; j < k; j++) {
-      x0 = minus21(x0, v128.load(p));
-      x1 = minus21(x1, v128.load(p, 16));
-      x2 = minus21(x2, v128.load(p, 32));
-      x3 = minus21(x3, v128.load(p, 48));
+      const x0 = v128.load(p);
+      const x1 = v128.load(p, 16);
+      const x2 = v128.load(p, 32);
+      const x3 = v128.load(p, 48);
+      all0 = i64x2.add(all0, x0);
+      all1 = i64x2.add(all1, x1);
+      all2 = i64x2.add(all2, x2);
+      all3 = i64x2.add(all3, x3);
+      even0 = i64x2.add(even0, v128.and(x0, EVEN));
+      even1 = i64x2.add(even1, v128.and(x1, EVEN));
+      even2 = i64x2.add(even2, v128.and(x2, EVEN));
+      even3 = i64x2.add(even3, v128.and(x3, EVEN));
       p += stride;
     }
-    v128.store(acc, x0);
-    v128.store(acc, x1, 16);
-    v128.store(acc, x2, 32);
-    v128.store(acc, x3, 48);
+    v128.store(acc, minus21(v128.load(acc), join21(all0, even0)));
+    v128.store(acc, minus21(v128.load(acc, 16), join21(all1, even1)), 16);
+    v128.store(acc, minus21(v128.load(acc, 32), join21(all2, even2)), 32);
+    v128.store(acc, minus21(v128.load(acc, 48), join21(all3, even3)), 48);
     acc += 64;
     base += 64;
   }

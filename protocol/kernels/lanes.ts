@@ -5,7 +5,9 @@ import { LANES_WASM } from './lanes-wasm.ts';
 /** Bytes of the vector, and of each keystream, that are worked on at a time. */
 export const KERNEL_CHUNK_BYTES = 131_072;
 /** Keystreams that one sweep takes. */
-export const KERNEL_STREAMS = 6;
+export const KERNEL_STREAMS = 8;
+/** One cache line more than a chunk: streams a power of two apart would all want the same few places of the cache. */
+const STRIDE_BYTES = KERNEL_CHUNK_BYTES + 64;
 
 /** Adds `k` streams to the accumulator, or takes them off. Units: offsets and lengths in bytes. */
 type Sweep = (accumulator: number, base: number, stride: number, k: number, bytes: number) => void;
@@ -27,10 +29,10 @@ function instantiate(): LaneKernels | null {
     accumulator: new Uint8Array(memory, 0, KERNEL_CHUNK_BYTES),
     streams: Array.from(
       { length: KERNEL_STREAMS },
-      (_, i) => new Uint8Array(memory, (1 + i) * KERNEL_CHUNK_BYTES, KERNEL_CHUNK_BYTES),
+      (_, i) => new Uint8Array(memory, (1 + i) * STRIDE_BYTES, KERNEL_CHUNK_BYTES),
     ),
     sweep: (lanes, sign, k, bytes) =>
-      of(sign, lanes === 2 ? 32 : lanes === 3 ? 21 : 16)(0, KERNEL_CHUNK_BYTES, KERNEL_CHUNK_BYTES, k, bytes),
+      of(sign, lanes === 2 ? 32 : lanes === 3 ? 21 : 16)(0, STRIDE_BYTES, STRIDE_BYTES, k, bytes),
   };
 }
 

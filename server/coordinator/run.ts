@@ -4,6 +4,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import { decodeSessionMessage, frameType } from '../../protocol/frame.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { decodeParams, encodeParams, rosterHash, sessionId } from '../../protocol/params.ts';
+import type { MaskVector } from '../../protocol/ring.ts';
 import { wordsToBytes } from '../../protocol/ring.ts';
 import type { Roster, SessionOutcome, SessionParams } from '../../protocol/session.ts';
 import type { ReleasedModels } from '../../src/learning/algorithm.ts';
@@ -57,6 +58,8 @@ export interface CoordinatorOptions {
   readonly identity: { readonly id: Uint8Array; readonly publicKey: Uint8Array; readonly secretSeed: Uint8Array };
   readonly crypto: CryptoProvider;
   readonly store: Store;
+  /** Unmasks whole sums with the bytes of `applyMasks`, which does it where this is left out. */
+  readonly mask?: MaskVector | undefined;
   readonly peers: Peers;
   now(): string;
   onProgress(progress: RunProgress): void;
@@ -268,6 +271,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       roster,
       { params, attachment, invited },
       {
+        mask: options.mask,
         async send(id, frame) {
           await peers.send(id, frame);
         },

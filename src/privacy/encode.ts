@@ -1,6 +1,6 @@
 import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
-import { rotationSigns, transformWalshHadamard, unrotateBlock } from './hadamard.ts';
+import { type RotationWorkspace, rotationError, rotationSigns, rotationWorkspace, unrotateBlock } from './hadamard.ts';
 import { contributionBound, type RoundingBound, roundContribution } from './rounding.ts';
 
 /**
@@ -53,8 +53,20 @@ export interface Encoder {
 /** Largest l2 norm in integer units: squares then sum exactly in doubles (below 2^53). */
 const MAX_SENSITIVITY = 2 ** 26;
 
-/** Relative shrinking of a term whose rounded norm is too large; after the last one the term becomes zero. */
-const SHRINK_STEPS: readonly number[] = [0, 2 ** -40, 2 ** -30, 2 ** -20];
+/**
+ * Relative shrinking of a term whose rounded norm is too large: by what doubles, then by what floats usually err, at last
+ * by more than both can err together, which leaves nothing over the bound. Should it, the term becomes zero.
+ */
+const shrinkSteps = (longestRotated: number): readonly number[] => [
+  0,
+  2 ** -40,
+  2 ** -30,
+  2 ** -26,
+  rotationError(longestRotated),
+];
+
+/** Norms below are taken for zero: their reciprocal is no double. */
+const SMALLEST_NORM = 2 ** -1022;
 
 interface PreparedBlock extends Block {
   readonly offset: number;
@@ -104,19 +116,48 @@ function jointNorm(parts: readonly Float64Array[]): number {
   return Math.sqrt(squares) * largest;
 }
 
-/** Signs and padding, then the transform without its factor 1/sqrt(D), which the caller folds into one multiplication. */
-function rotateInto(work: Float64Array, values: Float64Array, block: PreparedBlock): void {
-  const { signs, realLength, rotated } = block;
-  for (let i = 0; i < realLength; i++) work[i] = (values[i] as number) * (signs[i] as number);
-  work.fill(0, realLength);
-  if (rotated) transformWalshHadamard(work);
+/** Values of one block in the order of the vector, and what they are to be multiplied with beside scale and clip. */
+interface Arranged {
+  readonly block: PreparedBlock;
+  readonly values: Float64Array | Float32Array;
+  readonly factor: number;
+}
+
+/**
+ * Rotates the blocks that want it, as floats of a vector whose joint norm is 1: no sum of theirs overflows, and the relative
+ * error of `rotationError` holds for values of any size. Other blocks are taken as they are.
+ * Shapes: one array of `realLength` per block. The values are good until the next workspace is asked for.
+ */
+function arrange(
+  workspaceOf: (length: number) => RotationWorkspace,
+  parts: readonly { readonly block: PreparedBlock; readonly values: Float64Array }[],
+  norm: number,
+): { readonly arranged: readonly Arranged[]; readonly workspace: RotationWorkspace } {
+  const workspace = workspaceOf(parts.reduce((total, { block }) => total + (block.rotated ? block.length : 0), 0));
+  const inverse = 1 / norm;
+  let from = 0;
+  const arranged = parts.map(({ block, values }): Arranged => {
+    const { signs, realLength, length, rotated } = block;
+    if (!rotated) {
+      const padded = new Float64Array(length);
+      padded.set(values);
+      return { block, values: padded, factor: 1 };
+    }
+    const work = workspace.values.subarray(from, from + length);
+    for (let i = 0; i < realLength; i++) work[i] = (values[i] as number) * inverse * (signs[i] as number);
+    work.fill(0, realLength);
+    workspace.transform(from, length);
+    from += length;
+    return { block, values: work, factor: norm * block.norm };
+  });
+  return { arranged, workspace };
 }
 
 /**
  * Rounds toward zero; returns the exact sum of squares as long as it is below 2^53, and at least 2^53 otherwise: sums of
  * integers in doubles are exact in any order until then, so that four of them may run side by side.
  */
-function truncateInto(rounded: Int32Array, work: Float64Array, factor: number): number {
+function truncateInto(rounded: Int32Array, work: Float64Array | Float32Array, factor: number): number {
   let squares0 = 0;
   let squares1 = 0;
   let squares2 = 0;
@@ -149,11 +190,15 @@ function addInto(sum: Int32Array, offset: number, rounded: Int32Array): void {
 }
 
 /**
- * Creates the encoder of a session.
+ * Creates the encoder of a session. Rotation is in floats, by `workspaceOf`; no bound rests on their precision.
  * @throws CoveyError USAGE_RANGE for a block that does not fit its length, or unless 1 <= scale * clippingNorm <= 2^26.
  * @see privacy section 1, F13, F15, F16
  */
-export function createEncoder(crypto: CryptoProvider, spec: EncodingSpec): Encoder {
+export function createEncoder(
+  crypto: CryptoProvider,
+  spec: EncodingSpec,
+  workspaceOf: (length: number) => RotationWorkspace = rotationWorkspace,
+): Encoder {
   const blocks = prepareBlocks(crypto, spec);
   const coordinates = blocks.reduce((total, block) => total + block.length, 0);
   const { clippingNorm, scale } = spec;
@@ -163,7 +208,7 @@ export function createEncoder(crypto: CryptoProvider, spec: EncodingSpec): Encod
   }
   const squaredSensitivity = sensitivity * sensitivity;
   const contribution = contributionBound(scale * clippingNorm, coordinates);
-  const work = blocks.map((block) => new Float64Array(block.length));
+  const steps = shrinkSteps(Math.max(1, ...blocks.map((block) => (block.rotated ? block.length : 1))));
   const rounded = blocks.map((block) => new Int32Array(block.length));
 
   const assertLength = (block: PreparedBlock | undefined, values: Float64Array | undefined): PreparedBlock => {
@@ -185,47 +230,51 @@ export function createEncoder(crypto: CryptoProvider, spec: EncodingSpec): Encod
     contribution,
     addRecord(sum, term) {
       assertSum(sum);
-      const used = term.map(({ block, values }) => assertLength(blocks[block], values));
-      if (new Set(used).size !== used.length)
+      const parts = term.map(({ block, values }) => ({ block: assertLength(blocks[block], values), values }));
+      if (new Set(term.map(({ block }) => block)).size !== term.length)
         throw new CoveyError('USAGE_RANGE', '"term" expected each block at most once');
       const norm = jointNorm(term.map((part) => part.values));
       // Not finite: a zero term, silently, for a visible refusal would be a release (privacy 3.5).
-      if (!(norm < Number.POSITIVE_INFINITY) || norm === 0) return;
+      if (!(norm < Number.POSITIVE_INFINITY && norm >= SMALLEST_NORM)) return;
       // The clip commutes with the rotation, so one factor serves both, in integer units.
       const factor = scale * norm > sensitivity ? sensitivity / norm : scale;
-      term.forEach(({ block, values }) => {
-        rotateInto(work[block] as Float64Array, values, blocks[block] as PreparedBlock);
-      });
-      // Doubles are not trusted with the norm: what is added is checked in integers, whatever came before (F13).
-      for (const shrink of SHRINK_STEPS) {
+      const { arranged, workspace } = arrange(workspaceOf, parts, norm);
+      // Floats and doubles are not trusted with the norm: what is added is checked in integers, whatever came before (F13).
+      for (const shrink of steps) {
         let squares = 0;
-        for (const { block } of term) {
-          const blockFactor = factor * (1 - shrink) * (blocks[block] as PreparedBlock).norm;
-          squares += truncateInto(rounded[block] as Int32Array, work[block] as Float64Array, blockFactor);
-        }
-        if (squares <= squaredSensitivity) {
-          for (const { block } of term)
-            addInto(sum, (blocks[block] as PreparedBlock).offset, rounded[block] as Int32Array);
-          return;
-        }
+        arranged.forEach((part, i) => {
+          const target = rounded[(term[i] as TermPart).block] as Int32Array;
+          squares += truncateInto(target, part.values, factor * (1 - shrink) * part.factor);
+        });
+        if (squares > squaredSensitivity) continue;
+        parts.forEach(({ block }, i) => {
+          addInto(sum, block.offset, rounded[(term[i] as TermPart).block] as Int32Array);
+        });
+        break;
       }
+      workspace.values.fill(0);
     },
     encodeContribution(segments, stream) {
       if (segments.length !== blocks.length) {
         throw new CoveyError('USAGE_RANGE', `"segments" expected ${blocks.length} arrays, got ${segments.length}`);
       }
-      blocks.forEach((block, i) => {
-        assertLength(block, segments[i]);
-      });
+      const parts = blocks.map((block, i) => ({
+        block: assertLength(block, segments[i]),
+        values: segments[i] as Float64Array,
+      }));
       const norm = jointNorm(segments);
       const scaled = new Float64Array(coordinates);
-      if (norm > 0 && norm < Number.POSITIVE_INFINITY) {
-        const factor = norm > clippingNorm ? (scale * clippingNorm) / norm : scale;
-        blocks.forEach((block, i) => {
+      if (norm >= SMALLEST_NORM && norm < Number.POSITIVE_INFINITY) {
+        const { arranged, workspace } = arrange(workspaceOf, parts, norm);
+        for (const { block, values, factor } of arranged) {
           const target = scaled.subarray(block.offset, block.offset + block.length);
-          rotateInto(target, segments[i] as Float64Array, block);
-          for (let j = 0; j < target.length; j++) target[j] = (target[j] as number) * (factor * block.norm);
-        });
+          for (let i = 0; i < target.length; i++) target[i] = (values[i] as number) * (factor / norm);
+        }
+        workspace.values.fill(0);
+        // Clipped after the rotation, by the norm of the floats that came out of it: their error is in it (F16).
+        const rotatedNorm = Math.sqrt(sumOfSquares(scaled)) * norm;
+        const clipped = rotatedNorm > clippingNorm ? (scale * clippingNorm) / rotatedNorm : scale;
+        for (let i = 0; i < scaled.length; i++) scaled[i] = (scaled[i] as number) * (clipped * norm);
       }
       return roundContribution(scaled, contribution, stream);
     },

@@ -1,6 +1,8 @@
 import { concatBytes, encodeParts, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
+import { loadHadamardKernel } from '../../protocol/kernels/hadamard.ts';
+import { transformPlain } from '../../protocol/kernels/hadamard-plain.ts';
 import { LABELS } from '../../protocol/labels.ts';
 
 /** Smallest power of two that holds `length` coordinates. */
@@ -136,6 +138,49 @@ function assertSameLength(values: Float64Array, signs: Int8Array): void {
   if (values.length !== signs.length) {
     throw new CoveyError('USAGE_RANGE', `"signs" expected ${values.length} elements, got ${signs.length}`);
   }
+}
+
+/** Floats in which blocks lie one after the other to be transformed in place. */
+export interface RotationWorkspace {
+  /** Good until the next workspace is asked for. */
+  readonly values: Float32Array;
+  /** Transforms a block of `values`, unnormalized. Shapes: `length` a power of two. Units: `from` in floats. */
+  transform(from: number, length: number): void;
+}
+
+/** The plain loops: fallback and oracle. Shapes: `length` floats, all blocks together. */
+export function plainWorkspace(length: number): RotationWorkspace {
+  const values = new Float32Array(length);
+  return { values, transform: (from, size) => transformPlain(values.subarray(from, from + size)) };
+}
+
+/**
+ * The memory of the SIMD kernel where the engine has one, else the plain loops; the same bits.
+ * Shapes: `length` floats, all blocks together. Not guaranteed: what the memory holds at the start.
+ */
+export function rotationWorkspace(length: number): RotationWorkspace {
+  const kernel = loadHadamardKernel();
+  const values = kernel?.reserve(length) ?? null;
+  if (kernel === null || values === null) return plainWorkspace(length);
+  return {
+    values,
+    transform(from, size) {
+      if (size < kernel.minLength) transformPlain(values.subarray(from, from + size));
+      else kernel.transform(from, size);
+    },
+  };
+}
+
+/**
+ * How far rotation in floats may move the norm of a block, relative to it. One stage gives s + e with |e_i| <= u |s_i| for
+ * the exact s, hence a norm within 1 -+ u of its own; log2(D) stages and the rounding of the input make
+ * (1 + u)^(log2(D) + 1) - 1, u = 2^-24. One u more covers the second-order terms, the doubles around the transform
+ * and values below the floats' range (at most 2^-150 each, of a vector whose norm is 1).
+ * Shapes: `length` D, a power of two up to 2^28. @see Higham, Accuracy and Stability of Numerical Algorithms, section 2.2
+ */
+export function rotationError(length: number): number {
+  const stages = 31 - Math.clz32(length);
+  return (stages + 2) * 2 ** -24;
 }
 
 /**

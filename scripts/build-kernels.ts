@@ -12,6 +12,7 @@ interface KernelSource {
 const SOURCES: readonly KernelSource[] = [
   { folder: 'protocol/kernels', name: 'lanes', pages: 17 },
   { folder: 'protocol/kernels', name: 'shamir', pages: 2 },
+  { folder: 'protocol/kernels', name: 'sampler', pages: 3 },
 ];
 
 interface Compiler {

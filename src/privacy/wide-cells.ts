@@ -1,0 +1,121 @@
+import type { Inversion } from '../../protocol/kernels/sampler-plain.ts';
+import { isBelow } from './fixed-point.ts';
+import type { RandomWords } from './random-words.ts';
+import type { SymmetricLaw } from './symmetric-law.ts';
+import type { ThresholdTable } from './threshold-table.ts';
+
+/** Above this exponent the polynomial below is not used (only reached beyond 16 standard deviations). */
+const MAX_FAST_EXPONENT = 0.25;
+
+/** exp(-t) for 0 <= t <= 1/4 by + and * only, off by less than 2^-45: Taylor to t^10, remainder < (1/4)^11 / 11!. */
+function expNegativeFast(t: number): number {
+  let value = 1;
+  for (let i = 10; i > 0; i--) value = 1 - (value * t) / i;
+  return value;
+}
+
+/** A law drawn in two steps: a cell of `width` magnitudes by inversion, then an offset in it by rejection. */
+export interface WideCells {
+  readonly law: SymmetricLaw;
+  readonly table: ThresholdTable;
+  readonly inversion: Inversion;
+  readonly width: number;
+  readonly offsetBits: number;
+  /** Acceptance bits below `limits[k]` accept every offset of cell k, for exp(-t) >= 1 - t. */
+  readonly limits: Int32Array;
+}
+
+/** Shapes: `width` a power of two. */
+export function createWideCells(
+  law: SymmetricLaw,
+  table: ThresholdTable,
+  inversion: Inversion,
+  width: number,
+): WideCells {
+  const offsetBits = Math.log2(width);
+  const limits = Int32Array.from(table.prefix, (_, k) => {
+    if ((k + 1) * width > law.fastReach) return 0;
+    const largest = law.exponent(k * width, width - 1);
+    return Math.max(0, Math.floor((1 - largest - law.slack) * 2 ** (32 - offsetBits)) - 1);
+  });
+  return { law, table, inversion, width, offsetBits, limits };
+}
+
+/** Bern(exp(-t)) for the first bits of U in `fine` above the offset, decided exactly. */
+function acceptOffset(cells: WideCells, magnitude: number, fine: number, random: RandomWords): boolean {
+  const { law } = cells;
+  const offset = fine & (cells.width - 1);
+  const first = fine >>> cells.offsetBits;
+  const firstBits = 32 - cells.offsetBits;
+  const unit = 2 ** -firstBits;
+  const isFast = magnitude + offset <= law.fastReach;
+  const t = isFast ? law.exponent(magnitude, offset) : 1;
+  if (isFast && (first + 1) * unit <= 1 - t - law.slack) return true;
+  const second = random.next();
+  const u = (first + second * 2 ** -32) * unit;
+  if (isFast && t <= MAX_FAST_EXPONENT) {
+    const probability = expNegativeFast(t);
+    if (u < probability - law.slack) return true;
+    if (u > probability + law.slack) return false;
+  }
+  const prefix = (BigInt(first) << 32n) | BigInt(second);
+  return isBelow(prefix, firstBits + 32, (bits) => law.ratio(magnitude, offset, bits), random);
+}
+
+/**
+ * Draws for target[from, to) from words[at, ...), two words each. Stops in front of the first draw that needs more than
+ * its two words, which `drawWideCell` makes; returns where it stopped. Kept apart, the loop stays in registers.
+ */
+function runWideCells(
+  cells: WideCells,
+  words: Uint32Array,
+  at: number,
+  target: Int32Array,
+  from: number,
+  to: number,
+): number {
+  const { inversion, width, offsetBits, limits } = cells;
+  const offsetMask = width - 1;
+  for (let i = from, w = at; i < to; i++, w += 2) {
+    const word = (words[w] as number) | 0;
+    const fine = (words[w + 1] as number) | 0;
+    const k = inversion.one(word >>> 1);
+    if (k < 0) return i;
+    const x = k * width + (fine & offsetMask);
+    if (fine >>> offsetBits >= (limits[k] as number) || x === 0) return i;
+    const mask = -(word & 1);
+    target[i] = ((target[i] as number) + ((x ^ mask) - mask)) | 0;
+  }
+  return to;
+}
+
+/** One draw of wide cells, with as many words as it takes. */
+function drawWideCell(cells: WideCells, random: RandomWords): number {
+  for (;;) {
+    const word = random.next();
+    const fine = random.next();
+    const found = cells.inversion.one(word >>> 1);
+    const magnitude = (found < 0 ? cells.table.resolve(word >>> 1, random) : found) * cells.width;
+    if (!acceptOffset(cells, magnitude, fine, random)) continue;
+    const x = magnitude + (fine & (cells.width - 1));
+    const negative = (word & 1) === 1;
+    // Zero would be drawn with both signs: "-0" is drawn again (CKS 2020, Algorithm 2).
+    if (x !== 0 || !negative) return negative ? -x : x;
+  }
+}
+
+/** Adds a draw to every coordinate, modulo 2^32. */
+export function addWideCells(cells: WideCells, target: Int32Array, random: RandomWords): void {
+  for (let i = 0; i < target.length; ) {
+    if (random.at === random.words.length) random.refill();
+    const to = Math.min(target.length, i + ((random.words.length - random.at) >> 1));
+    const stop = runWideCells(cells, random.words, random.at, target, i, to);
+    random.at += 2 * (stop - i);
+    i = stop;
+    // Also the draw whose two words lie on both sides of a refill.
+    if (i < target.length && (stop < to || random.at < random.words.length)) {
+      target[i] = (target[i] as number) + drawWideCell(cells, random);
+      i += 1;
+    }
+  }
+}

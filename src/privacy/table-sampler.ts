@@ -66,9 +66,12 @@ function createSampler(variance: number, law: SymmetricLaw): NoiseSampler {
   const add = (target: Int32Array, stream: KeyStream): void => {
     const count = cells === null ? target.length : 2 * target.length;
     const random = new RandomWords(stream, count, loadSamplerKernels()?.words);
-    if (cells === null) addUnitCells(table, inversion, target, random);
-    else addWideCells(cells, target, random);
-    random.wipe();
+    try {
+      if (cells === null) addUnitCells(table, inversion, target, random);
+      else addWideCells(cells, target, random);
+    } finally {
+      random.wipe();
+    }
   };
   return {
     variance,

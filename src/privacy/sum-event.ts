@@ -1,3 +1,4 @@
+import type { NoiseMechanism } from '../../protocol/session.ts';
 import type { DpEvent } from './events.ts';
 import { contributionBound } from './rounding.ts';
 import { honestShares, type View } from './views.ts';
@@ -21,20 +22,26 @@ export function unitSensitivity(unit: 'record' | 'participant', scaledNorm: numb
   return contributionBound(scaledNorm, dimension).sensitivity;
 }
 
+/** Laws of noise whose sums an accountant bounds. */
+export type SumMechanism = Exclude<NoiseMechanism, 'none'>;
+
 /**
  * What one unit pays for a sum of `survivors` members, each with a share of variance `shareVariance`.
- * @throws CoveyError PRIVACY_NOISE if no honest share is left. @see privacy section 3, F9, F11, F18
+ * Skellam shares sum to Skellam noise; discrete Gaussian ones stay apart in the event.
+ * @throws CoveyError PRIVACY_NOISE if no honest share is left. @see privacy section 3, F9, F11, F12, F18
  */
-export function sumEvent(terms: SumTerms, shareVariance: number, survivors: number, view: View): DpEvent {
+export function sumEvent(
+  terms: SumTerms,
+  shareVariance: number,
+  survivors: number,
+  view: View,
+  mechanism: SumMechanism = 'discrete-gaussian',
+): DpEvent {
   const { sensitivity, dimension, samplingProbability: probability, colluders } = terms;
   const shares = honestShares(view, survivors, colluders);
-  const sum: DpEvent = {
-    kind: 'discreteGaussian',
-    shares,
-    shareVariance,
-    sensitivity,
-    dimension,
-    symmetric: true,
-  };
+  const sum: DpEvent =
+    mechanism === 'skellam'
+      ? { kind: 'skellam', variance: shares * shareVariance, sensitivity, dimension, symmetric: true }
+      : { kind: 'discreteGaussian', shares, shareVariance, sensitivity, dimension, symmetric: true };
   return probability === 1 ? sum : { kind: 'poissonSampled', probability, event: sum };
 }

@@ -6,7 +6,7 @@ import type { Block } from '../privacy/encode.ts';
 import type { DpEvent } from '../privacy/events.ts';
 import { sumEvent, unitSensitivity } from '../privacy/sum-event.ts';
 import type { View } from '../privacy/views.ts';
-import type { RunConfig } from './config.ts';
+import { mechanismOf, type RunConfig } from './config.ts';
 import { groupCount } from './groups.ts';
 import { modelManifest } from './released.ts';
 
@@ -92,7 +92,7 @@ export function sessionEvents(
     const { samplingProbability } = config.training;
     const sensitivity = trainingSensitivity(config, slots);
     const terms = { sensitivity, dimension: dimension(config, slots), samplingProbability, colluders };
-    return [sumEvent(terms, plan.shareVariance, survivors, view)];
+    return [sumEvent(terms, plan.shareVariance, survivors, view, mechanismOf(config))];
   }
   if (config.privacy.unit === 'record') {
     // The noisy counts post-process the charged choices; a record moves every score one way. privacy 3.4, F21
@@ -100,7 +100,7 @@ export function sessionEvents(
   }
   // In hidden slots the choice itself costs a participant nothing; its one in the counts is a release. privacy 3.4
   const counts = { sensitivity: COUNT_SCALE, dimension: slots, samplingProbability: 1, colluders };
-  return [sumEvent(counts, countShareVariance(config), survivors, view)];
+  return [sumEvent(counts, countShareVariance(config), survivors, view, mechanismOf(config))];
 }
 
 /** Slots of the vector before and after the founding ends. */
@@ -161,7 +161,8 @@ export function openAfterCensus(config: RunConfig, counts: readonly number[]): n
   if (minCluster === 0) return null;
   // Every participant may add its share: more noise than that no session has.
   const noiseStddev = Math.sqrt(participants * countShareVariance(config)) / COUNT_SCALE;
-  const noiseMargin = countNoiseMargin(noiseStddev, counts.length, GATE_FAILURE);
+  const steps = mechanismOf(config) === 'skellam' ? 1 / COUNT_SCALE : 0;
+  const noiseMargin = countNoiseMargin(noiseStddev, counts.length, GATE_FAILURE, steps);
   return openSlots(counts, { noiseMargin, maxLoss, minCluster }).flatMap((open, slot) => (open ? [slot] : []));
 }
 

@@ -39,6 +39,17 @@ describe('a valid bundle', () => {
     expect(report).toMatchObject({ exitCode: AUDIT_EXIT_CODES.manifest, failure: { class: 'manifest' } });
   });
 
+  it('passes where the run announces Skellam noise, and its report says so', async () => {
+    const { reader, files } = createBundle({ noise: { announced: 'skellam', used: 'skellam' } });
+    const report = await verifyBundle(reader, crypto);
+    expect(report.failure).toBeNull();
+    expect(report.exitCode).toBe(0);
+    expect(fromUtf8(files.get('report.html') as Uint8Array)).toContain('Skellam noise, a share');
+    expect(fromUtf8(createBundle().files.get('report.html') as Uint8Array)).toContain(
+      'discrete Gaussian noise, a share',
+    );
+  });
+
   it('passes without the ledgers, but says so', async () => {
     const report = await audit({ ledgers: (ledgers) => ledgers.delete([...ledgers.keys()][0] ?? '') });
     expect(report.exitCode).toBe(0);
@@ -413,6 +424,16 @@ const FORGERIES: readonly [
 ];
 
 describe('a bundle that was signed over a lie', () => {
+  it.each([
+    ['skellam', 'discrete-gaussian'],
+    ['discrete-gaussian', 'skellam'],
+    [undefined, 'skellam'],
+  ] as const)('fails where the run announces %s noise and its sessions use %s', async (announced, used) => {
+    const report = await audit({ noise: { ...(announced && { announced }), used } });
+    expect(report.failure).toMatchObject({ class: 'noise' });
+    expect(report.failure?.message).toMatch(/"noise.mechanism" expected/);
+  });
+
   it.each(FORGERIES)('fails: %s', async (_name, expected, message, changes) => {
     const report = await audit(changes);
     expect(report.failure?.message).toMatch(message);

@@ -116,6 +116,23 @@ describe('Skellam weights', () => {
     },
   );
 
+  it('of wide cells, by the expansion in 1 / variance, are those of unit cells, by the recurrence', () => {
+    const [bits, width] = [256, 16];
+    const law = skellamLaw(rationalOf(1_100 ** 2));
+    const unit = law.cumulativeWeights(1, false, bits + 64);
+    const picked = law.cumulativeWeights(width, false, bits).map((_, k) => {
+      const [above, below] = [unit[k * width] ?? 0n, k === 0 ? 0n : (unit[k * width - 1] ?? 0n)];
+      return above === 0n ? 0n : above - below;
+    });
+    const total = picked.reduce((a, b) => a + b, 0n);
+    let cumulative = 0n;
+    law.cumulativeWeights(width, false, bits).forEach((sum, k) => {
+      cumulative += picked[k] as bigint;
+      const difference = sum - (cumulative << BigInt(bits)) / total;
+      expect(difference >= -2n && difference <= 2n).toBe(true);
+    });
+  });
+
   it.each([1_100, 8.3e4, 1e6])('change as the expansion in doubles says, at deviation %d', (stddev) => {
     const law = skellamLaw(rationalOf(stddev ** 2));
     const width = 2 ** Math.floor(Math.log2(stddev / 64));

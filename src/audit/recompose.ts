@@ -135,8 +135,7 @@ function skellamSum(event: SkellamEvent): { readonly noiseMultiplier: number; re
   const { sensitivity, dimension, variance } = event;
   const l1 = Math.min(Math.sqrt(dimension) * sensitivity, sensitivity ** 2);
   const flat = (1.5 * l1) / variance;
-  const rising = (order: number): number =>
-    ((2 * order - 1) * sensitivity ** 2 + 6 * l1) / (2 * variance) ** 2;
+  const rising = (order: number): number => ((2 * order - 1) * sensitivity ** 2 + 6 * l1) / (2 * variance) ** 2;
   return {
     noiseMultiplier: Math.sqrt(variance) / sensitivity,
     excess: (order) => (order - 1) * Math.min(rising(order), flat),

@@ -52,7 +52,8 @@ function addUnitCells(table: ThresholdTable, inversion: Inversion, target: Int32
       const word = random.next();
       const found = inversion.one(word >>> 1);
       const k = found < 0 ? table.resolve(word >>> 1, random) : found;
-      target[i] = (target[i] as number) + ((word & 1) === 0 ? k : -k);
+      const mask = -(word & 1);
+      target[i] = (target[i] as number) + ((k ^ mask) - mask);
       i += 1;
     }
   }

@@ -50,6 +50,31 @@ describe('a valid bundle', () => {
     );
   });
 
+  it.each([
+    ['discrete-gaussian', [0, 1]],
+    ['skellam', [1]],
+  ] as const)('has the slots open that pass the margin of %s noise', async (law, open) => {
+    // Least counts: 3 + 1 lost + 5.51 under the Gaussian bound, + 5.84 under that of Skellam noise.
+    const counts = [9.625, 40, 2, 2];
+    const bytes = new Uint8Array(Int32Array.from(counts, (count) => 16 * count).buffer);
+    const bundle = (claimed: readonly number[]) => ({
+      noise: { announced: law, used: law },
+      cohort: { minCluster: 3, participants: 4 },
+      sums: (sums: Map<string, Uint8Array>) => sums.set([...sums.keys()][2] ?? '', bytes),
+      specs: (specs: EntrySpec[]) => {
+        const census = { counts: counts.map(String), open: claimed };
+        const changed = edit('cluster.census', 0, (body) => ({ ...body, ...census }))(specs);
+        const kept = edit('cluster.assign', 0, (body) => ({ ...body, kept: [0, 1] }))(changed);
+        const hash = toHex(crypto.sha256(bytes));
+        return edit('round.release', 2, (body) => ({ ...body, sumHash: hash }))(kept);
+      },
+    });
+    expect((await audit(bundle(open))).failure).toBeNull();
+    const lie = await audit(bundle(open.length === 1 ? [0, 1] : [1]));
+    expect(lie.failure).toMatchObject({ class: 'sums' });
+    expect(lie.failure?.message).toMatch(/"open" expected/);
+  });
+
   it('passes without the ledgers, but says so', async () => {
     const report = await audit({ ledgers: (ledgers) => ledgers.delete([...ledgers.keys()][0] ?? '') });
     expect(report.exitCode).toBe(0);

@@ -157,10 +157,10 @@ describe('discrete Gaussian: draws that hit a threshold', () => {
   const sums = lawOf(variance).cumulativeWeights(1, true, bits);
   const table = unitTable(variance);
 
-  /** One draw from a stream whose first bits are those of `u` (`bits` long), with sign bit 0. */
-  function drawAt(u: bigint): number {
+  /** One draw from a stream whose first bits are those of `u` (`bits` long), then the sign. */
+  function drawAt(u: bigint, sign = 0): number {
     // 31 bits and the sign, then 225 more (1 + 7 * 32), then 256 more: whole words, most significant first.
-    const words = [Number(u >> BigInt(bits - 31)) * 2, Number((u >> BigInt(bits - 32)) & 1n)];
+    const words = [Number(u >> BigInt(bits - 31)) * 2 + sign, Number((u >> BigInt(bits - 32)) & 1n)];
     for (let at = bits - 64; at >= 0; at -= 32) words.push(Number((u >> BigInt(at)) & 0xffff_ffffn));
     const value = new Int32Array(1);
     createDiscreteGaussian(variance).fill(value, wordsThen(words, seeded(31)));
@@ -175,6 +175,7 @@ describe('discrete Gaussian: draws that hit a threshold', () => {
         const near = 1n << BigInt(bits - 31 - digits);
         expect(drawAt(threshold - near)).toBe(k);
         expect(drawAt(threshold + near)).toBe(k + 1);
+        expect(drawAt(threshold + near, 1)).toBe(-k - 1);
       }
     }
   });
@@ -196,6 +197,21 @@ describe('discrete Gaussian: draws that hit a threshold', () => {
     expect(far).toBe(tail);
     expect(far).toBeGreaterThan(36);
     expect(lawOf(variance).cumulativeWeights(1, true, 256).length).toBeLessThan(sums.length);
+  });
+
+  it('computes more digits of a threshold where 128 leave its first 31 bits open', () => {
+    const asked: number[] = [];
+    // The first threshold lies 2^-200 below 3/4.
+    const law = {
+      ...lawOf(4),
+      cumulativeWeights(_: number, __: boolean, digits: number) {
+        asked.push(digits);
+        const whole = 1n << BigInt(digits);
+        return [(whole * 3n) / 4n - (whole >> 200n), whole];
+      },
+    };
+    expect([...buildThresholdTable(law, 1, true).prefix]).toEqual([3 * 2 ** 29 - 1, 2 ** 31 - 1]);
+    expect(asked).toEqual([128, 256]);
   });
 
   it('never scans past the table', () => {
@@ -297,6 +313,34 @@ describe('draws of wide cells at the edge of acceptance', () => {
           }
         });
       }
+
+      it('decides by the ratio alone where only a resolved draw can lead', () => {
+        // 31 + 225 bits that name a cell beyond 13 deviations, where no double knows the exponent of Skellam noise.
+        const sums = law.cumulativeWeights(width, false, 256);
+        const far = sums.findIndex((sum) => sum > (1n << 256n) - (1n << 110n));
+        expect((far * width) / stddev).toBeGreaterThan(13);
+        const inside = ((sums[far] as bigint) + (sums[far - 1] as bigint)) / 2n;
+        const digits: number[] = [];
+        for (let at = 192; at >= 0; at -= 32) digits.push(Number((inside >> BigInt(at)) & 0xffff_ffffn));
+        const ratio = law.ratio(far * width, offset, bits);
+        const near = 1n << BigInt(bits - 40);
+        for (const [u, expected] of [
+          [ratio - near, far * width + offset],
+          [ratio + near, 112],
+        ] as const) {
+          const fine = Number(u >> BigInt(bits - 28)) * width + offset;
+          const rest: number[] = [
+            Number((u >> BigInt(bits - 60)) & 0xffff_ffffn),
+            Number((u >> BigInt(bits - 64)) & 15n),
+          ];
+          for (let at = bits - 96; at >= 256; at -= 32) rest.push(Number((u >> BigInt(at)) & 0xffff_ffffn));
+          // The cell is resolved first: one bit beside 2^31 - 1 and seven words.
+          const script = [0xffff_fffe, fine, Number((inside >> 224n) & 1n), ...digits, ...rest, insideCell(7), 0];
+          const value = new Int32Array(1);
+          create(stddev * stddev).fill(value, wordsThen(script, seeded(34)));
+          expect(value[0]).toBe(expected);
+        }
+      });
 
       it('draws "-0" again', () => {
         const value = new Int32Array(1);

@@ -34,7 +34,7 @@ export function createWideCells(
 ): WideCells {
   const offsetBits = Math.log2(width);
   const limits = Int32Array.from(table.prefix, (_, k) => {
-    if ((k + 1) * width > law.fastReach) return 0;
+    // The thresholds end at 6.3 deviations: far from where the exponent is no longer known in doubles.
     const largest = law.exponent(k * width, width - 1);
     return Math.max(0, Math.floor((1 - largest - law.slack) * 2 ** (32 - offsetBits)) - 1);
   });

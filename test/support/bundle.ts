@@ -61,6 +61,7 @@ export interface BundleNoise {
 /** What a test may change before the bundle is signed. */
 export interface BundleChanges {
   readonly noise?: BundleNoise;
+  readonly cohort?: Readonly<Record<string, number>>;
   readonly specs?: (specs: EntrySpec[], world: BundleWorld) => EntrySpec[];
   readonly lines?: (lines: string[], world: BundleWorld) => string[];
   readonly sums?: (sums: Map<string, Uint8Array>) => void;
@@ -80,11 +81,12 @@ export interface TestBundle extends BundleWorld {
   readonly reader: BundleReader;
 }
 
-const configOf = ({ announced }: BundleNoise) => ({
+const configOf = ({ announced, cohort }: BundleNoise & Pick<BundleChanges, 'cohort'>) => ({
   federation: FEDERATION,
   training: { steps: 4, samplingProbability: 0.5 },
   clusters: { kept: 2 },
   ...(announced === undefined ? {} : { privacy: { mechanism: announced } }),
+  ...(cohort === undefined ? {} : { cohort }),
 });
 const PLAN = {
   unit: 'record',
@@ -427,7 +429,11 @@ export function sealFiles(files: Map<string, Uint8Array>, coordinator: Node): vo
 /** A valid bundle, or one whose author changed something and signed it all the same. */
 export function createBundle(changes: BundleChanges = {}): TestBundle {
   const world = createWorld();
-  const noise = changes.noise ?? { used: 'discrete-gaussian' };
+  const noise = {
+    used: 'discrete-gaussian' as const,
+    ...changes.noise,
+    ...(changes.cohort && { cohort: changes.cohort }),
+  };
   const { specs, sums, charged } = describeRun(world, noise);
   changes.sums?.(sums);
   const signed = signAll(changes.specs?.(specs, world) ?? specs);

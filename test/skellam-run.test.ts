@@ -10,6 +10,8 @@ import { packLanes } from '../protocol/ring.ts';
 import type { SessionParams } from '../protocol/session.ts';
 import { serverConfigSchema } from '../server/config.ts';
 import { createRecomposer } from '../src/audit/recompose.ts';
+import { budgetProblemSchema } from '../src/budget/problem.ts';
+import { planBudget } from '../src/budget/solve.ts';
 import { countNoiseMargin } from '../src/cluster/census.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
@@ -148,11 +150,28 @@ describe('one sum of Skellam shares', () => {
   const terms = { sensitivity: 64, dimension: 256, samplingProbability: 0.5, colluders: 2 };
 
   it('is one event of the honest variance', () => {
-    expect(sumEvent(terms, 100, 9, 'server', 'skellam')).toEqual({
+    expect(sumEvent({ ...terms, mechanism: 'skellam' }, 100, 9, 'server')).toEqual({
       kind: 'poissonSampled',
       probability: 0.5,
       event: { kind: 'skellam', variance: 700, sensitivity: 64, dimension: 256, symmetric: true },
     });
+  });
+
+  it('is planned as it is run', () => {
+    const problem = { noiseMultiplier: 2, rounds: 40, sampling: 0.5, scale: 8, parameters: 1_000 };
+    const plan = (mechanism?: string) => planBudget(budgetProblemSchema.parse({ ...problem, mechanism }));
+    const event: DpEvent = {
+      kind: 'skellam',
+      variance: 9 * plan('skellam').shareVariance,
+      sensitivity: 8,
+      dimension: 1_024,
+      symmetric: true,
+    };
+    const sampled: DpEvent = { kind: 'poissonSampled', probability: 0.5, event };
+    expect(plan('skellam').server).toBeCloseTo(rdpAccountant().compose(sampled, 40).epsilon(1e-5), 9);
+    expect(plan('skellam').server).toBeGreaterThan(plan('discrete-gaussian').server);
+    expect(plan()).toEqual({ ...plan('discrete-gaussian'), problem: plan().problem });
+    expect(() => plan('none')).toThrow(/mechanism/);
   });
 
   it('shares add up to the law of the sum: two of variance 8 to one of 16', () => {

@@ -10,6 +10,8 @@ export interface SumTerms {
   /** Probability with which each unit is drawn, hidden from the viewer; 1 without sampling. */
   readonly samplingProbability: number;
   readonly colluders: number;
+  /** Law of every share; discrete Gaussian where it is left out. */
+  readonly mechanism?: SumMechanism | undefined;
 }
 
 /**
@@ -30,17 +32,11 @@ export type SumMechanism = Exclude<NoiseMechanism, 'none'>;
  * Skellam shares sum to Skellam noise; discrete Gaussian ones stay apart in the event.
  * @throws CoveyError PRIVACY_NOISE if no honest share is left. @see privacy section 3, F9, F11, F12, F18
  */
-export function sumEvent(
-  terms: SumTerms,
-  shareVariance: number,
-  survivors: number,
-  view: View,
-  mechanism: SumMechanism = 'discrete-gaussian',
-): DpEvent {
+export function sumEvent(terms: SumTerms, shareVariance: number, survivors: number, view: View): DpEvent {
   const { sensitivity, dimension, samplingProbability: probability, colluders } = terms;
   const shares = honestShares(view, survivors, colluders);
   const sum: DpEvent =
-    mechanism === 'skellam'
+    terms.mechanism === 'skellam'
       ? { kind: 'skellam', variance: shares * shareVariance, sensitivity, dimension, symmetric: true }
       : { kind: 'discreteGaussian', shares, shareVariance, sensitivity, dimension, symmetric: true };
   return probability === 1 ? sum : { kind: 'poissonSampled', probability, event: sum };

@@ -88,19 +88,20 @@ export function sessionEvents(
 ): DpEvent[] {
   if (session.kind === 'seats') return [];
   const { colluders } = config.cohort;
+  const mechanism = mechanismOf(config);
   if (session.kind === 'train') {
     const { samplingProbability } = config.training;
     const sensitivity = trainingSensitivity(config, slots);
-    const terms = { sensitivity, dimension: dimension(config, slots), samplingProbability, colluders };
-    return [sumEvent(terms, plan.shareVariance, survivors, view, mechanismOf(config))];
+    const terms = { sensitivity, dimension: dimension(config, slots), samplingProbability, colluders, mechanism };
+    return [sumEvent(terms, plan.shareVariance, survivors, view)];
   }
   if (config.privacy.unit === 'record') {
     // The noisy counts post-process the charged choices; a record moves every score one way. privacy 3.4, F21
     return [{ kind: 'exponentialMechanism', epsilon: config.clusters?.choiceEpsilon ?? 0, monotone: true }];
   }
   // In hidden slots the choice itself costs a participant nothing; its one in the counts is a release. privacy 3.4
-  const counts = { sensitivity: COUNT_SCALE, dimension: slots, samplingProbability: 1, colluders };
-  return [sumEvent(counts, countShareVariance(config), survivors, view, mechanismOf(config))];
+  const counts = { sensitivity: COUNT_SCALE, dimension: slots, samplingProbability: 1, colluders, mechanism };
+  return [sumEvent(counts, countShareVariance(config), survivors, view)];
 }
 
 /** Slots of the vector before and after the founding ends. */

@@ -51,11 +51,11 @@ describe('a valid bundle', () => {
   });
 
   it.each([
-    ['discrete-gaussian', [0, 1]],
-    ['skellam', [1]],
+    ['discrete-gaussian', [0, 1, 2]],
+    ['skellam', [1, 2]],
   ] as const)('has the slots open that pass the margin of %s noise', async (law, open) => {
     // Least counts: 3 + 1 lost + 5.51 under the Gaussian bound, + 5.84 under that of Skellam noise.
-    const counts = [9.625, 40, 2, 2];
+    const counts = [9.625, 40, 10, 2];
     const bytes = new Uint8Array(Int32Array.from(counts, (count) => 16 * count).buffer);
     const bundle = (claimed: readonly number[]) => ({
       noise: { announced: law, used: law },
@@ -64,13 +64,13 @@ describe('a valid bundle', () => {
       specs: (specs: EntrySpec[]) => {
         const census = { counts: counts.map(String), open: claimed };
         const changed = edit('cluster.census', 0, (body) => ({ ...body, ...census }))(specs);
-        const kept = edit('cluster.assign', 0, (body) => ({ ...body, kept: [0, 1] }))(changed);
+        const kept = edit('cluster.assign', 0, (body) => ({ ...body, kept: [1, 2] }))(changed);
         const hash = toHex(crypto.sha256(bytes));
         return edit('round.release', 2, (body) => ({ ...body, sumHash: hash }))(kept);
       },
     });
     expect((await audit(bundle(open))).failure).toBeNull();
-    const lie = await audit(bundle(open.length === 1 ? [0, 1] : [1]));
+    const lie = await audit(bundle(open.length === 2 ? [0, 1, 2] : [1, 2]));
     expect(lie.failure).toMatchObject({ class: 'sums' });
     expect(lie.failure?.message).toMatch(/"open" expected/);
   });

@@ -5,7 +5,7 @@ import { nodeCrypto } from '../platform/node/crypto.ts';
 import { KERNEL_CHUNK_BYTES, loadLaneKernels } from '../protocol/kernels/lanes.ts';
 import { LANES_WASM, LANES_WASM_SHA256 } from '../protocol/kernels/lanes-wasm.ts';
 import { loadSamplerKernels, type SamplerKernels } from '../protocol/kernels/sampler.ts';
-import { scanPlain, searchPlain } from '../protocol/kernels/sampler-plain.ts';
+import { cellsPlain, scanPlain, searchPlain } from '../protocol/kernels/sampler-plain.ts';
 import { SAMPLER_WASM, SAMPLER_WASM_SHA256 } from '../protocol/kernels/sampler-wasm.ts';
 import { loadShareKernels } from '../protocol/kernels/shamir.ts';
 import { plainShares, type ShareArithmetic } from '../protocol/kernels/shamir-plain.ts';
@@ -196,10 +196,51 @@ describe('the kernels of the noise sampler', () => {
     }
   });
 
+  it('give the draws of cells as their plain twin, and stop where it stops', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 600 }),
+        fc.integer({ min: 4, max: 12 }),
+        fc.integer({ min: 0, max: 9 }),
+        fc.integer({ min: 1, max: 255 }),
+        (count, offsetBits, at, seed) => {
+          const table = thresholds(count);
+          // About one draw in fifty is not below its limit.
+          const limits = new Int32Array(count).fill(0.98 * 2 ** (32 - offsetBits));
+          const spec = { thresholds: table, limits, offsetBits };
+          const [fast, plain] = [kernels.cells(spec), cellsPlain(spec)];
+          fillWords(seed);
+          kernels.words[at + 300] = 2 * (table[count >> 1] as number);
+          kernels.words.fill(0, at + 400, at + 402);
+          const words = kernels.words.slice();
+          kernels.draws.fill(seed, 0, 500);
+          const expected = new Int32Array(500).fill(seed);
+          const stops = (run: typeof fast, source: Uint32Array, target: Int32Array): number[] => {
+            const seen: number[] = [];
+            for (let from = 3; from < 500; ) {
+              const stop = run?.(source, at + 2 * from, target, from, 500) ?? 500;
+              if (stop < 500 && stop === from) {
+                seen.push(stop);
+                from += 1;
+              } else from = stop;
+            }
+            return seen;
+          };
+          expect(stops(fast, kernels.words, kernels.draws)).toEqual(stops(plain, words, expected));
+          expect(kernels.draws.slice(0, 500)).toEqual(expected);
+        },
+      ),
+      { numRuns: 150, seed: 7 },
+    );
+    kernels.draws.fill(0);
+    kernels.words.fill(0);
+  });
+
   it('refuse tables that their memory does not hold', () => {
     expect(kernels.inversion('search', thresholds(20_000))).toBeNull();
     expect(kernels.inversion('scan', thresholds(20_000))).toBeNull();
     expect(kernels.inversion('search', thresholds(16_384))).not.toBeNull();
+    expect(kernels.cells({ thresholds: thresholds(8_193), limits: new Int32Array(8_193), offsetBits: 4 })).toBeNull();
   });
 
   it('leave neither random words nor draws in their memory', () => {

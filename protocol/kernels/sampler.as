@@ -1,7 +1,7 @@
 // Inversion of a distribution on the integers that is symmetric about zero, on 128-bit vectors, in the memory of the
 // module. A draw is a word: its upper 31 bits are compared with the ascending 31-bit thresholds at `table`, its lowest
 // bit is the sign. The number of thresholds below the draw is the magnitude, which is added with its sign to `target`.
-// A draw that equals a threshold needs more digits: both functions stop in front of its group and return the number of
+// A draw that equals a threshold needs more digits: the functions stop in front of its group and return the number of
 // draws made. Compiled by scripts/build-kernels.ts; the plain twins are in sampler-plain.ts.
 
 const ONE: v128 = i32x4.splat(1);
@@ -111,4 +111,61 @@ export function search(words: usize, table: usize, size: i32, target: usize, dra
     target += 16;
   }
   return done;
+}
+
+/**
+ * `search` for cells of 2^bits magnitudes, two words a draw: the upper bits of the second are compared with `limits` of
+ * the cell, its lower ones are the offset. Stops in front of a group with a draw that equals a threshold, is not below
+ * its limit, or is zero.
+ */
+export function cells(words: usize, table: usize, size: i32, limits: usize, bits: i32, target: usize, draws: i32): i32 {
+  const first = <usize>size << 1;
+  const mask = (1 << bits) - 1;
+  let done = 0;
+  for (; done + 4 <= draws; done += 4) {
+    const w0 = load<i32>(words);
+    const w1 = load<i32>(words, 8);
+    const w2 = load<i32>(words, 16);
+    const w3 = load<i32>(words, 24);
+    const r0 = <i32>(<u32>w0 >> 1);
+    const r1 = <i32>(<u32>w1 >> 1);
+    const r2 = <i32>(<u32>w2 >> 1);
+    const r3 = <i32>(<u32>w3 >> 1);
+    let p0 = table;
+    let p1 = table;
+    let p2 = table;
+    let p3 = table;
+    for (let h = first; h >= 4; h >>= 1) {
+      p0 = step(p0, h, r0);
+      p1 = step(p1, h, r1);
+      p2 = step(p2, h, r2);
+      p3 = step(p3, h, r3);
+    }
+    const f0 = load<i32>(words, 4);
+    const f1 = load<i32>(words, 12);
+    const f2 = load<i32>(words, 20);
+    const f3 = load<i32>(words, 28);
+    const x0 = (<i32>((p0 - table) >> 2) << bits) + (f0 & mask);
+    const x1 = (<i32>((p1 - table) >> 2) << bits) + (f1 & mask);
+    const x2 = (<i32>((p2 - table) >> 2) << bits) + (f2 & mask);
+    const x3 = (<i32>((p3 - table) >> 2) << bits) + (f3 & mask);
+    const more =
+      needsMore(p0, r0, f0 >>> bits, limits - table, x0) |
+      needsMore(p1, r1, f1 >>> bits, limits - table, x1) |
+      needsMore(p2, r2, f2 >>> bits, limits - table, x2) |
+      needsMore(p3, r3, f3 >>> bits, limits - table, x3);
+    if (more) break;
+    store<i32>(target, load<i32>(target) + signedOne(x0, w0));
+    store<i32>(target, load<i32>(target, 4) + signedOne(x1, w1), 4);
+    store<i32>(target, load<i32>(target, 8) + signedOne(x2, w2), 8);
+    store<i32>(target, load<i32>(target, 12) + signedOne(x3, w3), 12);
+    words += 32;
+    target += 16;
+  }
+  return done;
+}
+
+// @ts-ignore: decorator
+@inline function needsMore(p: usize, r: i32, fine: i32, toLimits: usize, x: i32): i32 {
+  return <i32>(load<i32>(p) == r) | <i32>(fine >= load<i32>(p + toLimits)) | <i32>(x == 0);
 }

@@ -1,9 +1,29 @@
 import { instantiateKernels } from './instantiate.ts';
-import { type Inversion, padThresholds, scanPlain, searchPlain } from './sampler-plain.ts';
+import {
+  type CellRun,
+  type CellSpec,
+  cellsPlain,
+  type Inversion,
+  padThresholds,
+  scanPlain,
+  searchPlain,
+} from './sampler-plain.ts';
 import { SAMPLER_WASM } from './sampler-wasm.ts';
 
 /** Units: `words`, `table`, `target` are addresses, the others counts; returns the number of draws made. */
 type Run = (words: number, table: number, count: number, target: number, draws: number) => number;
+
+interface SamplerFunctions extends Record<Route, Run> {
+  cells(
+    words: number,
+    table: number,
+    size: number,
+    limits: number,
+    bits: number,
+    target: number,
+    draws: number,
+  ): number;
+}
 
 /** Words, and draws, that the memory holds. */
 export const SAMPLER_WORDS = 16_384;
@@ -23,10 +43,14 @@ export interface SamplerKernels {
   readonly memory: ArrayBuffer;
   /** As its plain twin; fast for words of the array above. Null if the table is too large. */
   inversion(route: Route, thresholds: Int32Array): Inversion | null;
+  /** Draws in the making: `cells` is fast for them alone. Who uses it wipes it. */
+  readonly draws: Int32Array;
+  /** As its plain twin. Null if the table is too large. */
+  cells(spec: CellSpec): CellRun | null;
 }
 
 function instantiate(): SamplerKernels | null {
-  const module = instantiateKernels<Record<Route, Run>>(SAMPLER_WASM);
+  const module = instantiateKernels<SamplerFunctions>(SAMPLER_WASM);
   if (module === null) return null;
   const { functions, memory } = module;
   const words = new Uint32Array(memory, 0, SAMPLER_WORDS);
@@ -36,6 +60,25 @@ function instantiate(): SamplerKernels | null {
   return {
     words,
     memory,
+    draws: chunk,
+    cells(spec) {
+      const padded = padThresholds(spec.thresholds);
+      if (2 * padded.length > MAX_THRESHOLDS) return null;
+      const plain = cellsPlain(spec);
+      const limitsAt = TABLE_AT + 4 * padded.length;
+      return (from, at, target, begin, end) => {
+        if (from.buffer !== memory || target.buffer !== memory) return plain(from, at, target, begin, end);
+        if (loaded !== padded) {
+          table.set(padded);
+          table.set(spec.limits, padded.length);
+          loaded = padded;
+        }
+        const address = target.byteOffset + 4 * begin;
+        const { offsetBits } = spec;
+        const done = functions.cells(4 * at, TABLE_AT, padded.length, limitsAt, offsetBits, address, end - begin);
+        return plain(from, at + 2 * done, target, begin + done, Math.min(end, begin + done + 4));
+      };
+    },
     inversion(route, thresholds) {
       const padded = route === 'search' ? padThresholds(thresholds) : padEven(thresholds);
       if (padded.length > MAX_THRESHOLDS) return null;

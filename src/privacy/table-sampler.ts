@@ -1,7 +1,14 @@
 import type { KeyStream } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { loadSamplerKernels, type Route } from '../../protocol/kernels/sampler.ts';
-import { type Inversion, scanPlain, searchPlain } from '../../protocol/kernels/sampler-plain.ts';
+import {
+  type CellRun,
+  type CellSpec,
+  cellsPlain,
+  type Inversion,
+  scanPlain,
+  searchPlain,
+} from '../../protocol/kernels/sampler-plain.ts';
 import { RandomWords } from './random-words.ts';
 import type { SymmetricLaw } from './symmetric-law.ts';
 import { buildThresholdTable, type ThresholdTable } from './threshold-table.ts';
@@ -41,6 +48,10 @@ function inversionOf(route: Route, prefix: Int32Array): Inversion {
   return fast ?? (route === 'scan' ? scanPlain : searchPlain)(prefix);
 }
 
+function cellRunOf(spec: CellSpec): CellRun {
+  return loadSamplerKernels()?.cells(spec) ?? cellsPlain(spec);
+}
+
 function addUnitCells(table: ThresholdTable, inversion: Inversion, target: Int32Array, random: RandomWords): void {
   for (let i = 0; i < target.length; ) {
     if (random.at === random.words.length) random.refill();
@@ -63,13 +74,13 @@ function createSampler(variance: number, law: SymmetricLaw): NoiseSampler {
   const width = cellWidthOf(variance);
   const table = buildThresholdTable(law, width, width === 1);
   const inversion = inversionOf(variance <= MAX_SCAN_VARIANCE ? 'scan' : 'search', table.prefix);
-  const cells: WideCells | null = width === 1 ? null : createWideCells(law, table, inversion, width);
+  const cells: WideCells | null = width === 1 ? null : createWideCells(law, table, inversion, width, cellRunOf);
   const add = (target: Int32Array, stream: KeyStream): void => {
     const count = cells === null ? target.length : 2 * target.length;
     const random = new RandomWords(stream, count, loadSamplerKernels()?.words);
     try {
       if (cells === null) addUnitCells(table, inversion, target, random);
-      else addWideCells(cells, target, random);
+      else addWideCells(cells, target, random, loadSamplerKernels()?.draws);
     } finally {
       random.wipe();
     }

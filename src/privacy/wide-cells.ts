@@ -1,4 +1,4 @@
-import type { Inversion } from '../../protocol/kernels/sampler-plain.ts';
+import type { CellRun, CellSpec, Inversion } from '../../protocol/kernels/sampler-plain.ts';
 import { isBelow } from './fixed-point.ts';
 import type { RandomWords } from './random-words.ts';
 import type { SymmetricLaw } from './symmetric-law.ts';
@@ -21,24 +21,26 @@ export interface WideCells {
   readonly inversion: Inversion;
   readonly width: number;
   readonly offsetBits: number;
-  /** Acceptance bits below `limits[k]` accept every offset of cell k, for exp(-t) >= 1 - t. */
-  readonly limits: Int32Array;
+  /** The draws that need no more than their two words. */
+  readonly run: CellRun;
 }
 
-/** Shapes: `width` a power of two. */
+/** Shapes: `width` a power of two. `runOf` makes the hot loop. */
 export function createWideCells(
   law: SymmetricLaw,
   table: ThresholdTable,
   inversion: Inversion,
   width: number,
+  runOf: (spec: CellSpec) => CellRun,
 ): WideCells {
   const offsetBits = Math.log2(width);
+  // Acceptance bits below `limits[k]` accept every offset of cell k, for exp(-t) >= 1 - t.
   const limits = Int32Array.from(table.prefix, (_, k) => {
     // The thresholds end at 6.3 deviations: far from where the exponent is no longer known in doubles.
     const largest = law.exponent(k * width, width - 1);
     return Math.max(0, Math.floor((1 - largest - law.slack) * 2 ** (32 - offsetBits)) - 1);
   });
-  return { law, table, inversion, width, offsetBits, limits };
+  return { law, table, inversion, width, offsetBits, run: runOf({ thresholds: table.prefix, limits, offsetBits }) };
 }
 
 /** Bern(exp(-t)) for the first bits of U in `fine` above the offset, decided exactly. */
@@ -62,33 +64,6 @@ function acceptOffset(cells: WideCells, magnitude: number, fine: number, random:
   return isBelow(prefix, firstBits + 32, (bits) => law.ratio(magnitude, offset, bits), random);
 }
 
-/**
- * Draws for target[from, to) from words[at, ...), two words each. Stops in front of the first draw that needs more than
- * its two words, which `drawWideCell` makes; returns where it stopped. Kept apart, the loop stays in registers.
- */
-function runWideCells(
-  cells: WideCells,
-  words: Uint32Array,
-  at: number,
-  target: Int32Array,
-  from: number,
-  to: number,
-): number {
-  const { inversion, width, offsetBits, limits } = cells;
-  const offsetMask = width - 1;
-  for (let i = from, w = at; i < to; i++, w += 2) {
-    const word = (words[w] as number) | 0;
-    const fine = (words[w + 1] as number) | 0;
-    const k = inversion.one(word >>> 1);
-    if (k < 0) return i;
-    const x = k * width + (fine & offsetMask);
-    if (fine >>> offsetBits >= (limits[k] as number) || x === 0) return i;
-    const mask = -(word & 1);
-    target[i] = ((target[i] as number) + ((x ^ mask) - mask)) | 0;
-  }
-  return to;
-}
-
 /** One draw of wide cells, with as many words as it takes. */
 function drawWideCell(cells: WideCells, random: RandomWords): number {
   for (;;) {
@@ -104,12 +79,11 @@ function drawWideCell(cells: WideCells, random: RandomWords): number {
   }
 }
 
-/** Adds a draw to every coordinate, modulo 2^32. */
-export function addWideCells(cells: WideCells, target: Int32Array, random: RandomWords): void {
+function addPiece(cells: WideCells, target: Int32Array, random: RandomWords): void {
   for (let i = 0; i < target.length; ) {
     if (random.at === random.words.length) random.refill();
     const to = Math.min(target.length, i + ((random.words.length - random.at) >> 1));
-    const stop = runWideCells(cells, random.words, random.at, target, i, to);
+    const stop = cells.run(random.words, random.at, target, i, to);
     random.at += 2 * (stop - i);
     i = stop;
     // Also the draw whose two words lie on both sides of a refill.
@@ -117,5 +91,30 @@ export function addWideCells(cells: WideCells, target: Int32Array, random: Rando
       target[i] = (target[i] as number) + drawWideCell(cells, random);
       i += 1;
     }
+  }
+}
+
+/** Adds a draw to every coordinate, modulo 2^32. `draws`: memory in which the run is fast; wiped. */
+export function addWideCells(
+  cells: WideCells,
+  target: Int32Array,
+  random: RandomWords,
+  draws: Int32Array | undefined,
+): void {
+  if (draws === undefined) {
+    addPiece(cells, target, random);
+    return;
+  }
+  // One in a hundred draws stops the run: the coordinates stay in its memory meanwhile.
+  try {
+    for (let from = 0; from < target.length; from += draws.length) {
+      const part = target.subarray(from, from + draws.length);
+      const piece = draws.subarray(0, part.length);
+      piece.set(part);
+      addPiece(cells, piece, random);
+      part.set(piece);
+    }
+  } finally {
+    draws.fill(0, 0, Math.min(draws.length, target.length));
   }
 }

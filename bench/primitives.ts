@@ -1,17 +1,25 @@
 import { spawnSync } from 'node:child_process';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { createMaskPool } from '../platform/node/mask-pool.ts';
+import { scanPlain, searchPlain } from '../protocol/kernels/sampler-plain.ts';
 import { applyMasks, applyMasksPlain, ringWordCount } from '../protocol/ring.ts';
 import type { Lanes, MaskSeed } from '../protocol/session.ts';
 import { combineShares, splitSecret } from '../protocol/shamir.ts';
+import { createDiscreteGaussian } from '../src/privacy/discrete-gaussian.ts';
+import { discreteGaussianLaw } from '../src/privacy/discrete-gaussian-law.ts';
 import { createEncoder } from '../src/privacy/encode.ts';
+import { rationalOf } from '../src/privacy/fixed-point.ts';
 import { plainWorkspace, rotationWorkspace, transformWalshHadamard } from '../src/privacy/hadamard.ts';
+import { createSkellam } from '../src/privacy/skellam.ts';
+import type { SymmetricLaw } from '../src/privacy/symmetric-law.ts';
+import { cellWidthOf } from '../src/privacy/table-sampler.ts';
+import { buildThresholdTable } from '../src/privacy/threshold-table.ts';
 import { cpuMs, median } from './session.ts';
 import { busiestThread } from './threads.ts';
 
 /*
  * The hot loops by themselves, as ratios within this run: masking against what OpenSSL's AES-256-CTR alone would take for
- * the same bytes, secret sharing, the Walsh-Hadamard transform.
+ * the same bytes, secret sharing, the Walsh-Hadamard transform, exact noise.
  */
 
 /** Turns of `turns`, each piece of work once a turn: what else the machine does meets all of them alike. */
@@ -150,4 +158,36 @@ for (const [name, workspaceOf] of [
   console.log(
     `| clip, rotate, scale, round and check one record of 2^20, ${name} | ${timed(15, () => encoder.addRecord(sum, term)).toFixed(1)} ms |`,
   );
+}
+
+/** Draws in one call; keystream included, as the participant draws its share. */
+const NOISE_DRAWS = 1_000_000;
+const noise = new Int32Array(NOISE_DRAWS);
+const plainNoise = (law: SymmetricLaw, stddev: number): number => {
+  const { prefix } = buildThresholdTable(law, 1, true);
+  const words = new Uint32Array(NOISE_DRAWS / 10);
+  stream.read(new Uint8Array(words.buffer));
+  const inversion = (stddev <= 64 ? scanPlain : searchPlain)(prefix);
+  return 10 * timed(5, () => void inversion.run(words, 0, noise, 0, words.length));
+};
+const perSecond = (ms: number): string => `${(NOISE_DRAWS / ms / 1_000).toFixed(0)} M/s`;
+console.log(
+  `\nExact noise, ${NOISE_DRAWS.toLocaleString('en')} draws a call, AES-256-CTR included (plain twin: without).`,
+);
+const keystream = timed(9, () => stream.read(new Uint8Array(noise.buffer)));
+console.log(`The keystream alone: ${perSecond(keystream)} words.\n`);
+console.log('| deviation | thresholds | route | discrete Gaussian | Skellam | plain twin |');
+console.log('|---|---|---|---|---|---|');
+for (const stddev of [0.7, 1, 2, 10, 64, 100, 1_000, 8.3e4]) {
+  const variance = stddev * stddev;
+  const law = discreteGaussianLaw(rationalOf(variance));
+  const width = cellWidthOf(variance);
+  const route = stddev <= 64 ? 'scan' : width === 1 ? 'search' : 'search, cells';
+  const [gaussian, skellam] = [createDiscreteGaussian, createSkellam].map((create) => {
+    const sampler = create(variance);
+    return perSecond(timed(9, () => sampler.add(noise, stream)));
+  });
+  const plain = width === 1 ? perSecond(plainNoise(law, stddev)) : '-';
+  const { length } = buildThresholdTable(law, width, width === 1).prefix;
+  console.log(`| ${stddev} | ${length} | ${route} | ${gaussian} | ${skellam} | ${plain} |`);
 }

@@ -157,6 +157,7 @@ export function addBudgetCommand(program: Command): void {
     .option('--rounds <n>', 'training rounds', integerIn(1, 10_000_000))
     .option('--delta <x>', 'delta of the claim (1e-5)', numberIn(1e-300, 1))
     .option('--unit <unit>', 'record (default) or participant')
+    .option('--mechanism <law>', 'discrete-gaussian (default) or skellam')
     .option('--participants <n>', 'invited participants of a round (12)', integerIn(3, 65_536))
     .option('--min-survivors <n>', 'fewest survivors (three quarters)', integerIn(2, 65_536))
     .option('--colluders <n>', 'members that collude (0)', integerIn(0, 65_536))

@@ -17,13 +17,13 @@ import { CoveyError } from './errors.ts';
 import { LABELS } from './labels.ts';
 import { LIMITS } from './limits.ts';
 import { laneBits } from './ring.ts';
-import type { ClusterMode, Lanes, Profile, Purpose, SessionParams } from './session.ts';
+import type { ClusterMode, Lanes, NoiseMechanism, Profile, Purpose, SessionParams } from './session.ts';
 
 const PURPOSES: readonly Purpose[] = ['census', 'train', 'metrics'];
 const MODES: readonly ClusterMode[] = ['hybrid', 'hidden', 'open'];
 const PROFILES: readonly Profile[] = ['strict', 'sparse'];
 const ROUNDINGS: readonly SessionParams['encoding']['rounding'][] = ['toward-zero', 'conditional', 'none'];
-const MECHANISMS: readonly SessionParams['noise']['mechanism'][] = ['discrete-gaussian', 'none'];
+const MECHANISMS: readonly NoiseMechanism[] = ['discrete-gaussian', 'none', 'skellam'];
 
 export { nodeId, rosterHash } from './roster.ts';
 

@@ -13,6 +13,9 @@ export interface Segment {
   readonly length: number;
 }
 
+/** Law of the noise that every member adds to its contribution. */
+export type NoiseMechanism = 'discrete-gaussian' | 'skellam' | 'none';
+
 /**
  * Everything that both ends of a session agree on, signed by the coordinator (P0). @see SPEC section 2
  * Units: `shareVariance` in squared integer units per coordinate and participant; `deadlineMs` per phase.
@@ -46,7 +49,7 @@ export interface SessionParams {
     readonly rotationSeed: Uint8Array;
     readonly rounding: 'toward-zero' | 'conditional' | 'none';
   };
-  readonly noise: { readonly mechanism: 'discrete-gaussian' | 'none'; readonly shareVariance: number };
+  readonly noise: { readonly mechanism: NoiseMechanism; readonly shareVariance: number };
   readonly minSurvivors: number;
   readonly minOrgs: number;
   readonly colluders: number;

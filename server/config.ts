@@ -8,6 +8,8 @@ export type RunChoice =
       readonly steps: number;
       readonly targetEpsilon: number;
       readonly unit: 'record' | 'participant';
+      /** Law of the noise shares; discrete Gaussian where it is left out. */
+      readonly mechanism?: 'discrete-gaussian' | 'skellam' | undefined;
     }
   | { readonly config: unknown };
 
@@ -56,6 +58,7 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
       steps: z.number().int().min(1).max(100_000).default(80),
       targetEpsilon: z.number().positive().default(8),
       unit: z.enum(['record', 'participant']).default('record'),
+      mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
     }),
     z.strictObject({ config: z.unknown() }),
   ]),

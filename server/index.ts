@@ -37,6 +37,7 @@ function runConfigOf(config: ServerConfig, participants: number): RunConfig {
     steps: run.steps,
     targetEpsilon: run.targetEpsilon,
     unit: run.unit,
+    mechanism: run.mechanism,
     participants,
   });
 }

@@ -39,6 +39,42 @@ describe('a valid bundle', () => {
     expect(report).toMatchObject({ exitCode: AUDIT_EXIT_CODES.manifest, failure: { class: 'manifest' } });
   });
 
+  it('passes where the run announces Skellam noise, and its report says so', async () => {
+    const { reader, files } = createBundle({ noise: { announced: 'skellam', used: 'skellam' } });
+    const report = await verifyBundle(reader, crypto);
+    expect(report.failure).toBeNull();
+    expect(report.exitCode).toBe(0);
+    expect(fromUtf8(files.get('report.html') as Uint8Array)).toContain('Skellam noise, a share');
+    expect(fromUtf8(createBundle().files.get('report.html') as Uint8Array)).toContain(
+      'discrete Gaussian noise, a share',
+    );
+  });
+
+  it.each([
+    ['discrete-gaussian', [0, 1, 2]],
+    ['skellam', [1, 2]],
+  ] as const)('has the slots open that pass the margin of %s noise', async (law, open) => {
+    // Least counts: 3 + 1 lost + 5.51 under the Gaussian bound, + 5.84 under that of Skellam noise.
+    const counts = [9.625, 40, 10, 2];
+    const bytes = new Uint8Array(Int32Array.from(counts, (count) => 16 * count).buffer);
+    const bundle = (claimed: readonly number[]) => ({
+      noise: { announced: law, used: law },
+      cohort: { minCluster: 3, participants: 4 },
+      sums: (sums: Map<string, Uint8Array>) => sums.set([...sums.keys()][2] ?? '', bytes),
+      specs: (specs: EntrySpec[]) => {
+        const census = { counts: counts.map(String), open: claimed };
+        const changed = edit('cluster.census', 0, (body) => ({ ...body, ...census }))(specs);
+        const kept = edit('cluster.assign', 0, (body) => ({ ...body, kept: [1, 2] }))(changed);
+        const hash = toHex(crypto.sha256(bytes));
+        return edit('round.release', 2, (body) => ({ ...body, sumHash: hash }))(kept);
+      },
+    });
+    expect((await audit(bundle(open))).failure).toBeNull();
+    const lie = await audit(bundle(open.length === 2 ? [0, 1, 2] : [1, 2]));
+    expect(lie.failure).toMatchObject({ class: 'sums' });
+    expect(lie.failure?.message).toMatch(/"open" expected/);
+  });
+
   it('passes without the ledgers, but says so', async () => {
     const report = await audit({ ledgers: (ledgers) => ledgers.delete([...ledgers.keys()][0] ?? '') });
     expect(report.exitCode).toBe(0);
@@ -413,6 +449,16 @@ const FORGERIES: readonly [
 ];
 
 describe('a bundle that was signed over a lie', () => {
+  it.each([
+    ['skellam', 'discrete-gaussian'],
+    ['discrete-gaussian', 'skellam'],
+    [undefined, 'skellam'],
+  ] as const)('fails where the run announces %s noise and its sessions use %s', async (announced, used) => {
+    const report = await audit({ noise: { ...(announced && { announced }), used } });
+    expect(report.failure).toMatchObject({ class: 'noise' });
+    expect(report.failure?.message).toMatch(/"noise.mechanism" expected/);
+  });
+
   it.each(FORGERIES)('fails: %s', async (_name, expected, message, changes) => {
     const report = await audit(changes);
     expect(report.failure?.message).toMatch(message);

@@ -68,10 +68,11 @@ describe.skipIf(!isHere)('in Chromium', () => {
     await page.goto(served.url);
     // As text: the compiler must not rewrite what runs over there.
     const result = await page.evaluate(`(async () => {
-      const [{ webCrypto, applyMasksWeb }, { failedVectors }, { applyMasks }, vectors] = await Promise.all([
+      const [{ webCrypto, applyMasksWeb }, { failedVectors }, { applyMasks }, { changedNoise }, vectors] = await Promise.all([
         import('/dist/platform/web/crypto.js'),
         import('/dist/test/vectors/check.js'),
         import('/dist/protocol/ring.js'),
+        import('/dist/test/support/noise-digests.js'),
         fetch('/test/vectors/covey-1.json').then((response) => response.json()),
       ]);
       const seeds = [{ seed: new Uint8Array(32).fill(1), sign: 1 }, { seed: new Uint8Array(32).fill(2), sign: -1 }];
@@ -82,9 +83,10 @@ describe.skipIf(!isHere)('in Chromium', () => {
         failed: failedVectors(webCrypto, vectors),
         primitives: vectors.primitives.length,
         masks: a.every((word, i) => word === b[i]),
+        noise: changedNoise(webCrypto),
       };
     })()`);
-    expect(result).toEqual({ failed: [], primitives: expect.any(Number), masks: true });
+    expect(result).toEqual({ failed: [], primitives: expect.any(Number), masks: true, noise: [] });
     expect((result as { primitives: number }).primitives).toBeGreaterThan(35);
   });
 });

@@ -2,11 +2,13 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { nobleCrypto } from '../platform/noble/crypto.ts';
 import { nodeCrypto, nodeRandom } from '../platform/node/crypto.ts';
+import { webCrypto } from '../platform/web/crypto.ts';
 import { toHex } from '../protocol/bytes.ts';
 import { describeCryptoProvider } from './support/crypto-provider.ts';
 
 describeCryptoProvider(nodeCrypto);
 describeCryptoProvider(nobleCrypto);
+describeCryptoProvider(webCrypto);
 
 const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
 

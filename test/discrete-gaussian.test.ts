@@ -2,10 +2,17 @@ import { describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import type { KeyStream } from '../protocol/crypto-provider.ts';
 import { isCoveyError } from '../protocol/errors.ts';
-import { cellWidthOf, createDiscreteGaussian } from '../src/privacy/discrete-gaussian.ts';
-import { buildCellTable, cumulativeWeights } from '../src/privacy/discrete-gaussian-table.ts';
+import { createDiscreteGaussian } from '../src/privacy/discrete-gaussian.ts';
+import { discreteGaussianLaw } from '../src/privacy/discrete-gaussian-law.ts';
 import { expNegative, rationalOf } from '../src/privacy/fixed-point.ts';
+import { createSkellam } from '../src/privacy/skellam.ts';
+import { skellamLaw } from '../src/privacy/skellam-law.ts';
+import { cellWidthOf } from '../src/privacy/table-sampler.ts';
+import { buildThresholdTable, type ThresholdTable } from '../src/privacy/threshold-table.ts';
 import { chiSquareScore, discreteGaussianPmf, expectedMoments } from './support/discrete-gaussian-pmf.ts';
+
+const lawOf = (variance: number) => discreteGaussianLaw(rationalOf(variance));
+const unitTable = (variance: number): ThresholdTable => buildThresholdTable(lawOf(variance), 1, true);
 
 const seeded = (byte: number): KeyStream => nodeCrypto.aes256Ctr(new Uint8Array(32).fill(byte));
 
@@ -36,7 +43,7 @@ describe('discrete Gaussian: distribution', () => {
       [10, 0.03989422804014328, 0.03969525474770119, 0.0391042693975456],
     ] as const;
     for (const [stddev, ...expected] of cases) {
-      const sums = cumulativeWeights(rationalOf(stddev * stddev), 1, true, 256);
+      const sums = lawOf(stddev * stddev).cumulativeWeights(1, true, 256);
       expected.forEach((probability, k) => {
         const cell = (sums[k] as bigint) - (k === 0 ? 0n : (sums[k - 1] as bigint));
         const exact = Number(cell >> 192n) / 2 ** 64 / (k === 0 ? 1 : 2);
@@ -64,9 +71,9 @@ describe('discrete Gaussian: distribution', () => {
   }
 
   it('fits the exact probabilities of wide cells, seen at every residue', () => {
-    const stddev = 300;
+    const stddev = 1_100;
     const width = cellWidthOf(stddev * stddev);
-    expect(width).toBe(4);
+    expect(width).toBe(16);
     const values = draw(stddev, 4_000_000, 12);
     expect(Math.abs(chiSquareScore(values, (x) => x, discreteGaussianPmf(stddev * stddev)).z)).toBeLessThan(4);
   });
@@ -97,7 +104,7 @@ describe('discrete Gaussian: determinism', () => {
   });
 
   it('adds the draws that fill writes', () => {
-    for (const stddev of [2, 500]) {
+    for (const stddev of [2, 500, 5_000]) {
       const sampler = createDiscreteGaussian(stddev * stddev);
       const filled = new Int32Array(1000);
       sampler.fill(filled, seeded(22));
@@ -109,7 +116,7 @@ describe('discrete Gaussian: determinism', () => {
 
   it('goes on at the next word across refills', () => {
     // 16,384 words are one refill; unit cells take one word a draw (none of these hits a threshold).
-    const table = buildCellTable(rationalOf(100), 1, true);
+    const table = unitTable(100);
     const bytes = new Uint8Array(4 * 3 * 16_384);
     seeded(23).read(bytes);
     const words = new Uint32Array(bytes.buffer);
@@ -124,8 +131,9 @@ describe('discrete Gaussian: determinism', () => {
   it('draws the same whatever the size of the refills is', () => {
     // Short vectors are drawn with short refills, and wide cells take an odd number of words now and then.
     for (let seed = 40; seed < 60; seed++) {
-      const long = draw(130, 10_000, seed);
-      for (const count of [1, 7, 100, 1_000]) expect([...draw(130, count, seed)]).toEqual([...long.subarray(0, count)]);
+      const long = draw(1_300, 10_000, seed);
+      for (const count of [1, 7, 100, 1_000])
+        expect([...draw(1_300, count, seed)]).toEqual([...long.subarray(0, count)]);
     }
   });
 
@@ -146,13 +154,13 @@ describe('discrete Gaussian: determinism', () => {
 describe('discrete Gaussian: draws that hit a threshold', () => {
   const variance = 4;
   const bits = 512;
-  const sums = cumulativeWeights(rationalOf(variance), 1, true, bits);
-  const table = buildCellTable(rationalOf(variance), 1, true);
+  const sums = lawOf(variance).cumulativeWeights(1, true, bits);
+  const table = unitTable(variance);
 
-  /** One draw from a stream whose first bits are those of `u` (`bits` long), with sign bit 0. */
-  function drawAt(u: bigint): number {
+  /** One draw from a stream whose first bits are those of `u` (`bits` long), then the sign. */
+  function drawAt(u: bigint, sign = 0): number {
     // 31 bits and the sign, then 225 more (1 + 7 * 32), then 256 more: whole words, most significant first.
-    const words = [Number(u >> BigInt(bits - 31)) * 2, Number((u >> BigInt(bits - 32)) & 1n)];
+    const words = [Number(u >> BigInt(bits - 31)) * 2 + sign, Number((u >> BigInt(bits - 32)) & 1n)];
     for (let at = bits - 64; at >= 0; at -= 32) words.push(Number((u >> BigInt(at)) & 0xffff_ffffn));
     const value = new Int32Array(1);
     createDiscreteGaussian(variance).fill(value, wordsThen(words, seeded(31)));
@@ -167,6 +175,7 @@ describe('discrete Gaussian: draws that hit a threshold', () => {
         const near = 1n << BigInt(bits - 31 - digits);
         expect(drawAt(threshold - near)).toBe(k);
         expect(drawAt(threshold + near)).toBe(k + 1);
+        expect(drawAt(threshold + near, 1)).toBe(-k - 1);
       }
     }
   });
@@ -187,72 +196,162 @@ describe('discrete Gaussian: draws that hit a threshold', () => {
     const tail = sums.findIndex((c) => c > (1n << BigInt(bits)) - (1n << BigInt(bits - 290)));
     expect(far).toBe(tail);
     expect(far).toBeGreaterThan(36);
-    expect(cumulativeWeights(rationalOf(variance), 1, true, 256).length).toBeLessThan(sums.length);
+    expect(lawOf(variance).cumulativeWeights(1, true, 256).length).toBeLessThan(sums.length);
+  });
+
+  it('computes more digits of a threshold where 128 leave its first 31 bits open', () => {
+    const asked: number[] = [];
+    // The first threshold lies 2^-200 below 3/4.
+    const law = {
+      ...lawOf(4),
+      cumulativeWeights(_: number, __: boolean, digits: number) {
+        asked.push(digits);
+        const whole = 1n << BigInt(digits);
+        return [(whole * 3n) / 4n - (whole >> 200n), whole];
+      },
+    };
+    expect([...buildThresholdTable(law, 1, true).prefix]).toEqual([3 * 2 ** 29 - 1, 2 ** 31 - 1]);
+    expect(asked).toEqual([128, 256]);
   });
 
   it('never scans past the table', () => {
-    for (const stddev of [0.5, 0.7, 3, 77, 128, 8.3e4, 1e7]) {
+    for (const stddev of [0.5, 0.7, 3, 77, 128, 1_024, 8.3e4, 1e7]) {
       const width = cellWidthOf(stddev * stddev);
-      const { prefix, guide } = buildCellTable(rationalOf(stddev * stddev), width, width === 1);
+      const { prefix } = buildThresholdTable(lawOf(stddev * stddev), width, width === 1);
       expect(prefix[prefix.length - 1]).toBe(2 ** 31 - 1);
       expect(prefix.indexOf(2 ** 31 - 1)).toBe(prefix.length - 1);
-      expect(Math.max(...guide.map((k) => (k < 0 ? ~k : k)))).toBeLessThan(prefix.length);
     }
   });
 });
 
-describe('discrete Gaussian: draws of wide cells at the edge of acceptance', () => {
-  const stddev = 130;
+describe('draws of wide cells at the edge of acceptance', () => {
+  const stddev = 1_300;
   const variance = rationalOf(stddev * stddev);
-  const table = buildCellTable(variance, 2, false);
+  const width = cellWidthOf(stddev * stddev);
+  const offset = width - 1;
   const bits = 512;
 
-  /** A word whose draw falls inside cell k, clear of its thresholds. */
-  const insideCell = (k: number, sign = 0): number => {
-    const below = k === 0 ? 0 : (table.prefix[k - 1] as number);
-    return 2 * Math.floor((below + (table.prefix[k] as number)) / 2) + sign;
-  };
+  /** exp(-offset (2 * 16 k + offset) / (2 variance)). */
+  const gaussianRatio = (k: number): bigint =>
+    expNegative(
+      {
+        numerator: BigInt(offset * (2 * width * k + offset)) * variance.denominator,
+        denominator: 2n * variance.numerator,
+      },
+      bits,
+    );
 
-  const acceptance = (k: number): bigint =>
-    expNegative({ numerator: BigInt(4 * k + 1) * variance.denominator, denominator: 2n * variance.numerator }, bits);
+  /** From the recurrence of unit cells: it shares nothing with the series of wide ones. */
+  const skellamSums = skellamLaw(variance).cumulativeWeights(1, false, 700);
+  const skellamWeight = (x: number): bigint =>
+    (skellamSums[x] as bigint) - (x === 0 ? 0n : (skellamSums[x - 1] as bigint));
+  const skellamRatio = (k: number): bigint =>
+    (skellamWeight(width * k + offset) << BigInt(bits)) / skellamWeight(width * k);
 
-  /** A draw of cell k and offset 1 whose acceptance bits start as `u`, of which it reads `used` words; if refused, 14. */
-  function drawWith(k: number, u: bigint, used: number): number {
-    // 31 bits beside the offset and 32 more for doubles, then 193 (1 + 6 * 32) and 256 for integers.
-    const words = [Number(u >> BigInt(bits - 31)) * 2 + 1, Number((u >> BigInt(bits - 63)) & 0xffff_ffffn)];
-    words.push(Number((u >> BigInt(bits - 64)) & 1n));
-    for (let at = bits - 96; at >= 0; at -= 32) words.push(Number((u >> BigInt(at)) & 0xffff_ffffn));
-    const value = new Int32Array(1);
-    const script = [insideCell(k), ...words.slice(0, used), insideCell(7), 0];
-    createDiscreteGaussian(stddev * stddev).fill(value, wordsThen(script, seeded(32)));
-    return value[0] as number;
-  }
+  const cases = [
+    {
+      name: 'discrete Gaussian',
+      law: discreteGaussianLaw(variance),
+      create: createDiscreteGaussian,
+      acceptance: gaussianRatio,
+      depths: [
+        [20, 2],
+        [38, 2],
+        [45, 9],
+        [70, 9],
+        [200, 9],
+        [300, 17],
+      ],
+    },
+    {
+      name: 'Skellam',
+      law: skellamLaw(variance),
+      create: createSkellam,
+      acceptance: skellamRatio,
+      depths: [
+        [20, 2],
+        [29, 2],
+        [33, 9],
+        [70, 9],
+        [200, 9],
+        [300, 17],
+      ],
+    },
+  ] as const;
 
-  for (const [digits, used] of [
-    [20, 2],
-    [38, 2],
-    [45, 9],
-    [70, 9],
-    [200, 9],
-    [300, 17],
-  ] as const) {
-    it(`decides bits within 2^-${digits} of exp(-t) exactly, with ${used} words`, () => {
-      for (let k = 0; k < 120; k++) {
-        const near = 1n << BigInt(bits - digits);
-        expect(drawWith(k, acceptance(k) - near, used)).toBe(2 * k + 1);
-        expect(drawWith(k, acceptance(k) + near, used)).toBe(14);
+  for (const { name, law, create, acceptance, depths } of cases) {
+    describe(name, () => {
+      const table = buildThresholdTable(law, width, false);
+
+      /** A word whose draw falls inside cell k, clear of its thresholds. */
+      const insideCell = (k: number, sign = 0): number => {
+        const below = k === 0 ? 0 : (table.prefix[k - 1] as number);
+        return 2 * Math.floor((below + (table.prefix[k] as number)) / 2) + sign;
+      };
+
+      /** A draw of cell k, last offset, whose acceptance bits start as `u`; it reads `used` words. If refused, 112. */
+      function drawWith(k: number, u: bigint, used: number): number {
+        // 28 bits beside the offset and 32 more for doubles, then 196 (4 + 6 * 32) and 256 for integers.
+        const words = [
+          Number(u >> BigInt(bits - 28)) * width + offset,
+          Number((u >> BigInt(bits - 60)) & 0xffff_ffffn),
+        ];
+        words.push(Number((u >> BigInt(bits - 64)) & 15n));
+        for (let at = bits - 96; at >= 0; at -= 32) words.push(Number((u >> BigInt(at)) & 0xffff_ffffn));
+        const value = new Int32Array(1);
+        const script = [insideCell(k), ...words.slice(0, used), insideCell(7), 0];
+        create(stddev * stddev).fill(value, wordsThen(script, seeded(32)));
+        return value[0] as number;
       }
+
+      for (const [digits, used] of depths) {
+        it(`decides bits within 2^-${digits} of the ratio exactly, with ${used} words`, () => {
+          for (let k = 0; k < 420; k += digits > 40 && name === 'Skellam' ? 20 : 3) {
+            const near = 1n << BigInt(bits - digits);
+            expect(drawWith(k, acceptance(k) - near, used)).toBe(width * k + offset);
+            expect(drawWith(k, acceptance(k) + near, used)).toBe(112);
+          }
+        });
+      }
+
+      it('decides by the ratio alone where only a resolved draw can lead', () => {
+        // 31 + 225 bits that name a cell beyond 13 deviations, where no double knows the exponent of Skellam noise.
+        const sums = law.cumulativeWeights(width, false, 256);
+        const far = sums.findIndex((sum) => sum > (1n << 256n) - (1n << 110n));
+        expect((far * width) / stddev).toBeGreaterThan(13);
+        const inside = ((sums[far] as bigint) + (sums[far - 1] as bigint)) / 2n;
+        const digits: number[] = [];
+        for (let at = 192; at >= 0; at -= 32) digits.push(Number((inside >> BigInt(at)) & 0xffff_ffffn));
+        const ratio = law.ratio(far * width, offset, bits);
+        const near = 1n << BigInt(bits - 40);
+        for (const [u, expected] of [
+          [ratio - near, far * width + offset],
+          [ratio + near, 112],
+        ] as const) {
+          const fine = Number(u >> BigInt(bits - 28)) * width + offset;
+          const rest: number[] = [
+            Number((u >> BigInt(bits - 60)) & 0xffff_ffffn),
+            Number((u >> BigInt(bits - 64)) & 15n),
+          ];
+          for (let at = bits - 96; at >= 256; at -= 32) rest.push(Number((u >> BigInt(at)) & 0xffff_ffffn));
+          // The cell is resolved first: one bit beside 2^31 - 1 and seven words.
+          const script = [0xffff_fffe, fine, Number((inside >> 224n) & 1n), ...digits, ...rest, insideCell(7), 0];
+          const value = new Int32Array(1);
+          create(stddev * stddev).fill(value, wordsThen(script, seeded(34)));
+          expect(value[0]).toBe(expected);
+        }
+      });
+
+      it('draws "-0" again', () => {
+        const value = new Int32Array(1);
+        const sampler = create(stddev * stddev);
+        sampler.fill(value, wordsThen([insideCell(0, 0), 0, insideCell(7), 0], seeded(33)));
+        expect(value[0]).toBe(0);
+        sampler.fill(value, wordsThen([insideCell(0, 1), 0, insideCell(7, 1), 0], seeded(33)));
+        expect(value[0]).toBe(-112);
+      });
     });
   }
-
-  it('draws "-0" again', () => {
-    const value = new Int32Array(1);
-    const sampler = createDiscreteGaussian(stddev * stddev);
-    sampler.fill(value, wordsThen([insideCell(0, 0), 0, insideCell(7), 0], seeded(33)));
-    expect(value[0]).toBe(0);
-    sampler.fill(value, wordsThen([insideCell(0, 1), 0, insideCell(7, 1), 0], seeded(33)));
-    expect(value[0]).toBe(-14);
-  });
 });
 
 describe('discrete Gaussian: arguments', () => {

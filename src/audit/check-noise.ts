@@ -3,12 +3,12 @@ import { eventToJson } from '../privacy/event-json.ts';
 import { VIEWS, type View } from '../privacy/views.ts';
 import type { RunPlanClaim } from './bodies.ts';
 import { canonicalJson } from './canonical-json.ts';
-import { deriveEvents, deriveSensitivity } from './derive-events.ts';
+import { announcedMechanism, deriveEvents, deriveSensitivity } from './derive-events.ts';
 import { type AuditLocation, failAudit } from './failures.ts';
 import type { RunHistory, SessionHistory } from './replay.ts';
 
 /** Noise and clip of a session must be what the run announced. */
-function checkParams(session: SessionHistory, plan: RunPlanClaim, at: AuditLocation): void {
+function checkParams(session: SessionHistory, plan: RunPlanClaim, mechanism: string, at: AuditLocation): void {
   const { params, kind } = session;
   const expect = (holds: boolean, message: string): void => {
     if (!holds) failAudit('noise', at, message);
@@ -19,7 +19,11 @@ function checkParams(session: SessionHistory, plan: RunPlanClaim, at: AuditLocat
     expect(seatsOnly && params.noise.mechanism === 'none', 'a session without noise may only draw seats');
     return;
   }
-  expect(params.noise.mechanism === 'discrete-gaussian', 'a session that depends on data must carry noise');
+  expect(params.noise.mechanism !== 'none', 'a session that depends on data must carry noise');
+  expect(
+    params.noise.mechanism === mechanism,
+    `"noise.mechanism" expected ${mechanism} of the run, got ${params.noise.mechanism}`,
+  );
   if (kind === 'choice') {
     expect(params.layout.length === 1 && params.layout[0]?.segment === 'counts', 'a choice may release counts only');
     expect(plan.unit === 'participant' || Number(plan.choiceEpsilon) > 0, 'a choice must be charged');
@@ -70,12 +74,13 @@ function checkPlan(plan: RunPlanClaim, at: AuditLocation): void {
  * coordinator and each participant wrote. @throws CoveyError AUDIT_FAILED (noise). Returns the number of charges.
  */
 export function checkNoise(history: RunHistory): number {
-  const { plan } = history.open;
+  const { config, plan } = history.open;
+  const mechanism = announcedMechanism(config);
   checkPlan(plan, history.openedAt);
   let checked = 0;
   for (const session of history.sessions) {
     const { charge, kind, params } = session;
-    checkParams(session, plan, session.opened.at);
+    checkParams(session, plan, mechanism, session.opened.at);
     for (const view of VIEWS) {
       if (charge !== undefined)
         checkEvents(kind, params, plan, charge.body.survivors.length, view, charge.body.events[view], charge.at);

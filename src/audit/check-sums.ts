@@ -34,7 +34,10 @@ function checkCounts(session: SessionHistory, sum: Int32Array, config: JsonObjec
   if (minCluster > 0) {
     const { noise, encoding, slots, maxLoss } = params;
     const variance = (participants * noise.shareVariance) / encoding.scale ** 2;
-    const margin = Math.sqrt(2 * variance * Math.log(slots / GATE_FAILURE));
+    const logs = Math.log(slots / GATE_FAILURE);
+    // Skellam noise has the tails of Poisson counts: Bernstein's bound, in units of one count of the ring.
+    const third = noise.mechanism === 'skellam' ? logs / encoding.scale / 3 : 0;
+    const margin = third + Math.sqrt(third ** 2 + 2 * variance * logs);
     const large = [...sum.keys()].filter(
       (slot) => (sum[slot] as number) / encoding.scale - margin - maxLoss >= minCluster,
     );

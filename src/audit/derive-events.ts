@@ -1,5 +1,6 @@
 import { coordinateCount } from '../../protocol/params.ts';
 import type { SessionParams } from '../../protocol/session.ts';
+import type { JsonObject } from '../privacy/event-json.ts';
 import type { DpEvent } from '../privacy/events.ts';
 import type { View } from '../privacy/views.ts';
 import type { RunPlanClaim } from './bodies.ts';
@@ -8,6 +9,12 @@ import type { RunPlanClaim } from './bodies.ts';
  * The charge of a session, derived a second time from its signed parameters: what was released, at which sensitivity,
  * under how much noise that the viewer does not know. Nothing here is shared with the code that runs use.
  */
+
+/** Law of the noise that the configuration of a run announces; discrete Gaussian where it names none. */
+export function announcedMechanism(config: JsonObject): string {
+  const { mechanism = 'discrete-gaussian' } = (config['privacy'] ?? {}) as { readonly mechanism?: string };
+  return mechanism;
+}
 
 /** l2 sensitivity in integer units that follows from the clip. @see privacy F13 */
 export function deriveSensitivity(params: SessionParams): number {
@@ -31,7 +38,7 @@ function unknownShares(view: View, survivors: number, colluders: number): number
 /** What a session releases about records. */
 export type SessionKind = 'seats' | 'choice' | 'train';
 
-/** Events that one record of a survivor pays; null where no honest noise is left. @see privacy section 3, F9, F11, F18, F21 */
+/** Events that one record of a survivor pays; null where no honest noise is left. @see privacy section 3, F9, F11, F12, F18, F21 */
 export function deriveEvents(
   kind: SessionKind,
   params: SessionParams,
@@ -49,14 +56,12 @@ export function deriveEvents(
   // A participant's choice hides in the slots; what its counts add is a sum like any other. privacy 3.4
   const shares = unknownShares(view, survivors, params.colluders);
   if (shares < 1) return null;
-  const sum: DpEvent = {
-    kind: 'discreteGaussian',
-    shares,
-    shareVariance: params.noise.shareVariance,
-    sensitivity: deriveSensitivity(params),
-    dimension: coordinateCount(params),
-    symmetric: true,
-  };
+  const { mechanism, shareVariance } = params.noise;
+  const moved = { sensitivity: deriveSensitivity(params), dimension: coordinateCount(params), symmetric: true };
+  const sum: DpEvent =
+    mechanism === 'skellam'
+      ? { kind: 'skellam', variance: shares * shareVariance, ...moved }
+      : { kind: 'discreteGaussian', shares, shareVariance, ...moved };
   const probability = Number(plan.samplingProbability);
   // Record sampling amplifies inside an organization; cohorts are known to the server and never amplify.
   return plan.unit === 'record' && probability < 1 ? [{ kind: 'poissonSampled', probability, event: sum }] : [sum];

@@ -1,5 +1,5 @@
 import { CoveyError } from '../../protocol/errors.ts';
-import type { DiscreteGaussianEvent, DpEvent, Relation } from '../privacy/events.ts';
+import type { DiscreteGaussianEvent, DpEvent, Relation, SkellamEvent } from '../privacy/events.ts';
 
 /*
  * The audit's own accountant: written apart from the one that runs use and on another numeric route, so that a slip in
@@ -128,6 +128,26 @@ function discreteSum(event: DiscreteGaussianEvent): DiscreteSum {
 }
 
 /**
+ * Skellam noise of variance mu: the divergence of Gaussian noise and an excess that grows with the order, bounded at
+ * integer orders. @see Agarwal, Kairouz, Liu 2021; privacy F12
+ */
+function skellamSum(event: SkellamEvent): { readonly noiseMultiplier: number; readonly excess: LogMoment } {
+  const { sensitivity, dimension, variance } = event;
+  const l1 = Math.min(Math.sqrt(dimension) * sensitivity, sensitivity ** 2);
+  const flat = (1.5 * l1) / variance;
+  const rising = (order: number): number => ((2 * order - 1) * sensitivity ** 2 + 6 * l1) / (2 * variance) ** 2;
+  return {
+    noiseMultiplier: Math.sqrt(variance) / sensitivity,
+    excess: (order) => (order - 1) * Math.min(rising(order), flat),
+  };
+}
+
+function skellamMoment(event: SkellamEvent): LogMoment {
+  const { noiseMultiplier, excess } = skellamSum(event);
+  return interpolated((order) => ((order - 1) * order) / (2 * noiseMultiplier ** 2) + excess(order));
+}
+
+/**
  * A draw of bounded range epsilon: its loss is t or t - epsilon in the worst case, with the odds that make the expected
  * inverse likelihood 1. The mean is searched over t; deviations from it are subgaussian (Hoeffding).
  * @see Dong, Durfee, Rogers 2020; privacy F21
@@ -142,9 +162,19 @@ function sampledMoment(q: number, event: DpEvent, relation: Relation): LogMoment
   if (q === 1) return momentOf(event, relation);
   if (relation === 'replace-one') unsupported('Poisson sampling under replace-one');
   if (event.kind === 'gaussian') return (order) => integrateSampledGaussian(q, event.noiseMultiplier, order);
-  if (event.kind !== 'discreteGaussian') unsupported(`a Poisson-sampled ${event.kind}`);
+  if (event.kind !== 'discreteGaussian' && event.kind !== 'skellam') unsupported(`a Poisson-sampled ${event.kind}`);
   // Only for symmetric noise is the reverse direction the smaller one. privacy F9
   if (!event.symmetric) unsupported('sampled noise that is not symmetric');
+  if (event.kind === 'skellam') {
+    const { noiseMultiplier, excess } = skellamSum(event);
+    const exact = skellamMoment(event);
+    // The excess of a term of the expansion is at most that of the whole order.
+    return interpolated((order) =>
+      excess(order) > 1e-9
+        ? sumSampledMoments(q, exact, order)
+        : integrateSampledGaussian(q, noiseMultiplier, order) + excess(order),
+    );
+  }
   const { noiseMultiplier, tau, moment } = discreteSum(event);
   const surcharge = tau * event.dimension;
   if (surcharge > 1e-9) return interpolated((order) => sumSampledMoments(q, moment, order));
@@ -158,6 +188,8 @@ function momentOf(event: DpEvent, relation: Relation): LogMoment {
       return (order) => ((order - 1) * order) / (2 * event.noiseMultiplier ** 2);
     case 'discreteGaussian':
       return discreteSum(event).moment;
+    case 'skellam':
+      return skellamMoment(event);
     case 'exponentialMechanism':
       return boundedRangeMoment(event.epsilon);
     case 'zCdp':

@@ -1,4 +1,5 @@
 import { escapeMarkup, type LineSeries, lineChart } from '../charts/line-chart.ts';
+import { announcedMechanism } from './derive-events.ts';
 import type { ReportFacts, SessionFacts } from './facts.ts';
 import { REPORT_STYLE } from './report-style.ts';
 import type { ResultRow } from './results.ts';
@@ -176,7 +177,8 @@ ${foundingNote(facts)}${differencingNote(facts)}`;
 }
 
 function parameters({ history }: ReportFacts): string {
-  const { plan } = history.open;
+  const { config, plan } = history.open;
+  const law = announcedMechanism(config) === 'skellam' ? 'Skellam' : 'discrete Gaussian';
   const lossOf =
     plan.unit === 'record'
       ? 'one record (one row); who owns several rows is protected less'
@@ -185,7 +187,7 @@ function parameters({ history }: ReportFacts): string {
     ['Unit of privacy', lossOf],
     ['Neighbouring relation', esc(plan.relation)],
     ['Target', `ε = ${esc(plan.targetEpsilon)} at δ = ${esc(plan.delta)}, coordinator’s view`],
-    ['Mechanism', 'discrete Gaussian noise, a share from every organization, summed under secure aggregation'],
+    ['Mechanism', `${law} noise, a share from every organization, summed under secure aggregation`],
     [
       'Noise',
       `noise multiplier ${Number(plan.noiseMultiplier).toFixed(3)} with the fewest accepted survivors; each share has variance ${Number(plan.shareVariance).toExponential(3)} at sensitivity ${Number(plan.sensitivity)} (integer units)`,

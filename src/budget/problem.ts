@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { CoveyError } from '../../protocol/errors.ts';
+import type { SumMechanism } from '../privacy/sum-event.ts';
 
 /** How the data are used; what is left out is taken as the safe practice, except tuning runs, which must be stated. */
 export interface Practice {
@@ -38,6 +39,8 @@ export interface BudgetProblem {
   readonly parameters: number;
   readonly clippingNorm: number;
   readonly scale: number;
+  /** Law of the noise shares; discrete Gaussian where it is left out. */
+  readonly mechanism?: SumMechanism | undefined;
   readonly practice: Practice;
 }
 
@@ -70,6 +73,7 @@ export const budgetProblemSchema: z.ZodType<BudgetProblem> = z.strictObject({
   parameters: z.number().int().min(1).max(1_000_000_000).default(10_000),
   clippingNorm: z.number().positive().default(1),
   scale: z.number().positive().default(65_536),
+  mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
   practice: practice.prefault({}),
 });
 

@@ -49,7 +49,8 @@ export function relationOf({ unit }: BudgetProblem): Relation {
 export function sumTerms(problem: BudgetProblem, sampling: number): SumTerms {
   const dimension = paddedLength(problem.parameters);
   const sensitivity = unitSensitivity(problem.unit, problem.scale * problem.clippingNorm, dimension);
-  return { sensitivity, dimension, samplingProbability: sampling, colluders: problem.colluders };
+  const { colluders, mechanism } = problem;
+  return { sensitivity, dimension, samplingProbability: sampling, colluders, mechanism };
 }
 
 /** Rounds that one unit pays for: the cap of its participant, and every tuning run again. */

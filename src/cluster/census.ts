@@ -26,14 +26,19 @@ export function openSlots(
 
 /**
  * Margin by which a noisy count may exceed the true one in any of `slots` slots, except with probability `failure`.
- * Gaussian tail bound exp(-m^2 / (2 variance)), which discrete Gaussians and their sums obey too (sub-Gaussian, CKS 2020).
+ * Bernstein's bound exp(-m^2 / (2 (variance + step m / 3))) for Skellam noise on multiples of `step`, whose tails are
+ * those of Poisson counts; with step 0 the Gaussian bound, which discrete Gaussians and their sums obey too
+ * (sub-Gaussian, CKS 2020).
  * Units: members, as `noiseStddev` of the summed noise. @throws CoveyError USAGE_RANGE
  */
-export function countNoiseMargin(noiseStddev: number, slots: number, failure: number): number {
-  if (!(noiseStddev >= 0 && slots >= 1 && failure > 0 && failure < 1)) {
+export function countNoiseMargin(noiseStddev: number, slots: number, failure: number, step: number = 0): number {
+  if (!(noiseStddev >= 0 && slots >= 1 && failure > 0 && failure < 1 && step >= 0)) {
     throw new CoveyError('USAGE_RANGE', `"failure" expected a probability in (0, 1), got ${failure}`);
   }
-  return noiseStddev * Math.sqrt(2 * Math.log(slots / failure));
+  const digits = Math.log(slots / failure);
+  if (step === 0) return noiseStddev * Math.sqrt(2 * digits);
+  const linear = (step * digits) / 3;
+  return linear + Math.sqrt(linear ** 2 + 2 * digits * noiseStddev ** 2);
 }
 
 /**

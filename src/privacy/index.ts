@@ -21,7 +21,7 @@ export {
   type SeenHead,
   settleDataset,
 } from './dataset-ledger.ts';
-export { createDiscreteGaussian, type DiscreteGaussian } from './discrete-gaussian.ts';
+export { createDiscreteGaussian } from './discrete-gaussian.ts';
 export { sampleDiscreteGaussianExact } from './discrete-gaussian-exact.ts';
 export { type Block, createEncoder, type Encoder, type EncodingSpec, type TermPart } from './encode.ts';
 export { eventFromJson, eventKey, eventToJson, type JsonObject, type JsonValue } from './event-json.ts';
@@ -55,4 +55,6 @@ export {
   type ServerLedger,
   settleFact,
 } from './server-ledger.ts';
+export { createSkellam } from './skellam.ts';
+export type { NoiseSampler } from './table-sampler.ts';
 export { type EpsilonReport, honestShares, VIEWS, type View } from './views.ts';

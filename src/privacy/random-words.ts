@@ -18,12 +18,15 @@ export class RandomWords {
   readonly #bytes: Uint8Array;
   readonly #stream: KeyStream;
 
-  /** Units: `expectedWords` sizes the refills (a power of two from 16 to `MAX_REFILL_WORDS`). */
-  constructor(stream: KeyStream, expectedWords: number = MAX_REFILL_WORDS) {
+  /**
+   * Units: `expectedWords` sizes the refills (a power of two from 16 to `MAX_REFILL_WORDS`). `storage`: where to keep
+   * the words, of `MAX_REFILL_WORDS` at least.
+   */
+  constructor(stream: KeyStream, expectedWords: number = MAX_REFILL_WORDS, storage?: Uint32Array) {
     let size = 16;
     while (size < expectedWords && size < MAX_REFILL_WORDS) size *= 2;
-    this.words = new Uint32Array(size);
-    this.#bytes = new Uint8Array(this.words.buffer);
+    this.words = storage?.subarray(0, size) ?? new Uint32Array(size);
+    this.#bytes = new Uint8Array(this.words.buffer, this.words.byteOffset, this.words.byteLength);
     this.#stream = stream;
     this.at = size;
   }
@@ -31,7 +34,7 @@ export class RandomWords {
   refill(): void {
     this.#stream.read(this.#bytes);
     if (!HOST_IS_LITTLE_ENDIAN) {
-      const view = new DataView(this.words.buffer);
+      const view = new DataView(this.words.buffer, this.words.byteOffset);
       for (let i = 0; i < this.words.length; i++) this.words[i] = view.getUint32(4 * i, true);
     }
     this.at = 0;

@@ -1,3 +1,4 @@
+import type { NoiseMechanism } from '../../protocol/session.ts';
 import type { DpEvent } from './events.ts';
 import { contributionBound } from './rounding.ts';
 import { honestShares, type View } from './views.ts';
@@ -9,6 +10,8 @@ export interface SumTerms {
   /** Probability with which each unit is drawn, hidden from the viewer; 1 without sampling. */
   readonly samplingProbability: number;
   readonly colluders: number;
+  /** Law of every share; discrete Gaussian where it is left out. */
+  readonly mechanism?: SumMechanism | undefined;
 }
 
 /**
@@ -21,20 +24,20 @@ export function unitSensitivity(unit: 'record' | 'participant', scaledNorm: numb
   return contributionBound(scaledNorm, dimension).sensitivity;
 }
 
+/** Laws of noise whose sums an accountant bounds. */
+export type SumMechanism = Exclude<NoiseMechanism, 'none'>;
+
 /**
  * What one unit pays for a sum of `survivors` members, each with a share of variance `shareVariance`.
- * @throws CoveyError PRIVACY_NOISE if no honest share is left. @see privacy section 3, F9, F11, F18
+ * Skellam shares sum to Skellam noise; discrete Gaussian ones stay apart in the event.
+ * @throws CoveyError PRIVACY_NOISE if no honest share is left. @see privacy section 3, F9, F11, F12, F18
  */
 export function sumEvent(terms: SumTerms, shareVariance: number, survivors: number, view: View): DpEvent {
   const { sensitivity, dimension, samplingProbability: probability, colluders } = terms;
   const shares = honestShares(view, survivors, colluders);
-  const sum: DpEvent = {
-    kind: 'discreteGaussian',
-    shares,
-    shareVariance,
-    sensitivity,
-    dimension,
-    symmetric: true,
-  };
+  const sum: DpEvent =
+    terms.mechanism === 'skellam'
+      ? { kind: 'skellam', variance: shares * shareVariance, sensitivity, dimension, symmetric: true }
+      : { kind: 'discreteGaussian', shares, shareVariance, sensitivity, dimension, symmetric: true };
   return probability === 1 ? sum : { kind: 'poissonSampled', probability, event: sum };
 }

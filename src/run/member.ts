@@ -13,6 +13,7 @@ import type { GradientOracle } from '../learning/oracle.ts';
 import { poissonSample } from '../learning/sampling.ts';
 import { createDiscreteGaussian } from '../privacy/discrete-gaussian.ts';
 import { createEncoder } from '../privacy/encode.ts';
+import { createSkellam } from '../privacy/skellam.ts';
 import { algorithmOf } from './algorithm.ts';
 import type { RunConfig } from './config.ts';
 import type { SessionOrder } from './order.ts';
@@ -224,8 +225,10 @@ export function contribute(
     : kind === 'choice'
       ? { ...choiceContribution(crypto, config, order, member, inputs), local: kept }
       : { ...trainingContribution(crypto, config, order, params, member, inputs), member: trained };
-  if (params.noise.mechanism === 'discrete-gaussian') {
-    createDiscreteGaussian(params.noise.shareVariance).add(values, streamOf(crypto, inputs.seed, 'noise'));
+  const { mechanism, shareVariance } = params.noise;
+  if (mechanism !== 'none') {
+    const create = mechanism === 'skellam' ? createSkellam : createDiscreteGaussian;
+    create(shareVariance).add(values, streamOf(crypto, inputs.seed, 'noise'));
   }
   return { words: packLanes(values, params.ring.lanes), member: next, local };
 }

@@ -6,7 +6,7 @@ import { rosterHash } from '../../protocol/params.ts';
 import type { Roster, SessionParams } from '../../protocol/session.ts';
 import type { ReleasedModels } from '../learning/algorithm.ts';
 import { bodyLayers } from '../learning/manifest.ts';
-import { configHash, type RunConfig } from './config.ts';
+import { configHash, mechanismOf, type RunConfig } from './config.ts';
 import { groupIdOf, groupMembers } from './groups.ts';
 import {
   COUNT_SCALE,
@@ -113,7 +113,7 @@ export function orderParams(
       rounding: !training ? 'none' : config.privacy.unit === 'record' ? 'toward-zero' : 'conditional',
     },
     noise: {
-      mechanism: session.kind === 'seats' ? 'none' : 'discrete-gaussian',
+      mechanism: session.kind === 'seats' ? 'none' : mechanismOf(config),
       shareVariance: training ? plan.shareVariance : session.kind === 'choice' ? countShareVariance(config) : 0,
     },
     minSurvivors: config.cohort.minSurvivors,

@@ -7,7 +7,7 @@ import type { DpEvent } from '../privacy/events.ts';
 import { sumEvent, unitSensitivity } from '../privacy/sum-event.ts';
 import type { View } from '../privacy/views.ts';
 import { algorithmOf } from './algorithm.ts';
-import type { RunConfig } from './config.ts';
+import { mechanismOf, type RunConfig } from './config.ts';
 import { groupCount } from './groups.ts';
 import { modelManifest } from './released.ts';
 
@@ -96,10 +96,11 @@ export function sessionEvents(
 ): DpEvent[] {
   if (session.kind === 'seats') return [];
   const { colluders } = config.cohort;
+  const mechanism = mechanismOf(config);
   if (session.kind === 'train') {
     const { samplingProbability } = config.training;
     const sensitivity = trainingSensitivity(config, slots);
-    const terms = { sensitivity, dimension: dimension(config, slots), samplingProbability, colluders };
+    const terms = { sensitivity, dimension: dimension(config, slots), samplingProbability, colluders, mechanism };
     return [sumEvent(terms, plan.shareVariance, survivors, view)];
   }
   if (config.privacy.unit === 'record') {
@@ -107,7 +108,7 @@ export function sessionEvents(
     return [{ kind: 'exponentialMechanism', epsilon: config.clusters?.choiceEpsilon ?? 0, monotone: true }];
   }
   // In hidden slots the choice itself costs a participant nothing; its one in the counts is a release. privacy 3.4
-  const counts = { sensitivity: COUNT_SCALE, dimension: slots, samplingProbability: 1, colluders };
+  const counts = { sensitivity: COUNT_SCALE, dimension: slots, samplingProbability: 1, colluders, mechanism };
   return [sumEvent(counts, countShareVariance(config), survivors, view)];
 }
 
@@ -169,7 +170,8 @@ export function openAfterCensus(config: RunConfig, counts: readonly number[]): n
   if (minCluster === 0) return null;
   // Every participant may add its share: more noise than that no session has.
   const noiseStddev = Math.sqrt(participants * countShareVariance(config)) / COUNT_SCALE;
-  const noiseMargin = countNoiseMargin(noiseStddev, counts.length, GATE_FAILURE);
+  const steps = mechanismOf(config) === 'skellam' ? 1 / COUNT_SCALE : 0;
+  const noiseMargin = countNoiseMargin(noiseStddev, counts.length, GATE_FAILURE, steps);
   return openSlots(counts, { noiseMargin, maxLoss, minCluster }).flatMap((open, slot) => (open ? [slot] : []));
 }
 

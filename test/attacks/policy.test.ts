@@ -83,6 +83,7 @@ const CHANGES: readonly Change[] = [
     'a little less noise',
     (p) => ({ noise: { mechanism: 'discrete-gaussian', shareVariance: p.noise.shareVariance * (1 - 2 ** -52) } }),
   ],
+  ['noise', 'noise of another law', (p) => ({ noise: { ...p.noise, mechanism: 'skellam' } })],
   ['minSurvivors', 'fewer survivors', (p) => ({ minSurvivors: p.minSurvivors - 1 })],
   ['minOrgs', 'fewer organizations', () => ({ minOrgs: 1 })],
   ['colluders', 'fewer colluders', (p) => ({ colluders: p.colluders - 1 })],

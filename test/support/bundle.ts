@@ -16,6 +16,7 @@ import { rdpAccountant } from '../../src/privacy/accountant.ts';
 import { createDiscreteGaussian } from '../../src/privacy/discrete-gaussian.ts';
 import { eventToJson } from '../../src/privacy/event-json.ts';
 import type { DpEvent } from '../../src/privacy/events.ts';
+import { createSkellam } from '../../src/privacy/skellam.ts';
 
 /*
  * A small federation log with real keys and signatures: a seat lottery, a choice, training steps, an attempt that was
@@ -51,8 +52,16 @@ export interface EntrySpec {
   readonly body: Record<string, unknown>;
 }
 
+/** Law of noise that the configuration announces (by leaving it out: discrete Gaussian) and that sessions use. */
+export interface BundleNoise {
+  readonly announced?: 'discrete-gaussian' | 'skellam';
+  readonly used: 'discrete-gaussian' | 'skellam';
+}
+
 /** What a test may change before the bundle is signed. */
 export interface BundleChanges {
+  readonly noise?: BundleNoise;
+  readonly cohort?: Readonly<Record<string, number>>;
   readonly specs?: (specs: EntrySpec[], world: BundleWorld) => EntrySpec[];
   readonly lines?: (lines: string[], world: BundleWorld) => string[];
   readonly sums?: (sums: Map<string, Uint8Array>) => void;
@@ -72,11 +81,13 @@ export interface TestBundle extends BundleWorld {
   readonly reader: BundleReader;
 }
 
-const CONFIG = {
+const configOf = ({ announced, cohort }: BundleNoise & Pick<BundleChanges, 'cohort'>) => ({
   federation: FEDERATION,
   training: { steps: 4, samplingProbability: 0.5 },
   clusters: { kept: 2 },
-};
+  ...(announced === undefined ? {} : { privacy: { mechanism: announced } }),
+  ...(cohort === undefined ? {} : { cohort }),
+});
 const PLAN = {
   unit: 'record',
   relation: 'add-remove',
@@ -115,9 +126,9 @@ const SESSIONS: readonly SessionSpec[] = [
   { kind: 'train', step: 3, round: 6, attempt: 0, slots: 2, survivors: 3 },
 ];
 
-function paramsOf(spec: SessionSpec, roster: Uint8Array): SessionParams {
+function paramsOf(spec: SessionSpec, roster: Uint8Array, noise: BundleNoise): SessionParams {
   const { kind, slots, round, attempt, step } = spec;
-  const task = hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(CONFIG)));
+  const task = hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(configOf(noise))));
   const heads = Array.from({ length: slots }, (_, i) => ({ segment: `head-${i}`, length: 32 }));
   return {
     protocol: 'covey/1',
@@ -144,7 +155,7 @@ function paramsOf(spec: SessionSpec, roster: Uint8Array): SessionParams {
       rounding: kind === 'train' ? 'toward-zero' : 'none',
     },
     noise: {
-      mechanism: kind === 'seats' ? 'none' : 'discrete-gaussian',
+      mechanism: kind === 'seats' ? 'none' : noise.used,
       shareVariance: kind === 'train' ? SHARE_VARIANCE : kind === 'choice' ? 64 : 0,
     },
     minSurvivors: 3,
@@ -160,14 +171,11 @@ function paramsOf(spec: SessionSpec, roster: Uint8Array): SessionParams {
 function eventsOf(spec: SessionSpec, params: SessionParams, shares: number): DpEvent[] {
   if (spec.kind === 'seats') return [];
   if (spec.kind === 'choice') return [{ kind: 'exponentialMechanism', epsilon: 0.5, monotone: true }];
-  const event: DpEvent = {
-    kind: 'discreteGaussian',
-    shares,
-    shareVariance: SHARE_VARIANCE,
-    sensitivity: SCALE,
-    dimension: coordinateCount(params),
-    symmetric: true,
-  };
+  const common = { sensitivity: SCALE, dimension: coordinateCount(params), symmetric: true };
+  const event: DpEvent =
+    params.noise.mechanism === 'skellam'
+      ? { kind: 'skellam', variance: shares * SHARE_VARIANCE, ...common }
+      : { kind: 'discreteGaussian', shares, shareVariance: SHARE_VARIANCE, ...common };
   return [{ kind: 'poissonSampled', probability: 0.5, event }];
 }
 
@@ -176,8 +184,9 @@ function sumOf(spec: SessionSpec, params: SessionParams): Int32Array {
   if (spec.kind === 'seats') for (let i = 0; i < spec.survivors; i++) sum[7 * i + 2] = 1;
   if (spec.kind === 'choice') sum.set([2 * COUNT_SCALE, 0, 2 * COUNT_SCALE, 0]);
   const stream = crypto.aes256Ctr(seedOf(`noise ${spec.round}`));
+  const create = params.noise.mechanism === 'skellam' ? createSkellam : createDiscreteGaussian;
   if (spec.kind !== 'seats')
-    for (let i = 0; i < spec.survivors; i++) createDiscreteGaussian(params.noise.shareVariance).add(sum, stream);
+    for (let i = 0; i < spec.survivors; i++) create(params.noise.shareVariance).add(sum, stream);
   return sum;
 }
 
@@ -187,7 +196,10 @@ function createWorld(): BundleWorld {
 }
 
 /** Entries of the whole run, in the order of the log, and the released sums. */
-function describeRun(world: BundleWorld): {
+function describeRun(
+  world: BundleWorld,
+  noise: BundleNoise,
+): {
   specs: EntrySpec[];
   sums: Map<string, Uint8Array>;
   charged: Map<string, { server: DpEvent[]; release: DpEvent[] }>;
@@ -226,12 +238,12 @@ function describeRun(world: BundleWorld): {
     members: members.map(({ id, publicKey, organization }) => ({ id, publicKey: toHex(publicKey), organization })),
   });
   say('run.open', {
-    config: CONFIG,
-    taskHash: toHex(hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(CONFIG)))),
+    config: configOf(noise),
+    taskHash: toHex(hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(configOf(noise))))),
     plan: PLAN,
   });
   for (const spec of SESSIONS) {
-    const params = paramsOf(spec, roster);
+    const params = paramsOf(spec, roster, noise);
     const { round, attempt, kind, step, slots } = spec;
     const { purpose } = params;
     const sid = toHex(sessionId(crypto, params));
@@ -417,7 +429,12 @@ export function sealFiles(files: Map<string, Uint8Array>, coordinator: Node): vo
 /** A valid bundle, or one whose author changed something and signed it all the same. */
 export function createBundle(changes: BundleChanges = {}): TestBundle {
   const world = createWorld();
-  const { specs, sums, charged } = describeRun(world);
+  const noise = {
+    used: 'discrete-gaussian' as const,
+    ...changes.noise,
+    ...(changes.cohort && { cohort: changes.cohort }),
+  };
+  const { specs, sums, charged } = describeRun(world, noise);
   changes.sums?.(sums);
   const signed = signAll(changes.specs?.(specs, world) ?? specs);
   const lines = changes.lines?.([...signed], world) ?? signed;
@@ -430,7 +447,7 @@ export function createBundle(changes: BundleChanges = {}): TestBundle {
   );
   changes.ledgers?.(ledgers, world);
   const files = new Map<string, Uint8Array>([
-    ['config.json', utf8(`${canonicalJson(CONFIG)}\n`)],
+    ['config.json', utf8(`${canonicalJson(configOf(noise))}\n`)],
     ['log.jsonl', utf8(log)],
     [
       'checkpoint',

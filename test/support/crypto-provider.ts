@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { concatBytes, fromHex, toHex, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { codeOf } from './code-of.ts';
+import { changedNoise, FROZEN_NOISE } from './noise-digests.ts';
 
 const EMPTY = new Uint8Array(0);
 const hex = (text: string): Uint8Array => fromHex(text.replaceAll(' ', ''));
@@ -315,6 +316,11 @@ export function describeCryptoProvider(crypto: CryptoProvider): void {
     describeEd25519(crypto);
     describeX25519(crypto);
     describeAes(crypto);
+
+    it('expands a 256-bit seed into the frozen noise of both laws', () => {
+      expect(FROZEN_NOISE.length).toBe(16);
+      expect(changedNoise(crypto)).toEqual([]);
+    });
 
     it('does not change its inputs and gives results of their own memory', () => {
       const seed = Object.freeze(new Array(32).fill(9)) as readonly number[];

@@ -97,6 +97,11 @@ export function fromBase64(text: string): Uint8Array {
   return decoded;
 }
 
+/** One character for each of a few bytes: a key of a map that is cheaper than hex. */
+export function byteString(bytes: Uint8Array): string {
+  return String.fromCharCode.apply(null, bytes as unknown as number[]);
+}
+
 export function concatBytes(...parts: readonly Uint8Array[]): Uint8Array {
   const joined = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
   let at = 0;

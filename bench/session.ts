@@ -17,6 +17,8 @@ const seed = (name: string, n: number): Uint8Array => hashParts(crypto, utf8('be
 export interface Cost {
   readonly clientMs: number;
   readonly serverMs: number;
+  /** Of `serverMs`: from the opening that completes the last secret to the bare sum, masks included. */
+  readonly unmaskMs: number;
   readonly uploadBytes: number;
 }
 
@@ -87,6 +89,7 @@ export function measureSession(members: number, coordinates: number, lanes: Lane
   const params = benchParams(roster, coordinates, lanes);
   const clientMs = new Float64Array(members);
   let serverMs = 0;
+  let unmaskMs = 0;
   let uploadBytes = 0;
   const book = <T>(member: number | null, work: () => T): T => {
     const before = cpuMs();
@@ -109,8 +112,10 @@ export function measureSession(members: number, coordinates: number, lanes: Lane
   let isDone = false;
 
   const toServer = (event: AggregatorEvent): void => {
+    const before = serverMs;
     const step = book(null, () => stepAggregator(crypto, aggregator, event));
     aggregator = step.state;
+    if (step.effects.some(({ type }) => type === 'unmask')) unmaskMs += serverMs - before;
     for (const effect of step.effects) {
       if (effect.type === 'send') {
         const to = nodes.findIndex(({ id }) => equalBytes(id, effect.to));
@@ -129,7 +134,9 @@ export function measureSession(members: number, coordinates: number, lanes: Lane
         toServer({ type: 'folded', id: effect.id });
       } else if (effect.type === 'charge') toServer({ type: 'charged' });
       else if (effect.type === 'unmask') {
+        const masked = serverMs;
         book(null, () => applyMasks(sum, lanes, effect.seeds, crypto));
+        unmaskMs += serverMs - masked;
         toServer({ type: 'unmasked', sum });
       } else if (effect.type === 'done') isDone = true;
       else if (effect.type === 'abort') throw new Error(`the session was given up: ${effect.outcome.reason}`);
@@ -172,5 +179,5 @@ export function measureSession(members: number, coordinates: number, lanes: Lane
   const expected = new Uint32Array(sum.length);
   for (let m = 0; m < members - dropped; m++) addWords(expected, values, lanes);
   if (!expected.every((word, i) => word === sum[i])) throw new Error('the sum is wrong');
-  return { clientMs: median([...clientMs]), serverMs, uploadBytes };
+  return { clientMs: median([...clientMs]), serverMs, unmaskMs, uploadBytes };
 }

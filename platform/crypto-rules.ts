@@ -9,7 +9,7 @@ import {
 } from './noble/points.ts';
 
 /** What a library brings: the operations on inputs that the rules have let through. */
-export type Primitives = Omit<CryptoProvider, 'ed25519IsPrimeOrder'>;
+export type Primitives = Omit<CryptoProvider, 'ed25519IsPrimeOrder' | 'x25519IsPublicKey'>;
 
 function requireLength(field: string, bytes: Uint8Array, length: number): void {
   if (bytes.length !== length)
@@ -55,6 +55,7 @@ export function withRules(primitives: Primitives): CryptoProvider {
       requireLength('secretKey', secretKey, 32);
       return primitives.x25519PublicKey(secretKey);
     },
+    x25519IsPublicKey: isValidX25519Point,
     x25519Agree(secretKey, publicKey) {
       requireLength('secretKey', secretKey, 32);
       if (!isValidX25519Point(publicKey)) {

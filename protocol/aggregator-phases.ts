@@ -10,7 +10,7 @@ import {
   withSession,
 } from './aggregator-state.ts';
 import { fewestOpenings, reconstructSecrets, unmaskSeeds } from './aggregator-unmask.ts';
-import { encodeParts, toHex } from './bytes.ts';
+import { encodePartLists, toHex } from './bytes.ts';
 import { arePeers, checkAdvertisements, checkDealings, checkReveals, type SessionContext } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError, type ErrorCode, isCoveyError } from './errors.ts';
@@ -182,9 +182,9 @@ export function composeDelivery(
   const entries = peers.map(({ id }) => {
     const { holders, leaves, ciphertexts, proofs } = bundles.get(toHex(id)) as DealerBundle;
     const at = holders.indexOf(rank);
-    return encodeParts([leaves[at] as Uint8Array, ciphertexts[at] as Uint8Array, ...(proofs[at] as Uint8Array[])]);
+    return [leaves[at] as Uint8Array, ciphertexts[at] as Uint8Array, ...(proofs[at] as Uint8Array[])];
   });
-  return signList(crypto, identity.secretSeed, 'p2-all', sid, encodeParts([list, ...entries]), holder);
+  return signList(crypto, identity.secretSeed, 'p2-all', sid, encodePartLists(list, entries), holder);
 }
 
 function closeMaskedInput(crypto: CryptoProvider, state: AggregatorState, session: AggregatorSession): AggregatorStep {

@@ -198,15 +198,13 @@ function receive(
   }
 }
 
-// Any scalar will do: agreeing with a key is the check that it is a canonical point of large order.
-const PROBE = new Uint8Array(32).fill(0x42);
-
 /** P1: valid points, and no key that another member has already advertised. Returns all keys so far. */
 function addFreshKeys(crypto: CryptoProvider, session: AggregatorSession, message: SessionMessage): Set<string> {
   const { encryptionKey, maskKey } = readAdvertisement(session.params, message.body);
   const keys = new Set(session.keys);
   for (const key of [encryptionKey, maskKey]) {
-    crypto.x25519Agree(PROBE, key);
+    if (!crypto.x25519IsPublicKey(key))
+      throw new CoveyError('CRYPTO_POINT', '"keys" expected canonical X25519 points of large order');
     const name = toHex(key);
     if (keys.has(name)) throw new CoveyError('PROTO_COHORT', '"keys" expected keys that nobody else advertised');
     keys.add(name);

@@ -97,6 +97,11 @@ export function fromBase64(text: string): Uint8Array {
   return decoded;
 }
 
+/** One character for each of a few bytes: a key of a map that is cheaper than hex. */
+export function byteString(bytes: Uint8Array): string {
+  return String.fromCharCode.apply(null, bytes as unknown as number[]);
+}
+
 export function concatBytes(...parts: readonly Uint8Array[]): Uint8Array {
   const joined = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
   let at = 0;
@@ -160,18 +165,43 @@ export function readU32le(bytes: Uint8Array, at: number): number {
   );
 }
 
+/** Writes a length and the part behind it; returns where the next one begins. */
+function writePart(target: Uint8Array, at: number, part: Uint8Array): number {
+  target.set(part, writeLength(target, at, part.length));
+  return at + 4 + part.length;
+}
+
+function writeLength(target: Uint8Array, at: number, length: number): number {
+  target[at] = length;
+  target[at + 1] = length >>> 8;
+  target[at + 2] = length >>> 16;
+  target[at + 3] = length >>> 24;
+  return at + 4;
+}
+
+const partsLength = (parts: readonly Uint8Array[]): number => {
+  let length = 0;
+  for (const part of parts) length += 4 + part.length;
+  return length;
+};
+
 /** Length-prefixed list: each part behind its length as u32 LE. The one form of every "||" in SPEC. @see SPEC section 3 */
 export function encodeParts(parts: readonly Uint8Array[]): Uint8Array {
-  const joined = new Uint8Array(parts.reduce((length, part) => length + 4 + part.length, 0));
+  const joined = new Uint8Array(partsLength(parts));
   let at = 0;
-  for (const part of parts) {
-    joined[at] = part.length;
-    joined[at + 1] = part.length >>> 8;
-    joined[at + 2] = part.length >>> 16;
-    joined[at + 3] = part.length >>> 24;
-    joined.set(part, at + 4);
-    at += 4 + part.length;
-  }
+  for (const part of parts) at = writePart(joined, at, part);
+  return joined;
+}
+
+/** `encodeParts([first, encodeParts(lists[0]), ...])`, written once. */
+export function encodePartLists(first: Uint8Array, lists: readonly (readonly Uint8Array[])[]): Uint8Array {
+  const lengths = lists.map(partsLength);
+  const joined = new Uint8Array(4 + first.length + lengths.reduce((sum, length) => sum + 4 + length, 0));
+  let at = writePart(joined, 0, first);
+  lists.forEach((parts, i) => {
+    at = writeLength(joined, at, lengths[i] as number);
+    for (const part of parts) at = writePart(joined, at, part);
+  });
   return joined;
 }
 
@@ -196,7 +226,35 @@ export function decodeParts(bytes: Uint8Array, count?: number): Uint8Array[] {
   return parts;
 }
 
+// Sessions hash thousands of short inputs, each longer than what engines keep on their own heap.
+const SCRATCH = new Uint8Array(1_024);
+
+/** Hashes the first bytes of the scratch memory, and wipes them: they may be of a secret. */
+function hashScratch(crypto: Pick<CryptoProvider, 'sha256'>, length: number): Uint8Array {
+  try {
+    return crypto.sha256(SCRATCH.subarray(0, length));
+  } finally {
+    SCRATCH.fill(0, 0, length);
+  }
+}
+
 /** H of SPEC section 3: SHA-256 over the length-prefixed list. */
 export function hashParts(crypto: Pick<CryptoProvider, 'sha256'>, ...parts: readonly Uint8Array[]): Uint8Array {
-  return crypto.sha256(encodeParts(parts));
+  if (partsLength(parts) > SCRATCH.length) return crypto.sha256(encodeParts(parts));
+  let at = 0;
+  for (const part of parts) at = writePart(SCRATCH, at, part);
+  return hashScratch(crypto, at);
+}
+
+/** SHA-256 over the parts one behind the other, without lengths. */
+export function hashConcatenation(crypto: Pick<CryptoProvider, 'sha256'>, ...parts: readonly Uint8Array[]): Uint8Array {
+  let length = 0;
+  for (const part of parts) length += part.length;
+  if (length > SCRATCH.length) return crypto.sha256(concatBytes(...parts));
+  let at = 0;
+  for (const part of parts) {
+    SCRATCH.set(part, at);
+    at += part.length;
+  }
+  return hashScratch(crypto, length);
 }

@@ -19,6 +19,8 @@ export interface CryptoProvider {
   /** True for a canonical key of prime order (enrolment check). */
   ed25519IsPrimeOrder(publicKey: Uint8Array): boolean;
   x25519PublicKey(secretKey: Uint8Array): Uint8Array;
+  /** True for what `x25519Agree` takes, for any secret: 32 bytes, canonical, not of low order. */
+  x25519IsPublicKey(publicKey: Uint8Array): boolean;
   /** @throws CoveyError CRYPTO_POINT for a non-canonical, low-order or all-zero result. */
   x25519Agree(secretKey: Uint8Array, publicKey: Uint8Array): Uint8Array;
   /** AES-256-GCM, 12-byte nonce; returns ciphertext followed by the 16-byte tag. */

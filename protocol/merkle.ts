@@ -1,4 +1,4 @@
-import { concatBytes, equalBytes } from './bytes.ts';
+import { equalBytes, hashConcatenation } from './bytes.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError } from './errors.ts';
 
@@ -12,9 +12,9 @@ type Hasher = Pick<CryptoProvider, 'sha256'>;
 const LEAF = Uint8Array.of(0);
 const NODE = Uint8Array.of(1);
 
-const leafHash = (crypto: Hasher, leaf: Uint8Array): Uint8Array => crypto.sha256(concatBytes(LEAF, leaf));
+const leafHash = (crypto: Hasher, leaf: Uint8Array): Uint8Array => hashConcatenation(crypto, LEAF, leaf);
 const nodeHash = (crypto: Hasher, left: Uint8Array, right: Uint8Array): Uint8Array =>
-  crypto.sha256(concatBytes(NODE, left, right));
+  hashConcatenation(crypto, NODE, left, right);
 
 /** Largest power of two smaller than `size`. */
 function leftSize(size: number): number {

@@ -1,4 +1,4 @@
-import { equalBytes, toHex } from './bytes.ts';
+import { byteString, equalBytes } from './bytes.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 
 /** Five phases of the largest strict cohort; beyond that the oldest is forgotten and would be verified again. */
@@ -14,7 +14,7 @@ export function rememberVerified(crypto: CryptoProvider): CryptoProvider {
   return {
     ...crypto,
     ed25519Verify(signature, message, publicKey) {
-      const name = toHex(signature);
+      const name = byteString(signature);
       const known = verified.get(name);
       if (known !== undefined && equalBytes(known.message, message) && equalBytes(known.publicKey, publicKey))
         return true;

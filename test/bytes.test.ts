@@ -5,12 +5,14 @@ import {
   compareBytes,
   concatBytes,
   decodeParts,
+  encodePartLists,
   encodeParts,
   equalBytes,
   f64le,
   fromBase64,
   fromHex,
   fromUtf8,
+  hashConcatenation,
   hashParts,
   readU32le,
   toBase64,
@@ -168,5 +170,41 @@ describe('tables', () => {
     for (const limit of Object.values(LIMITS)) expect(Number.isSafeInteger(limit) && limit > 0).toBe(true);
     expect(LIMITS.helloBytes).toBeLessThan(LIMITS.fragmentBytes);
     expect(LIMITS.fragmentBytes).toBeLessThan(LIMITS.payloadBytes);
+  });
+});
+
+describe('hashing and encoding in one pass', () => {
+  it('hashes what the list encodes to and what the parts join to, short or long, and leaves the parts as they are', () => {
+    fc.assert(
+      fc.property(fc.array(bytesOf(700), { maxLength: 5 }), (parts) => {
+        const before = parts.map(toHex);
+        expect(toHex(hashParts(nodeCrypto, ...parts))).toBe(toHex(nodeCrypto.sha256(encodeParts(parts))));
+        expect(toHex(hashConcatenation(nodeCrypto, ...parts))).toBe(toHex(nodeCrypto.sha256(concatBytes(...parts))));
+        expect(parts.map(toHex)).toEqual(before);
+      }),
+    );
+  });
+
+  it('keeps nothing of what was hashed', () => {
+    const seen: Uint8Array[] = [];
+    const spy = {
+      sha256(data: Uint8Array) {
+        seen.push(data);
+        return nodeCrypto.sha256(data);
+      },
+    };
+    const secret = new Uint8Array(64).fill(0xa5);
+    hashParts(spy, secret);
+    hashConcatenation(spy, secret);
+    const memory = seen.map((data) => new Uint8Array(data.buffer));
+    expect(memory.every((bytes) => bytes.every((byte) => byte === 0))).toBe(true);
+  });
+
+  it('writes lists within a list as if each were encoded first', () => {
+    fc.assert(
+      fc.property(bytesOf(300), fc.array(fc.array(bytesOf(80), { maxLength: 4 }), { maxLength: 4 }), (first, lists) => {
+        expect(toHex(encodePartLists(first, lists))).toBe(toHex(encodeParts([first, ...lists.map(encodeParts)])));
+      }),
+    );
   });
 });

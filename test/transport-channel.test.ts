@@ -94,14 +94,26 @@ describe('channel', () => {
     expect(socket.isPaused).toBe(false);
   });
 
-  it('acknowledges what it has handed out whenever nothing waits', async () => {
-    const { socket, release } = start();
+  it('acknowledges long messages when nothing waits, and short ones together after a while', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const { socket, release } = start({ fragmentBytes: 10_000 });
     for (const value of [1, 2, 3]) socket.receive(Uint8Array.of(value));
-    await settled();
-    expect(socket.acknowledged).toEqual([]);
     for (let i = 0; i < 3; i++) release.put(true);
     await settled();
+    vi.advanceTimersByTime(249);
+    expect(socket.acknowledged).toEqual([]);
+    vi.advanceTimersByTime(1);
     expect(socket.acknowledged).toEqual([3]);
+    // Two messages of 9,000 bytes are more than may be owed.
+    for (const value of [4, 5]) socket.receive(new Uint8Array(9_000).fill(value));
+    release.put(true);
+    await settled();
+    expect(socket.acknowledged).toEqual([3]);
+    release.put(true);
+    await settled();
+    expect(socket.acknowledged).toEqual([3, 5]);
+    vi.runAllTimers();
+    expect(socket.acknowledged).toEqual([3, 5]);
   });
 
   it('has one fragment on its way and sends messages in order', async () => {

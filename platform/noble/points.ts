@@ -1,6 +1,6 @@
 import { ed25519 } from '@noble/curves/ed25519.js';
 import { sha512 } from '@noble/hashes/sha2.js';
-import { equalBytes } from '../../protocol/bytes.ts';
+import { byteString, equalBytes } from '../../protocol/bytes.ts';
 
 /*
  * One rule for keys and signatures on every provider (SPEC section 3). Libraries differ: some accept a torsion component
@@ -8,8 +8,6 @@ import { equalBytes } from '../../protocol/bytes.ts';
  */
 
 const FIELD_PRIME = 2n ** 255n - 19n;
-/** The bits of y; bit 255 is the sign of x. */
-const Y_MASK = (1n << 255n) - 1n;
 
 /** L, the order of the prime subgroup. @see RFC 8032, section 5.1 */
 const GROUP_ORDER = 2n ** 252n + 27742317777372353535851937790883648493n;
@@ -18,6 +16,35 @@ function littleEndian(bytes: Uint8Array): bigint {
   let value = 0n;
   for (let i = bytes.length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i] as number);
   return value;
+}
+
+function toLittleEndian(value: bigint): Uint8Array {
+  return Uint8Array.from({ length: 32 }, (_, i) => Number((value >> BigInt(8 * i)) & 255n));
+}
+
+const FIELD_PRIME_BYTES = toLittleEndian(FIELD_PRIME);
+const GROUP_ORDER_BYTES = toLittleEndian(GROUP_ORDER);
+
+/** True if 32 bytes, little-endian and their last one under `lastMask`, are a number below `bound`. */
+function isBelow(bytes: Uint8Array, bound: Uint8Array, lastMask: number = 255): boolean {
+  for (let i = 31, mask = lastMask; i >= 0; i--, mask = 255) {
+    const difference = ((bytes[i] as number) & mask) - (bound[i] as number);
+    if (difference !== 0) return difference < 0;
+  }
+  return false;
+}
+
+/** The bits of y in the last byte of an encoding; the other one is the sign of x. */
+const Y_MASK = 127;
+
+/** True if 32 bytes, the last one under `lastMask`, are one of `values`. */
+function isOneOf(values: readonly Uint8Array[], bytes: Uint8Array, lastMask: number = 255): boolean {
+  const last = (bytes[31] as number) & lastMask;
+  return values.some((value) => {
+    if (value[31] !== last) return false;
+    for (let i = 0; i < 31; i++) if (value[i] !== bytes[i]) return false;
+    return true;
+  });
 }
 
 /** True for the one canonical encoding of a point of the curve. */
@@ -47,24 +74,24 @@ function remember(cache: Map<string, boolean>, key: string, value: boolean): boo
  */
 export function isAcceptedSignature(signature: Uint8Array, publicKey: Uint8Array): boolean {
   if (signature.length !== 64 || publicKey.length !== 32) return false;
-  if (littleEndian(signature.subarray(32)) >= GROUP_ORDER) return false;
-  if ((littleEndian(signature.subarray(0, 32)) & Y_MASK) >= FIELD_PRIME) return false;
-  const name = publicKey.join(',');
+  if (!isBelow(signature.subarray(32), GROUP_ORDER_BYTES)) return false;
+  if (!isBelow(signature, FIELD_PRIME_BYTES, Y_MASK)) return false;
+  const name = byteString(publicKey);
   return checkedKeys.get(name) ?? remember(checkedKeys, name, decodesCanonically(publicKey));
 }
 
 // y-coordinates of the eight points of small order: orders 1, 2, 4 (twice) and 8 (four times), x and -x alike.
-const SMALL_ORDER_Y: ReadonlySet<bigint> = new Set([
+const SMALL_ORDER_Y: readonly Uint8Array[] = [
   1n,
   FIELD_PRIME - 1n,
   0n,
   0x05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826n,
   0x7a03ac9277fdc74ec6cc392cfa53202a0f67100d760b3cba4fd84d3d706a17c7n,
-]);
+].map(toLittleEndian);
 
 /** True if a canonical encoding names one of the eight points whose order divides the cofactor. */
 export function isSmallOrder(encoding: Uint8Array): boolean {
-  return SMALL_ORDER_Y.has(littleEndian(encoding) & Y_MASK);
+  return isOneOf(SMALL_ORDER_Y, encoding, Y_MASK);
 }
 
 /** encode(S*B - k*A) = R, without the cofactor, for an accepted signature. @see RFC 8032, section 5.1.7 */
@@ -87,17 +114,15 @@ export function isPrimeOrderKey(publicKey: Uint8Array): boolean {
 }
 
 // u-coordinates of low order (RFC 7748, section 6.1), below p.
-const LOW_ORDER: ReadonlySet<bigint> = new Set([
+const LOW_ORDER: readonly Uint8Array[] = [
   0n,
   1n,
   325606250916557431795983626356110631294008115727848805560023387167927233504n,
   39382357235489614581723060781553021112529911719440698176882885853963445705823n,
   FIELD_PRIME - 1n,
-]);
+].map(toLittleEndian);
 
 /** True for a canonical u-coordinate (bit 255 clear, below p) that is not of low order. */
 export function isValidX25519Point(publicKey: Uint8Array): boolean {
-  if (publicKey.length !== 32) return false;
-  const u = littleEndian(publicKey);
-  return u < FIELD_PRIME && !LOW_ORDER.has(u);
+  return publicKey.length === 32 && isBelow(publicKey, FIELD_PRIME_BYTES) && !isOneOf(LOW_ORDER, publicKey);
 }

@@ -48,6 +48,9 @@ export interface ChannelOptions {
 }
 
 const SILENT_BEATS = 3;
+/** An acknowledgement stands for all before it; one of short messages may come so much later, or when so many wait for it. */
+const ACKNOWLEDGE_MS = 250;
+const ACKNOWLEDGE_BYTES = 16_384;
 /** Time for the closing handshake before the socket is cut. */
 const CLOSING_MS = 1_000;
 
@@ -94,6 +97,9 @@ export function openChannel(socket: WebSocket, options: ChannelOptions): Channel
   let waiting: Uint8Array[] = [];
   let waitingBytes = 0;
   let isHandling = false;
+  /** Bytes handed out since the last acknowledgement. */
+  let owedBytes = 0;
+  let owedTimer: NodeJS.Timeout | null = null;
   let toSkip = options.repeated;
   let messageTimer: NodeJS.Timeout | null = null;
   let ended: ChannelEnd | null = null;
@@ -105,6 +111,7 @@ export function openChannel(socket: WebSocket, options: ChannelOptions): Channel
     ended = end;
     clearInterval(heartbeat);
     if (messageTimer !== null) clearTimeout(messageTimer);
+    if (owedTimer !== null) clearTimeout(owedTimer);
     reassembler.discard();
     waiting = [];
     cutFragment(endedEarly());
@@ -144,7 +151,8 @@ export function openChannel(socket: WebSocket, options: ChannelOptions): Channel
           await options.onMessage(message);
         }
         waitingBytes -= message.length;
-        if (waiting.length === 0) acknowledge();
+        owedBytes += message.length;
+        if (waiting.length === 0) owe();
         if (socket.isPaused && !isFull()) socket.resume();
       }
     } catch (error) {
@@ -154,8 +162,17 @@ export function openChannel(socket: WebSocket, options: ChannelOptions): Channel
     isHandling = false;
   }
 
+  /** The other end keeps long messages until it hears of them: at once. Short ones share an acknowledgement. */
+  function owe(): void {
+    if (owedBytes >= ACKNOWLEDGE_BYTES) acknowledge();
+    else if (ended === null) owedTimer ??= setTimeout(acknowledge, ACKNOWLEDGE_MS);
+  }
+
   /** Cumulative, so one that a full pipe leaves out is made up for by the next. */
   function acknowledge(): void {
+    if (owedTimer !== null) clearTimeout(owedTimer);
+    owedTimer = null;
+    owedBytes = 0;
     if (ended !== null || socket.bufferedAmount > limits.fragmentBytes) return;
     socket.send(encodeAcknowledgement(options.link.received()), { binary: true, compress: false }, () => undefined);
   }

@@ -60,7 +60,7 @@ export interface Staging {
 /** Puts the fragments of one connection together. */
 export interface Reassembler {
   /**
-   * Takes one fragment and returns the message if it is complete, in memory of its own.
+   * Takes one fragment, which nobody writes to any more, and returns the message if it is complete, in memory of its own.
    * @throws CoveyError CODEC_TYPE, CODEC_TRUNCATED, CODEC_TRAILING, CODEC_LIMIT
    */
   push(fragment: Uint8Array): Uint8Array | null;
@@ -98,8 +98,7 @@ export function createReassembler(
         `"staging" expected at most ${staging.maxBytes} bytes of incomplete messages`,
       );
     }
-    // Not slice(): that of a Buffer is a view of memory that the socket uses again.
-    parts.push(new Uint8Array(part));
+    parts.push(part);
     receivedBytes += part.length;
     staging.heldBytes += part.length;
     if (receivedBytes < expectedBytes) return null;

@@ -1,6 +1,6 @@
 import { equalBytes, fromBase64, fromUtf8, toBase64, toHex, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
-import { CoveyError } from '../../protocol/errors.ts';
+import { CoveyError, isCoveyError } from '../../protocol/errors.ts';
 import { decodeSessionMessage, frameType } from '../../protocol/frame.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { decodeParams, encodeParams, rosterHash, sessionId } from '../../protocol/params.ts';
@@ -120,10 +120,16 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
   // 3c < |U1| and the fewest survivors: fewer cannot finish. SPEC section 4
   const needed = Math.max(minSurvivors, 3 * colluders + 1);
 
-  async function broadcast(message: RunMessage): Promise<void> {
+  /** Nobody waits for a member that is slow to take it: what it is sent later goes behind this. */
+  function broadcast(message: RunMessage): void {
     const bytes = encodeRunMessage(message);
     // Also to members that are away for a moment: their link keeps it, and a resumed connection is not greeted again.
-    await Promise.all(roster.entries.map(({ id }) => peers.send(id, bytes)));
+    for (const { id } of roster.entries) {
+      peers.send(id, bytes).catch((error) => {
+        // Who cannot be sent to is found lost by its own deadline.
+        if (!isCoveyError(error)) options.onError(error);
+      });
+    }
   }
 
   async function openLog(): Promise<void> {
@@ -366,8 +372,8 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       if (order.models.heads.length !== next.models.heads.length)
         await journal.append('cluster.assign', { step, kept: next.kept ?? [] });
     }
-    if (record.transcript.length > 0) await broadcast({ type: 'run/census', payload: record.transcript });
-    await broadcast({ type: 'run/log', payload: utf8(line) });
+    if (record.transcript.length > 0) broadcast({ type: 'run/census', payload: record.transcript });
+    broadcast({ type: 'run/log', payload: utf8(line) });
     onProgress({
       event: 'release',
       round: params.round,
@@ -387,7 +393,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
   async function finish(): Promise<void> {
     isOver = true;
     const payload = encodeModels(state.models);
-    await broadcast({ type: 'run/finished', payload });
+    broadcast({ type: 'run/finished', payload });
     onProgress({ event: 'finished', steps: config.training.steps, epsilons: accounts.perMember() });
     while (peers.connected().some((id) => !left.has(toHex(id)))) await presence.changed(1_000);
   }

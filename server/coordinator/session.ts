@@ -15,10 +15,14 @@ import type {
   SessionParams,
 } from '../../protocol/session.ts';
 import { rememberVerified } from '../../protocol/verified-signatures.ts';
+import { createSendsUnderWay } from './sends-under-way.ts';
 
 /** What a session needs from the run around it; each call is durable or sent before it resolves. */
 export interface SessionHost {
-  /** `frame`: wire form of a session message; the same bytes object for all who get the same message. */
+  /**
+   * `frame`: wire form of a session message; the same bytes object for all who get the same message. Messages to one member
+   * keep the order of the calls; one that does not resolve holds no other member up.
+   */
   send(id: Uint8Array, frame: Uint8Array): Promise<void>;
   /** U1, U2, U3 with the folded sum, replies. */
   persist(record: Extract<AggregatorEffect, { type: 'persist' }>['record'], sum: Uint32Array): Promise<void>;
@@ -80,6 +84,12 @@ export function startSession(
     events.length = 0;
   };
 
+  const breakOff = (error: unknown): void => {
+    finish();
+    fail(error);
+  };
+
+  const sends = createSendsUnderWay();
   let encoded: { readonly message: SessionMessage; readonly frame: Uint8Array } | null = null;
 
   /** Wire form of a message; a broadcast is one message object for everybody and is encoded once. */
@@ -94,15 +104,15 @@ export function startSession(
         await host.persist(effect.record, sum);
         return null;
       case 'send':
-        try {
-          // Waited for: the deliveries of a large cohort are composed one at a time.
-          await host.send(effect.to, frameOf(effect.message));
-          return null;
-        } catch (error) {
-          if (!isCoveyError(error)) throw error;
-          // Who cannot be sent to, say because it announced that it takes only short messages, is a dropout.
-          return { type: 'lost', id: effect.to };
-        }
+        await sends.start(
+          () => host.send(effect.to, frameOf(effect.message)),
+          (error) => {
+            // Who cannot be sent to, say because it announced that it takes only short messages, is a dropout.
+            if (isCoveyError(error)) push({ type: 'lost', id: effect.to });
+            else breakOff(error);
+          },
+        );
+        return null;
       case 'deadline': {
         if (timer !== null) clearTimeout(timer);
         const { phase } = effect;
@@ -149,8 +159,7 @@ export function startSession(
         events.unshift(...answers);
       }
     } catch (error) {
-      finish();
-      fail(error);
+      breakOff(error);
     } finally {
       pumping = false;
     }

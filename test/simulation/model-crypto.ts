@@ -46,6 +46,7 @@ export const modelCrypto: CryptoProvider = {
   ed25519Verify: (given, message, publicKey) => equalBytes(given, signature(publicKey, message)),
   ed25519IsPrimeOrder: () => true,
   x25519PublicKey: (secret) => toBytes((toNumber(secret) * BASE) % MODULUS),
+  x25519IsPublicKey: (publicKey) => publicKey.length === 32,
   x25519Agree: (secret, publicKey) => toBytes((toNumber(secret) * toNumber(publicKey)) % MODULUS),
   aes256GcmSeal(key, _nonce, aad, plaintext) {
     const stream = keystream(key, plaintext.length);

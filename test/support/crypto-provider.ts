@@ -177,10 +177,23 @@ function describeX25519(crypto: CryptoProvider): void {
     ['2^255 - 1', 'ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f'],
     ['9 with bit 255', '0900000000000000000000000000000000000000000000000000000000000080'],
   ])('A19: refuses the u-coordinate %s', (_, point) => {
+    expect(crypto.x25519IsPublicKey(hex(point))).toBe(false);
     expect(codeOf(() => crypto.x25519Agree(new Uint8Array(32).fill(77), hex(point)))).toBe('CRYPTO_POINT');
   });
 
+  it('works with the bytes that a secret array holds now, not with those it held before', () => {
+    const secret = new Uint8Array(32).fill(3);
+    const before = [crypto.ed25519Sign(EMPTY, secret), crypto.x25519Agree(secret, basePoint)].map(toHex);
+    secret.fill(4);
+    const other = new Uint8Array(32).fill(4);
+    const after = [crypto.ed25519Sign(EMPTY, secret), crypto.x25519Agree(secret, basePoint)].map(toHex);
+    expect(after).toEqual([crypto.ed25519Sign(EMPTY, other), crypto.x25519Agree(other, basePoint)].map(toHex));
+    expect(after).not.toEqual(before);
+  });
+
   it('A19: refuses a point of another length, and a secret of another length', () => {
+    expect(crypto.x25519IsPublicKey(basePoint)).toBe(true);
+    expect(crypto.x25519IsPublicKey(basePoint.subarray(0, 31))).toBe(false);
     expect(codeOf(() => crypto.x25519Agree(new Uint8Array(32).fill(1), basePoint.subarray(0, 31)))).toBe(
       'CRYPTO_POINT',
     );

@@ -43,6 +43,16 @@ export interface ClusterConfig {
   readonly countNoiseStddev: number;
 }
 
+/** Histograms of the members' accuracies, summed and charged like everything else. @see privacy 3.5 */
+export interface MetricsConfig {
+  /** Training steps from one histogram to the next; there is one after the last step in any case. */
+  readonly every: number;
+  /** Equal parts of [0, 1]. */
+  readonly bins: number;
+  /** Standard deviation of the summed noise in each bin with the fewest accepted honest shares. Units: members. */
+  readonly noiseStddev: number;
+}
+
 /** Everything that determines a run; its hash is in every session and in the first entries of the log. */
 export interface RunConfig {
   readonly federation: string;
@@ -69,6 +79,8 @@ export interface RunConfig {
   readonly algorithm?:
     | { readonly id: string; readonly options?: Readonly<Record<string, number>> | undefined }
     | undefined;
+  /** Accuracies that are released while the run goes on; none if absent. */
+  readonly metrics?: MetricsConfig | null | undefined;
   readonly personal: {
     /** What is done to the algorithm's personal model at the end. */
     readonly method: 'fine-tuning' | 'none';
@@ -146,6 +158,10 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     })
     .nullable(),
   algorithm: z.strictObject({ id: z.string(), options: z.record(z.string(), z.number()).optional() }).optional(),
+  metrics: z
+    .strictObject({ every: count, bins: z.number().int().min(2).max(64), noiseStddev: positive })
+    .nullable()
+    .optional(),
   personal: z.strictObject({
     method: z.enum(['fine-tuning', 'none']),
     epochs: count,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { type MetricsConfig, metricsSchema } from '../src/run/config.ts';
 
 /** A run: an embedded scenario with its options, or a whole run configuration. */
 export type RunChoice =
@@ -8,6 +9,8 @@ export type RunChoice =
       readonly steps: number;
       readonly targetEpsilon: number;
       readonly unit: 'record' | 'participant';
+      /** Accuracies that are released while the run goes on; they cost a part of the budget. */
+      readonly metrics?: MetricsConfig | undefined;
     }
   | { readonly config: unknown };
 
@@ -53,6 +56,7 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
       steps: z.number().int().min(1).max(100_000).default(80),
       targetEpsilon: z.number().positive().default(8),
       unit: z.enum(['record', 'participant']).default('record'),
+      metrics: metricsSchema.optional(),
     }),
     z.strictObject({ config: z.unknown() }),
   ]),

@@ -36,6 +36,7 @@ function runConfigOf(config: ServerConfig, participants: number): RunConfig {
     steps: run.steps,
     targetEpsilon: run.targetEpsilon,
     unit: run.unit,
+    metrics: run.metrics,
     participants,
   });
 }

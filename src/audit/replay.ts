@@ -111,13 +111,6 @@ class Replay {
     const kind =
       KINDS.find((candidate) => candidate === body.kind) ??
       failAudit('rules', at, `a session of kind ${body.kind} cannot be derived`);
-    const task = hashParts(
-      this.#crypto,
-      utf8(LABELS.task),
-      this.#configHash,
-      concatBytes(u8(KINDS.indexOf(kind)), u32le(body.step)),
-    );
-    expect(toHex(params.taskHash) === toHex(task), '"params" bind another task');
     if (kind === 'metrics') {
       const place = announcedMetrics(this.#open) === null ? 'in a run without metrics' : `after step ${body.step}`;
       expect(isMetricsStep(this.#open, body.step), `accuracies were asked for outside of the schedule: ${place}`);
@@ -130,6 +123,13 @@ class Replay {
       );
       expect(!twice, `the accuracies after step ${body.step} were released before`);
     }
+    const task = hashParts(
+      this.#crypto,
+      utf8(LABELS.task),
+      this.#configHash,
+      concatBytes(u8(KINDS.indexOf(kind)), u32le(body.step)),
+    );
+    expect(toHex(params.taskHash) === toHex(task), '"params" bind another task');
     expect(
       params.purpose === (kind === 'train' || kind === 'metrics' ? kind : 'census'),
       `a session of kind ${kind} has purpose ${params.purpose}`,

@@ -120,6 +120,13 @@ const positive: z.ZodNumber = z.number().positive();
 const count: z.ZodNumber = z.number().int().min(1);
 const seed: z.ZodNumber = z.number().int().min(0).max(0xffffffff);
 
+/** Reads the `metrics` of a configuration. */
+export const metricsSchema: z.ZodType<MetricsConfig> = z.strictObject({
+  every: count,
+  bins: z.number().int().min(2).max(64),
+  noiseStddev: positive,
+});
+
 const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
   federation: z.string().min(1).max(64),
   data: z.strictObject({ scenario: z.enum(['digits', 'heart']), seed }),
@@ -158,10 +165,7 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     })
     .nullable(),
   algorithm: z.strictObject({ id: z.string(), options: z.record(z.string(), z.number()).optional() }).optional(),
-  metrics: z
-    .strictObject({ every: count, bins: z.number().int().min(2).max(64), noiseStddev: positive })
-    .nullable()
-    .optional(),
+  metrics: metricsSchema.nullable().optional(),
   personal: z.strictObject({
     method: z.enum(['fine-tuning', 'none']),
     epochs: count,
@@ -312,6 +316,7 @@ export interface ScenarioOptions {
   readonly steps: number;
   readonly targetEpsilon: number;
   readonly participants: number;
+  readonly metrics?: MetricsConfig | undefined;
 }
 
 /** Fewest survivors and colluders that a cohort of this size can bear. */
@@ -352,7 +357,7 @@ function clustersOf(participants: number, steps: number, kept: number, countNois
 
 /** An embedded scenario with the settings that were measured for it. @throws CoveyError USAGE_CONFIG */
 export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOptions): RunConfig {
-  const { participants, steps, seed, targetEpsilon, unit = 'record' } = options;
+  const { metrics, participants, steps, seed, targetEpsilon, unit = 'record' } = options;
   const record = unit === 'record';
   const digits = scenario === 'digits';
   return parseRunConfig({
@@ -371,6 +376,7 @@ export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOp
       local: record ? null : { epochs: 1, batchSize: 32, stepSize: digits ? 0.1 : 0.05 },
     },
     clusters: clustersOf(participants, steps, digits ? 3 : 2, record ? 0.7 : 4),
+    ...(metrics === undefined ? {} : { metrics }),
     personal: { method: 'fine-tuning', epochs: 30, batchSize: 32, stepSize: digits ? 0.1 : 0.05 },
     privacy: { unit, relation: record ? 'add-remove' : 'zero-out', delta: 1e-5, targetEpsilon },
     cohort: cohortOf(participants),

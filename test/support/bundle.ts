@@ -4,7 +4,7 @@ import { LABELS } from '../../protocol/labels.ts';
 import { coordinateCount, encodeParams, nodeId, rosterHash, sessionId } from '../../protocol/params.ts';
 import { packLanes, wordsToBytes } from '../../protocol/ring.ts';
 import type { SessionParams } from '../../protocol/session.ts';
-import { canonicalJson } from '../../src/audit/canonical-json.ts';
+import { canonicalJson, type JsonObject } from '../../src/audit/canonical-json.ts';
 import { checkpointOf, logOrigin, signCheckpoint } from '../../src/audit/checkpoint.ts';
 import { type EntryType, entryHash, signEntry } from '../../src/audit/entries.ts';
 import { reportFacts } from '../../src/audit/facts.ts';
@@ -53,6 +53,8 @@ export interface EntrySpec {
 
 /** What a test may change before the bundle is signed. */
 export interface BundleChanges {
+  /** Adds accuracies after steps 2 and 4. */
+  readonly metrics?: boolean;
   readonly specs?: (specs: EntrySpec[], world: BundleWorld) => EntrySpec[];
   readonly lines?: (lines: string[], world: BundleWorld) => string[];
   readonly sums?: (sums: Map<string, Uint8Array>) => void;
@@ -92,7 +94,11 @@ const PLAN = {
   choices: 1,
   choiceEpsilon: '0.5',
 } as const;
-const KINDS = ['seats', 'choice', 'train'] as const;
+/** The same run with a histogram of accuracies every second step. */
+const METRICS_CONFIG = { ...CONFIG, metrics: { every: 2, bins: 5, noiseStddev: 4 } };
+const METRICS_SCALE = 16;
+const METRICS_SHARE_VARIANCE = 2_048;
+const KINDS = ['seats', 'choice', 'train', 'metrics'] as const;
 type Kind = (typeof KINDS)[number];
 
 interface SessionSpec {
@@ -115,15 +121,29 @@ const SESSIONS: readonly SessionSpec[] = [
   { kind: 'train', step: 3, round: 6, attempt: 0, slots: 2, survivors: 3 },
 ];
 
-function paramsOf(spec: SessionSpec, roster: Uint8Array): SessionParams {
+const METRICS_SESSIONS: readonly SessionSpec[] = SESSIONS.flatMap((spec): SessionSpec[] =>
+  spec.kind === 'train' && spec.step % 2 === 1 ? [spec, { ...spec, kind: 'metrics', round: spec.round + 10 }] : [spec],
+)
+  // Rounds grow from session to session.
+  .map((spec, i) => ({ ...spec, round: i < 3 ? spec.round : i }));
+
+interface Run {
+  readonly config: JsonObject;
+  readonly sessions: readonly SessionSpec[];
+}
+
+const runOf = (hasMetrics: boolean): Run =>
+  hasMetrics ? { config: METRICS_CONFIG, sessions: METRICS_SESSIONS } : { config: CONFIG, sessions: SESSIONS };
+
+function paramsOf(spec: SessionSpec, { config }: Run, roster: Uint8Array): SessionParams {
   const { kind, slots, round, attempt, step } = spec;
-  const task = hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(CONFIG)));
+  const task = hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(config)));
   const heads = Array.from({ length: slots }, (_, i) => ({ segment: `head-${i}`, length: 32 }));
   return {
     protocol: 'covey/1',
     runId: RUN,
     round,
-    purpose: kind === 'train' ? 'train' : 'census',
+    purpose: kind === 'train' || kind === 'metrics' ? kind : 'census',
     attempt,
     groupId: 'all',
     mode: 'hybrid',
@@ -131,7 +151,9 @@ function paramsOf(spec: SessionSpec, roster: Uint8Array): SessionParams {
     layout:
       kind === 'train'
         ? [{ segment: 'body', length: 128 }, ...heads]
-        : [{ segment: kind === 'seats' ? 'seats' : 'counts', length: kind === 'seats' ? 64 : slots }],
+        : kind === 'metrics'
+          ? [{ segment: 'metrics', length: 5 }]
+          : [{ segment: kind === 'seats' ? 'seats' : 'counts', length: kind === 'seats' ? 64 : slots }],
     modelHash: seedOf(`model ${round}`),
     taskHash: hashParts(crypto, utf8(LABELS.task), task, concatBytes(u8(KINDS.indexOf(kind)), u32le(step))),
     rosterHash: roster,
@@ -139,13 +161,13 @@ function paramsOf(spec: SessionSpec, roster: Uint8Array): SessionParams {
     ring: { lanes: 2, bits: 32 },
     encoding: {
       clippingNorm: 1,
-      scale: kind === 'train' ? SCALE : kind === 'choice' ? COUNT_SCALE : 1,
+      scale: kind === 'train' ? SCALE : kind === 'choice' ? COUNT_SCALE : kind === 'metrics' ? METRICS_SCALE : 1,
       rotationSeed: seedOf('rotation'),
       rounding: kind === 'train' ? 'toward-zero' : 'none',
     },
     noise: {
       mechanism: kind === 'seats' ? 'none' : 'discrete-gaussian',
-      shareVariance: kind === 'train' ? SHARE_VARIANCE : kind === 'choice' ? 64 : 0,
+      shareVariance: { seats: 0, choice: 64, train: SHARE_VARIANCE, metrics: METRICS_SHARE_VARIANCE }[kind],
     },
     minSurvivors: 3,
     minOrgs: 3,
@@ -163,11 +185,12 @@ function eventsOf(spec: SessionSpec, params: SessionParams, shares: number): DpE
   const event: DpEvent = {
     kind: 'discreteGaussian',
     shares,
-    shareVariance: SHARE_VARIANCE,
-    sensitivity: SCALE,
+    shareVariance: params.noise.shareVariance,
+    sensitivity: spec.kind === 'metrics' ? METRICS_SCALE * Math.SQRT2 : SCALE,
     dimension: coordinateCount(params),
     symmetric: true,
   };
+  if (spec.kind === 'metrics') return [event];
   return [{ kind: 'poissonSampled', probability: 0.5, event }];
 }
 
@@ -175,6 +198,9 @@ function sumOf(spec: SessionSpec, params: SessionParams): Int32Array {
   const sum = new Int32Array(coordinateCount(params));
   if (spec.kind === 'seats') for (let i = 0; i < spec.survivors; i++) sum[7 * i + 2] = 1;
   if (spec.kind === 'choice') sum.set([2 * COUNT_SCALE, 0, 2 * COUNT_SCALE, 0]);
+  if (spec.kind === 'metrics')
+    for (let i = 0; i < spec.survivors; i++)
+      sum[2 + (i % 3)] = METRICS_SCALE * Math.ceil((spec.survivors - (i % 3)) / 3);
   const stream = crypto.aes256Ctr(seedOf(`noise ${spec.round}`));
   if (spec.kind !== 'seats')
     for (let i = 0; i < spec.survivors; i++) createDiscreteGaussian(params.noise.shareVariance).add(sum, stream);
@@ -187,7 +213,10 @@ function createWorld(): BundleWorld {
 }
 
 /** Entries of the whole run, in the order of the log, and the released sums. */
-function describeRun(world: BundleWorld): {
+function describeRun(
+  world: BundleWorld,
+  run: Run,
+): {
   specs: EntrySpec[];
   sums: Map<string, Uint8Array>;
   charged: Map<string, { server: DpEvent[]; release: DpEvent[] }>;
@@ -226,12 +255,12 @@ function describeRun(world: BundleWorld): {
     members: members.map(({ id, publicKey, organization }) => ({ id, publicKey: toHex(publicKey), organization })),
   });
   say('run.open', {
-    config: CONFIG,
-    taskHash: toHex(hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(CONFIG)))),
+    config: run.config,
+    taskHash: toHex(hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(run.config)))),
     plan: PLAN,
   });
-  for (const spec of SESSIONS) {
-    const params = paramsOf(spec, roster);
+  for (const spec of run.sessions) {
+    const params = paramsOf(spec, run, roster);
     const { round, attempt, kind, step, slots } = spec;
     const { purpose } = params;
     const sid = toHex(sessionId(crypto, params));
@@ -307,6 +336,10 @@ function describeRun(world: BundleWorld): {
       modelHash: toHex(seedOf(`after ${round}`)),
       uploadBytes: 2_048,
     });
+    if (kind === 'metrics') {
+      const histogram = [...sumOf(spec, params)].map((value) => String(value / METRICS_SCALE));
+      say('metrics.histogram', { sid, step, histogram });
+    }
     if (kind === 'choice') {
       const counts = [...sumOf(spec, params)].map((value) => value / COUNT_SCALE);
       const kept = counts
@@ -417,7 +450,8 @@ export function sealFiles(files: Map<string, Uint8Array>, coordinator: Node): vo
 /** A valid bundle, or one whose author changed something and signed it all the same. */
 export function createBundle(changes: BundleChanges = {}): TestBundle {
   const world = createWorld();
-  const { specs, sums, charged } = describeRun(world);
+  const run = runOf(changes.metrics === true);
+  const { specs, sums, charged } = describeRun(world, run);
   changes.sums?.(sums);
   const signed = signAll(changes.specs?.(specs, world) ?? specs);
   const lines = changes.lines?.([...signed], world) ?? signed;
@@ -430,7 +464,7 @@ export function createBundle(changes: BundleChanges = {}): TestBundle {
   );
   changes.ledgers?.(ledgers, world);
   const files = new Map<string, Uint8Array>([
-    ['config.json', utf8(`${canonicalJson(CONFIG)}\n`)],
+    ['config.json', utf8(`${canonicalJson(run.config)}\n`)],
     ['log.jsonl', utf8(log)],
     [
       'checkpoint',

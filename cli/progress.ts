@@ -7,11 +7,15 @@ export function progressLine(progress: RunProgress): string | null {
       return `waiting: ${progress.connected} connected, ${progress.needed} needed`;
     case 'release': {
       const what = progress.kind === 'train' ? `step ${progress.step + 1}/${progress.steps}` : progress.kind;
+      const metrics =
+        progress.metrics === null
+          ? ''
+          : `, accuracy about ${progress.metrics.mean.toFixed(2)}, worst tenth ${progress.metrics.worstTenth.toFixed(2)}`;
       const counts =
         progress.counts === null
           ? ''
           : `, members per slot about ${progress.counts.map((count) => count.toFixed(1)).join(' ')}`;
-      return `round ${progress.round} ${what}: ${progress.survivors} members, ${progress.dropped} dropped, epsilon ${progress.epsilonServer.toFixed(2)} of ${progress.targetEpsilon}${counts}`;
+      return `round ${progress.round} ${what}: ${progress.survivors} members, ${progress.dropped} dropped, epsilon ${progress.epsilonServer.toFixed(2)} of ${progress.targetEpsilon}${counts}${metrics}`;
     }
     case 'abort':
       return `round ${progress.round} given up while ${progress.phase}: ${progress.reason} [${progress.code}]`;

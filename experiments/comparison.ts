@@ -65,7 +65,7 @@ export function compareFederation(
     runId: SIMULATED_RUN,
     crypto,
     random: simulationStream(crypto, config.data.seed, config.clusters === null ? 1 : 2),
-    organizations: organizations.map(({ train }) => ({ data: train, oracle })),
+    organizations: organizations.map(({ train, test }) => ({ data: train, test, oracle })),
     isPresent,
   });
   const accuraciesOf = (modelOf: typeof releasedModel | typeof personalModel): number[] =>

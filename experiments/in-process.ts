@@ -31,7 +31,12 @@ export interface InProcessOptions {
   readonly crypto: CryptoProvider;
   /** Seeds of contributions; a fixed stream makes a run repeatable and therefore not private. */
   readonly random: RandomSource;
-  readonly organizations: readonly { readonly data: Dataset; readonly oracle: GradientOracle }[];
+  readonly organizations: readonly {
+    readonly data: Dataset;
+    /** Held-out records, needed in a run with metrics. */
+    readonly test?: Dataset;
+    readonly oracle: GradientOracle;
+  }[];
   /** Members that take part in a training step or choice; the rest are lost for good. */
   isPresent(organization: number, step: number): boolean;
   readonly secureSum?: SecureSum;
@@ -88,7 +93,7 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
     const contributions = new Map<string, Uint32Array>();
     const proposed = new Map<number, LocalVectors>();
     let sessionBytes = 0;
-    organizations.forEach(({ data, oracle }, i) => {
+    organizations.forEach(({ data, test, oracle }, i) => {
       const id = ids[i];
       const member = members[i];
       if (id === undefined || member === undefined || !isInGroup(group, id)) return;
@@ -96,6 +101,7 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
       const local = locals[i] as LocalVectors;
       const contribution = contribute(crypto, config, current, params, member, {
         data,
+        test,
         oracle,
         local,
         seed: random(32),

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { type MetricsConfig, metricsSchema } from '../src/run/config.ts';
 
 /** A run: an embedded scenario with its options, or a whole run configuration. */
 export type RunChoice =
@@ -10,6 +11,8 @@ export type RunChoice =
       readonly unit: 'record' | 'participant';
       /** Law of the noise shares; discrete Gaussian where it is left out. */
       readonly mechanism?: 'discrete-gaussian' | 'skellam' | undefined;
+      /** Accuracies that are released while the run goes on; they cost a part of the budget. */
+      readonly metrics?: MetricsConfig | undefined;
     }
   | { readonly config: unknown };
 
@@ -59,6 +62,7 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
       targetEpsilon: z.number().positive().default(8),
       unit: z.enum(['record', 'participant']).default('record'),
       mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
+      metrics: metricsSchema.optional(),
     }),
     z.strictObject({ config: z.unknown() }),
   ]),

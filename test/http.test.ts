@@ -26,6 +26,7 @@ async function serve(
     epsilonRelease: 1.5,
     targetEpsilon: 8,
     counts: null,
+    metrics: { mean: 0.75, stddev: 0.125, worstTenth: 0.5 },
     uploadBytesTotal: 12,
   });
   metrics.observe({ event: 'abort', round: 6, phase: 'p3', code: 'ROUND_TIMEOUT', reason: 'a phase ran out of time' });

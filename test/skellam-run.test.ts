@@ -86,12 +86,13 @@ describe('a run with Skellam noise', () => {
     const models = {
       body: new Float32Array(64 * 48 + 48),
       heads: Array.from({ length: 12 }, () => new Float32Array(490)),
+      extra: [],
     };
     const order = { session, models };
     const params = orderParams(nodeCrypto, facts, order, { round: 1, attempt: 0 });
     const seed = new Uint8Array(32).fill(3);
     // Without a seat a member sends zeros and its share.
-    const inputs = { data: generateDigits(5, 0).train, oracle: createDenseOracle(skellam.model), seed };
+    const inputs = { data: generateDigits(5, 0).train, oracle: createDenseOracle(skellam.model), local: {}, seed };
     const { words } = contribute(nodeCrypto, config, order, params, NEW_MEMBER, inputs);
     const expected = new Int32Array(params.layout.reduce((sum, { length }) => sum + length, 0));
     const stream = nodeCrypto.aes256Ctr(hashParts(nodeCrypto, utf8(LABELS.contribution), utf8('noise'), seed));

@@ -57,6 +57,8 @@ export interface NodeOptions {
   readonly federation: FederationFile;
   readonly policy: SitePolicy;
   readonly data: Dataset;
+  /** Held-out records, which a run with metrics measures the released models on. */
+  readonly test: Dataset;
   /** Makes the model of a run for the site's data. */
   createOracle(model: RunFacts['config']['model']): GradientOracle;
   readonly crypto: CryptoProvider;
@@ -159,7 +161,8 @@ export function createNode(options: NodeOptions): FederationNode {
         const { facts, memory, oracle } = active();
         const received = currentOrder(sid);
         await onProgress({ event: 'contributing', session: received.session });
-        const inputs = { data: options.data, oracle, local: memory.local(), seed: options.random(32) };
+        const { data, test } = options;
+        const inputs = { data, test, oracle, local: memory.local(), seed: options.random(32) };
         const { words, member, local } = contribute(crypto, facts.config, received, params, memory.member(), inputs);
         inputs.seed.fill(0);
         proposed = local === inputs.local ? null : { sid: toHex(sid), local };

@@ -25,8 +25,8 @@ export function createEvaluator(
   folder: string,
 ): { onModels(event: ModelsEvent): void; onFinished(event: FinishedEvent): Promise<NodeEvaluation> } {
   const overSteps: { step: number; accuracy: number }[] = [];
-  const releasedAccuracy = ({ config, oracle, models, member, local }: ModelsEvent | FinishedEvent): number =>
-    accuracy(oracle, releasedModel(config, models, member, { oracle, data: data.train, local }), data.test);
+  const releasedAccuracy = ({ config, oracle, models, member }: ModelsEvent | FinishedEvent): number =>
+    accuracy(oracle, releasedModel(config, models, member, { oracle, data: data.train }), data.test);
   return {
     onModels(event) {
       if (event.step % 5 === 0) overSteps.push({ step: event.step, accuracy: releasedAccuracy(event) });

@@ -117,6 +117,7 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
     federation,
     policy: config.policy,
     data: data.train,
+    test: data.test,
     createOracle,
     crypto: nodeCrypto,
     random: nodeRandom,

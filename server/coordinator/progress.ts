@@ -1,4 +1,5 @@
 import type { Phase } from '../../protocol/session.ts';
+import type { HistogramSummary } from '../../src/learning/accuracy-histogram.ts';
 import type { MemberEpsilons } from './accounts.ts';
 
 /** What an operator sees while a run goes on; public facts only. */
@@ -24,6 +25,8 @@ export type RunProgress =
       readonly epsilonRelease: number;
       readonly targetEpsilon: number;
       readonly counts: readonly number[] | null;
+      /** Accuracies over the members after the step, once all groups have released them. */
+      readonly metrics: HistogramSummary | null;
       /** Bytes that one member has uploaded so far. */
       readonly uploadBytesTotal: number;
     }

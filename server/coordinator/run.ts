@@ -12,6 +12,7 @@ import { eventToJson } from '../../src/privacy/event-json.ts';
 import { configHash, type RunConfig } from '../../src/run/config.ts';
 import { groupIdOf, groupMembers, isInGroup } from '../../src/run/groups.ts';
 import { decodeRunMessage, encodeRunMessage, type RunMessage } from '../../src/run/messages.ts';
+import { summarizeMetrics } from '../../src/run/metrics.ts';
 import { encodeOrder, orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { groupOf, planRun, sessionEvents } from '../../src/run/plan.ts';
 import {
@@ -347,7 +348,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       params: encodeParams(params),
       sid: outcome.sid,
       sum: outcome.sum,
-      transcript: kind === 'train' ? new Uint8Array(0) : outcome.transcript,
+      transcript: params.purpose === 'census' ? outcome.transcript : new Uint8Array(0),
     };
     if (isClashed(next, record)) next = { ...next, position: next.position - 1 };
     const line = await journal.release(record, {
@@ -372,6 +373,11 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       if (order.models.heads.length !== next.models.heads.length)
         await journal.append('cluster.assign', { step, kept: next.kept ?? [] });
     }
+    if (kind === 'metrics') {
+      const { scale } = params.encoding;
+      const histogram = [...sumCoordinates(params, outcome.sum)].map((value) => String(value / scale));
+      await journal.append('metrics.histogram', { sid: toHex(outcome.sid), step, histogram });
+    }
     if (record.transcript.length > 0) broadcast({ type: 'run/census', payload: record.transcript });
     broadcast({ type: 'run/log', payload: utf8(line) });
     onProgress({
@@ -386,6 +392,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       epsilonRelease: accounts.worst('release'),
       targetEpsilon,
       counts: kind === 'choice' ? next.counts : null,
+      metrics: kind === 'metrics' ? summarizeMetrics(config, next.metrics) : null,
       uploadBytesTotal,
     });
   }

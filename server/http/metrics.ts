@@ -50,6 +50,12 @@ export function createMetrics(options: { connectedNodes(): number; readonly with
     labelNames: ['view'],
     registers,
   });
+  const accuracy = new Gauge({
+    name: 'covey_protected_accuracy',
+    help: 'Accuracy over the participants, from the latest charged noisy histogram.',
+    labelNames: ['statistic'],
+    registers,
+  });
   const target = new Gauge({ name: 'covey_epsilon_target', help: 'Epsilon at which the run stops.', registers });
   const exhausted = new Gauge({
     name: 'covey_budget_exhausted',
@@ -72,6 +78,11 @@ export function createMetrics(options: { connectedNodes(): number; readonly with
           epsilon.set({ view: 'server' }, progress.epsilonServer);
           epsilon.set({ view: 'release' }, progress.epsilonRelease);
           target.set(progress.targetEpsilon);
+          if (progress.metrics !== null) {
+            accuracy.set({ statistic: 'mean' }, progress.metrics.mean);
+            accuracy.set({ statistic: 'stddev' }, progress.metrics.stddev);
+            accuracy.set({ statistic: 'worst_tenth' }, progress.metrics.worstTenth);
+          }
           break;
         case 'abort':
           aborted.inc({ phase: progress.phase, code: progress.code });

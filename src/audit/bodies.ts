@@ -94,6 +94,12 @@ export interface EntryBodies {
     readonly counts: readonly Decimal[];
     readonly open: readonly number[];
   };
+  /** Accuracies after a training step: noisy members of each bin, of one group. */
+  readonly 'metrics.histogram': {
+    readonly sid: Hex;
+    readonly step: number;
+    readonly histogram: readonly Decimal[];
+  };
   readonly 'cluster.assign': { readonly step: number; readonly kept: readonly number[] };
   /** A participant's own charge, in its own words: the worst accepted case before the upload, then the realised one. */
   readonly 'client.charge': {
@@ -205,6 +211,7 @@ const BODIES: { readonly [T in EntryType]: Check<EntryBodies[T]> } = {
     counts: listOf(decimal(), LIMITS.slots),
     open: listOf(integer(0, LIMITS.slots), LIMITS.slots),
   }),
+  'metrics.histogram': record({ sid, step: round, histogram: listOf(decimal(), LIMITS.slots) }),
   'cluster.assign': record({ step: round, kept: listOf(integer(0, LIMITS.slots), LIMITS.slots) }),
   'client.charge': record({
     sid,

@@ -1,15 +1,17 @@
 import type { SessionParams } from '../../protocol/session.ts';
 import { eventToJson } from '../privacy/event-json.ts';
 import { VIEWS, type View } from '../privacy/views.ts';
-import type { RunPlanClaim } from './bodies.ts';
+import type { EntryBody, RunPlanClaim } from './bodies.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { announcedMechanism, deriveEvents, deriveSensitivity } from './derive-events.ts';
 import { type AuditLocation, failAudit } from './failures.ts';
+import { announcedMetrics } from './metrics.ts';
 import type { RunHistory, SessionHistory } from './replay.ts';
 
 /** Noise and clip of a session must be what the run announced. */
-function checkParams(session: SessionHistory, plan: RunPlanClaim, mechanism: string, at: AuditLocation): void {
+function checkParams(session: SessionHistory, open: EntryBody<'run.open'>, mechanism: string, at: AuditLocation): void {
   const { params, kind } = session;
+  const { plan } = open;
   const expect = (holds: boolean, message: string): void => {
     if (!holds) failAudit('noise', at, message);
   };
@@ -27,6 +29,26 @@ function checkParams(session: SessionHistory, plan: RunPlanClaim, mechanism: str
   if (kind === 'choice') {
     expect(params.layout.length === 1 && params.layout[0]?.segment === 'counts', 'a choice may release counts only');
     expect(plan.unit === 'participant' || Number(plan.choiceEpsilon) > 0, 'a choice must be charged');
+    return;
+  }
+  if (kind === 'metrics') {
+    const { bins, noiseStddev } = announcedMetrics(open) ?? { bins: 0, noiseStddev: Number.POSITIVE_INFINITY };
+    const { encoding, layout, noise } = params;
+    const [block] = layout;
+    expect(
+      layout.length === 1 && block?.segment === 'metrics' && block.length === bins,
+      `metrics may release one histogram of ${bins} bins only`,
+    );
+    expect(encoding.clippingNorm === 1 && encoding.rounding === 'none', 'a member adds a single one to a histogram');
+    const honest = plan.minSurvivors - plan.colluders;
+    expect(
+      Number.isInteger(encoding.scale) && encoding.scale >= 1,
+      `"scale" expected a whole number of units, got ${encoding.scale}`,
+    );
+    expect(
+      honest * noise.shareVariance >= (noiseStddev * encoding.scale) ** 2 * (1 - 1e-9),
+      `"shareVariance" expected noise of ${noiseStddev} members in each bin, got ${Math.sqrt(honest * noise.shareVariance) / encoding.scale}`,
+    );
     return;
   }
   expect(
@@ -80,7 +102,7 @@ export function checkNoise(history: RunHistory): number {
   let checked = 0;
   for (const session of history.sessions) {
     const { charge, kind, params } = session;
-    checkParams(session, plan, mechanism, session.opened.at);
+    checkParams(session, history.open, mechanism, session.opened.at);
     for (const view of VIEWS) {
       if (charge !== undefined)
         checkEvents(kind, params, plan, charge.body.survivors.length, view, charge.body.events[view], charge.at);

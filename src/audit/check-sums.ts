@@ -55,6 +55,19 @@ function checkCounts(session: SessionHistory, sum: Int32Array, config: JsonObjec
   });
 }
 
+/** A histogram in the log follows from the released sum. */
+function checkHistogram({ histogram, params }: SessionHistory, sum: Int32Array): void {
+  if (histogram === undefined) return;
+  const { body, at } = histogram;
+  if (body.histogram.length !== sum.length)
+    failAudit('sums', at, `"histogram" expected ${sum.length} bins, got ${body.histogram.length}`);
+  body.histogram.forEach((count, bin) => {
+    const derived = String((sum[bin] as number) / params.encoding.scale);
+    if (count !== derived)
+      failAudit('sums', at, `"histogram[${bin}]" expected ${derived} from the released sum, got ${count}`);
+  });
+}
+
 /** Standard deviations below its mean at which a chi-square statistic is called impossible. */
 const IMPOSSIBLE = 8;
 
@@ -98,6 +111,7 @@ export function checkSums(files: BundleFiles, history: RunHistory, crypto: Crypt
     const sum = unpackLanes(words, coordinates, lanes);
     if (session.kind === 'seats') checkSeats(session, sum);
     if (session.kind === 'choice') checkCounts(session, sum, history.open.config);
+    if (session.kind === 'metrics') checkHistogram(session, sum);
     if (session.kind === 'train') checkNoiseEnergy(session, sum);
     checked += 1;
   }

@@ -36,7 +36,15 @@ function unknownShares(view: View, survivors: number, colluders: number): number
 }
 
 /** What a session releases about records. */
-export type SessionKind = 'seats' | 'choice' | 'train';
+export type SessionKind = 'seats' | 'choice' | 'train' | 'metrics';
+
+/**
+ * How far one unit moves a sum, over the norm of a member's vector: the one of a participant comes or goes, but a record or
+ * a replacement moves it from one bin to another. @see privacy 3.5
+ */
+function movedFactor(kind: SessionKind, { unit, relation }: RunPlanClaim): number {
+  return kind === 'metrics' && (unit === 'record' || relation === 'replace-one') ? Math.SQRT2 : 1;
+}
 
 /** Events that one record of a survivor pays; null where no honest noise is left. @see privacy section 3, F9, F11, F12, F18, F21 */
 export function deriveEvents(
@@ -57,12 +65,17 @@ export function deriveEvents(
   const shares = unknownShares(view, survivors, params.colluders);
   if (shares < 1) return null;
   const { mechanism, shareVariance } = params.noise;
-  const moved = { sensitivity: deriveSensitivity(params), dimension: coordinateCount(params), symmetric: true };
+  const moved = {
+    sensitivity: movedFactor(kind, plan) * deriveSensitivity(params),
+    dimension: coordinateCount(params),
+    symmetric: true,
+  };
   const sum: DpEvent =
     mechanism === 'skellam'
       ? { kind: 'skellam', variance: shares * shareVariance, ...moved }
       : { kind: 'discreteGaussian', shares, shareVariance, ...moved };
   const probability = Number(plan.samplingProbability);
   // Record sampling amplifies inside an organization; cohorts are known to the server and never amplify.
-  return plan.unit === 'record' && probability < 1 ? [{ kind: 'poissonSampled', probability, event: sum }] : [sum];
+  const isSampled = kind === 'train' && plan.unit === 'record' && probability < 1;
+  return isSampled ? [{ kind: 'poissonSampled', probability, event: sum }] : [sum];
 }

@@ -1,6 +1,7 @@
 import { toHex, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { checkpointOf, logOrigin } from './checkpoint.ts';
+import { type ProtectedAccuracy, protectedAccuracies } from './metrics.ts';
 import { lossOverRounds } from './privacy-loss.ts';
 import { LOG_FILE, readLog, splitLines } from './read-log.ts';
 import { createRecomposer } from './recompose.ts';
@@ -36,6 +37,8 @@ export interface ReportFacts {
   readonly results: RunResults;
   readonly sessions: readonly SessionFacts[];
   readonly closeReleases: readonly CloseReleases[];
+  /** Empty in a run without metrics. */
+  readonly protectedAccuracies: readonly ProtectedAccuracy[];
   readonly epsilonServer: readonly { readonly round: number; readonly epsilon: number }[];
   readonly epsilonRelease: readonly { readonly round: number; readonly epsilon: number }[];
   readonly logEntries: number;
@@ -95,6 +98,7 @@ export function factsOf(
     results,
     sessions: history.sessions.map(sessionFacts),
     closeReleases: closeReleases(history),
+    protectedAccuracies: protectedAccuracies(history),
     epsilonServer: lossOverRounds(history, recomposer, 'server'),
     epsilonRelease: lossOverRounds(history, recomposer, 'release'),
     logEntries: size,

@@ -18,6 +18,7 @@ import type { EntryBody, EntryType } from './bodies.ts';
 import { canonicalJson } from './canonical-json.ts';
 import type { SessionKind } from './derive-events.ts';
 import { type AuditLocation, failAudit, inClass } from './failures.ts';
+import { announcedMetrics, isMetricsStep } from './metrics.ts';
 import type { LocatedEntry } from './read-log.ts';
 
 type Body<T extends EntryType> = { readonly at: AuditLocation; readonly body: EntryBody<T> };
@@ -36,6 +37,7 @@ export interface SessionHistory {
   abort?: Body<'round.abort'>;
   census?: Body<'cluster.census'>;
   assign?: Body<'cluster.assign'>;
+  histogram?: Body<'metrics.histogram'>;
 }
 
 /** A run as its log tells it, after every rule held. */
@@ -56,7 +58,7 @@ export interface RunHistory {
 }
 
 const PURPOSES = ['census', 'train', 'metrics'] as const;
-const KINDS = ['seats', 'choice', 'train'] as const;
+const KINDS = ['seats', 'choice', 'train', 'metrics'] as const;
 
 class Replay {
   readonly #crypto: CryptoProvider;
@@ -109,6 +111,18 @@ class Replay {
     const kind =
       KINDS.find((candidate) => candidate === body.kind) ??
       failAudit('rules', at, `a session of kind ${body.kind} cannot be derived`);
+    if (kind === 'metrics') {
+      const place = announcedMetrics(this.#open) === null ? 'in a run without metrics' : `after step ${body.step}`;
+      expect(isMetricsStep(this.#open, body.step), `accuracies were asked for outside of the schedule: ${place}`);
+      const twice = [...this.sessions.values()].some(
+        (other) =>
+          other.kind === kind &&
+          other.release !== undefined &&
+          other.opened.body.step === body.step &&
+          other.params.groupId === params.groupId,
+      );
+      expect(!twice, `the accuracies after step ${body.step} were released before`);
+    }
     const task = hashParts(
       this.#crypto,
       utf8(LABELS.task),
@@ -117,7 +131,7 @@ class Replay {
     );
     expect(toHex(params.taskHash) === toHex(task), '"params" bind another task');
     expect(
-      params.purpose === (kind === 'train' ? 'train' : 'census'),
+      params.purpose === (kind === 'train' || kind === 'metrics' ? kind : 'census'),
       `a session of kind ${kind} has purpose ${params.purpose}`,
     );
     const { plan } = this.#open;
@@ -277,6 +291,14 @@ class Replay {
     session.census = { at, body };
   }
 
+  histogram(at: AuditLocation, body: EntryBody<'metrics.histogram'>): void {
+    const session = this.#session(body.sid, at);
+    if (session.release === undefined || session.kind !== 'metrics' || session.histogram !== undefined)
+      failAudit('rules', at, 'a histogram without a released metrics session');
+    if (body.step !== session.opened.body.step) failAudit('rules', at, '"step" is not the one of the session');
+    session.histogram = { at, body };
+  }
+
   assign(at: AuditLocation, body: EntryBody<'cluster.assign'>): void {
     const session = this.#latest;
     const counts = session?.census?.body.counts.map(Number);
@@ -378,6 +400,9 @@ export function replayLog(entries: readonly LocatedEntry[], crypto: CryptoProvid
         break;
       case 'cluster.census':
         replay.census(at, entry.body);
+        break;
+      case 'metrics.histogram':
+        replay.histogram(at, entry.body);
         break;
       case 'cluster.assign':
         replay.assign(at, entry.body);

@@ -1,6 +1,7 @@
 import { escapeMarkup, type LineSeries, lineChart } from '../charts/line-chart.ts';
 import { announcedMechanism } from './derive-events.ts';
 import type { ReportFacts, SessionFacts } from './facts.ts';
+import type { ProtectedAccuracy } from './metrics.ts';
 import { REPORT_STYLE } from './report-style.ts';
 import type { ResultRow } from './results.ts';
 
@@ -130,6 +131,33 @@ function comparison({ results }: ReportFacts): string {
   return `<h2>What training together brought</h2>${table(head, results.table.map(row), [1, 2, 3, 4, 5], real)}${note}`;
 }
 
+/** Accuracies that the run released itself, as charged sums; nothing in a run without metrics. */
+function protectedAccuracy({ history, protectedAccuracies: measured }: ReportFacts): string {
+  const last = measured.at(-1);
+  if (last === undefined) return '';
+  const line = (name: string, color: string, of: (accuracy: ProtectedAccuracy) => number): LineSeries => ({
+    name,
+    color,
+    points: measured.map((accuracy) => [accuracy.step + 1, of(accuracy)]),
+  });
+  const chart = lineChart({
+    title: 'Protected accuracy over training steps',
+    xLabel: 'Training step',
+    yLabel: 'Accuracy',
+    formatY: (value) => `${Math.round(100 * value)} %`,
+    series: [line('mean', BLUE, ({ mean }) => mean), line('worst tenth', ORANGE, ({ worstTenth }) => worstTenth)],
+  });
+  const rows = measured.map(({ step, members, mean, meanStddev, stddev, worstTenth }) => [
+    String(step + 1),
+    String(members),
+    `${percent(mean)} ± ${percent(meanStddev)}`,
+    percent(stddev),
+    percent(worstTenth),
+  ]);
+  const moves = history.open.plan.unit === 'record' ? 'a record moves its one to another bin' : 'it adds a single one';
+  return `<h2>Protected accuracy</h2><figure>${chart}<figcaption>Estimated from noisy histograms of the organizations’ accuracies on their own test records, summed and charged like everything else (${moves}).</figcaption></figure>${table(['After step', 'In the sum', 'Mean (± noise)', 'Deviation over organizations', 'Worst tenth'], rows, [0, 1, 2, 3, 4])}`;
+}
+
 /** While slots are founded each one sums a single organization; the report says so. */
 function foundingNote({ history }: ReportFacts): string {
   const members = history.genesis.members.length;
@@ -235,6 +263,7 @@ function cohortRows(sessions: readonly SessionFacts[]): string[][] {
     seats: 'seat lottery',
     choice: 'choice of a slot',
     train: 'training step',
+    metrics: 'accuracies',
   };
   return groups.map(({ first, last, sessions: count }) => {
     const rounds =
@@ -323,7 +352,19 @@ ${table(
  */
 export function renderReport(facts: ReportFacts): string {
   const { history } = facts;
-  const sections = [statement, tiles, charts, comparison, seen, parameters, cohorts, participants, trust, verification];
+  const sections = [
+    statement,
+    tiles,
+    charts,
+    protectedAccuracy,
+    comparison,
+    seen,
+    parameters,
+    cohorts,
+    participants,
+    trust,
+    verification,
+  ];
   const incidents = history.incidents.map(({ body }) => `<li><b>${esc(body.kind)}</b>: ${esc(body.detail)}</li>`);
   const incidentList = incidents.length === 0 ? '' : `<h2>Incidents</h2><ul>${incidents.join('')}</ul>`;
   return `<!doctype html>

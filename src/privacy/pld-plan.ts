@@ -227,7 +227,8 @@ function findSaddle(terms: readonly SketchedTerm[], query: LossQuery, gridStep: 
   const c = total(terms, solved);
   const atMean = logDeltaAtMean(c, solved);
   const epsilon = 'delta' in query ? Math.max(0, c.mean + (atMean - target) / solved) : query.epsilon;
-  const logDelta = 'delta' in query ? target : Math.max(target, Math.min(0, atMean - solved * (query.epsilon - c.mean)));
+  const logDelta =
+    'delta' in query ? target : Math.max(target, Math.min(0, atMean - solved * (query.epsilon - c.mean)));
   return { solved, lambda: settleTilt(terms, solved, epsilon, logDelta), epsilon, logDelta };
 }
 
@@ -274,7 +275,8 @@ export function planComposition(terms: readonly LossTerm[], query: LossQuery, gr
   const { solved, epsilon } = saddle;
   const { variance } = total(sketched, solved);
   // If the answer is far inside the bulk it may well be 0: a coarse grid tells.
-  const step = gridStep ?? chooseStep(sketched, solved, solved, Math.max(epsilon, 0.3 * Math.sqrt(variance)), TOLERANCE);
+  const step =
+    gridStep ?? chooseStep(sketched, solved, solved, Math.max(epsilon, 0.3 * Math.sqrt(variance)), TOLERANCE);
   return planAt(sketched, query, saddle, step);
 }
 

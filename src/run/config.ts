@@ -44,6 +44,16 @@ export interface ClusterConfig {
   readonly countNoiseStddev: number;
 }
 
+/** Histograms of the members' accuracies, summed and charged like everything else. @see privacy 3.5 */
+export interface MetricsConfig {
+  /** Training steps from one histogram to the next; there is one after the last step in any case. */
+  readonly every: number;
+  /** Equal parts of [0, 1]. */
+  readonly bins: number;
+  /** Standard deviation of the summed noise in each bin with the fewest accepted honest shares. Units: members. */
+  readonly noiseStddev: number;
+}
+
 /** Everything that determines a run; its hash is in every session and in the first entries of the log. */
 export interface RunConfig {
   readonly federation: string;
@@ -71,6 +81,8 @@ export interface RunConfig {
   readonly algorithm?:
     | { readonly id: string; readonly options?: Readonly<Record<string, number>> | undefined }
     | undefined;
+  /** Accuracies that are released while the run goes on; none if absent. */
+  readonly metrics?: MetricsConfig | null | undefined;
   readonly personal: {
     /** What is done to the algorithm's personal model at the end. */
     readonly method: 'fine-tuning' | 'none';
@@ -111,6 +123,13 @@ export interface RunConfig {
 const positive: z.ZodNumber = z.number().positive();
 const count: z.ZodNumber = z.number().int().min(1);
 const seed: z.ZodNumber = z.number().int().min(0).max(0xffffffff);
+
+/** Reads the `metrics` of a configuration. */
+export const metricsSchema: z.ZodType<MetricsConfig> = z.strictObject({
+  every: count,
+  bins: z.number().int().min(2).max(64),
+  noiseStddev: positive,
+});
 
 const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
   federation: z.string().min(1).max(64),
@@ -153,6 +172,7 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     })
     .nullable(),
   algorithm: z.strictObject({ id: z.string(), options: z.record(z.string(), z.number()).optional() }).optional(),
+  metrics: metricsSchema.nullable().optional(),
   personal: z.strictObject({
     method: z.enum(['fine-tuning', 'none']),
     epochs: count,
@@ -311,6 +331,7 @@ export interface ScenarioOptions {
   readonly steps: number;
   readonly targetEpsilon: number;
   readonly participants: number;
+  readonly metrics?: MetricsConfig | undefined;
 }
 
 /** Fewest survivors and colluders that a cohort of this size can bear. */
@@ -351,7 +372,7 @@ function clustersOf(participants: number, steps: number, kept: number, countNois
 
 /** An embedded scenario with the settings that were measured for it. @throws CoveyError USAGE_CONFIG */
 export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOptions): RunConfig {
-  const { participants, steps, seed, targetEpsilon, unit = 'record', mechanism } = options;
+  const { metrics, participants, steps, seed, targetEpsilon, unit = 'record', mechanism } = options;
   const record = unit === 'record';
   const digits = scenario === 'digits';
   return parseRunConfig({
@@ -370,6 +391,7 @@ export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOp
       local: record ? null : { epochs: 1, batchSize: 32, stepSize: digits ? 0.1 : 0.05 },
     },
     clusters: clustersOf(participants, steps, digits ? 3 : 2, record ? 0.7 : 4),
+    ...(metrics === undefined ? {} : { metrics }),
     personal: { method: 'fine-tuning', epochs: 30, batchSize: 32, stepSize: digits ? 0.1 : 0.05 },
     privacy: {
       unit,

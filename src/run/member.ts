@@ -1,14 +1,17 @@
 import { hashParts, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.ts';
+import { CoveyError } from '../../protocol/errors.ts';
 import { LABELS } from '../../protocol/labels.ts';
 import { packLanes } from '../../protocol/ring.ts';
 import type { SessionParams } from '../../protocol/session.ts';
-import { cohortHead, keptSlots, placeMember } from '../cluster/census.ts';
+import { keptSlots, placeMember } from '../cluster/census.ts';
 import { chooseByExponentialMechanism, chooseLowestLoss, clippedLossScore } from '../cluster/choice.ts';
 import { drawSeat, seatRank } from '../cluster/founding.ts';
 import { bestSlotOfRecord } from '../cluster/soft.ts';
 import type { Dataset } from '../data/dataset.ts';
+import { accuracyBin } from '../learning/accuracy-histogram.ts';
 import type { LocalVectors, ReleasedModels } from '../learning/algorithm.ts';
+import { accuracy } from '../learning/evaluation.ts';
 import type { GradientOracle } from '../learning/oracle.ts';
 import { poissonSample } from '../learning/sampling.ts';
 import { createDiscreteGaussian } from '../privacy/discrete-gaussian.ts';
@@ -16,6 +19,8 @@ import { createEncoder } from '../privacy/encode.ts';
 import { createSkellam } from '../privacy/skellam.ts';
 import { algorithmOf } from './algorithm.ts';
 import type { RunConfig } from './config.ts';
+import { type MemberState, memberHead, releasedModel } from './member-model.ts';
+import { METRICS_SCALE, metricsBlock } from './metrics.ts';
 import type { SessionOrder } from './order.ts';
 import { COUNT_SCALE, groupOf, openAfterCensus, sessionBlocks } from './plan.ts';
 import { decodeCounts } from './release.ts';
@@ -29,23 +34,15 @@ import {
   placeSoftly,
 } from './update.ts';
 
-/** What an organization remembers of its hidden slot; it never leaves the site. */
-export interface MemberState {
-  /** Position drawn in the seat lottery. */
-  readonly seat: number | null;
-  /** Slot the organization trains; null: it sends zeros and its noise share. */
-  readonly slot: number | null;
-  /** Slots chosen so far, by number of the choice. A retried session repeats the choice: it was charged once. */
-  readonly choices: readonly number[];
-  /** Slots that the last census left open; null in runs without a floor. */
-  readonly open: readonly number[] | null;
-}
+export type { MemberState };
 
 export const NEW_MEMBER: MemberState = { seat: null, slot: null, choices: [], open: null };
 
 /** Private inputs of a contribution. `seed`: 32 fresh random bytes that serve this contribution only. */
 export interface MemberInputs {
   readonly data: Dataset;
+  /** Held-out records, which a run with metrics measures on. */
+  readonly test?: Dataset | undefined;
   readonly oracle: GradientOracle;
   /** What the algorithm keeps at the site from step to step. */
   readonly local: LocalVectors;
@@ -109,14 +106,21 @@ function choiceContribution(
   return { values, member: { ...member, choices } };
 }
 
-/** Released head that a member works with: its slot's, the cohort-wide one if that is closed, or none yet. */
-export function memberHead(
-  models: ReleasedModels,
-  slot: number | null,
-  open: readonly number[] | null,
-): Float32Array | null {
-  if (slot !== null) return models.heads[slot] ?? null;
-  return open === null ? null : cohortHead(models.heads, open);
+/** A one in the bin of the accuracy of the own released model on the own test records; zeros without any. */
+function metricsContribution(
+  config: RunConfig,
+  order: SessionOrder,
+  member: MemberState,
+  inputs: MemberInputs,
+): Int32Array {
+  const { oracle, test } = inputs;
+  if (test === undefined) throw new CoveyError('USAGE_CONFIG', '"test" expected test records in a run with metrics');
+  const values = new Int32Array(metricsBlock(config).length);
+  // A participant without records is the zero-out neighbour of every other one.
+  if (test.count === 0) return values;
+  const share = accuracy(oracle, releasedModel(config, order.models, member, inputs), test);
+  values[accuracyBin(share, values.length)] = METRICS_SCALE;
+  return values;
 }
 
 /** Where a member's update goes: all slots by weights, several, its own, or none while its own is closed. */
@@ -201,6 +205,25 @@ function recordTerms(
   return values;
 }
 
+/** What a member adds to the sum of a session, before its share of the noise. */
+function summedValues(
+  crypto: CryptoProvider,
+  config: RunConfig,
+  order: SessionOrder,
+  params: SessionParams,
+  member: MemberState,
+  inputs: MemberInputs,
+): { readonly values: Int32Array; readonly member: MemberState; readonly local: LocalVectors } {
+  const { kind } = order.session;
+  const { local } = inputs;
+  if (kind === 'seats') return { ...seatContribution(crypto, config, member, inputs), local };
+  if (kind === 'choice') return { ...choiceContribution(crypto, config, order, member, inputs), local };
+  // In the open a group is a cluster, and its slot is the group's number.
+  const placed = config.clusters?.open === undefined ? member : { ...member, slot: groupOf(order.session) };
+  if (kind === 'metrics') return { values: metricsContribution(config, order, placed, inputs), member: placed, local };
+  return { ...trainingContribution(crypto, config, order, params, member, inputs), member: placed };
+}
+
 /**
  * Computes what an organization adds to a session: encoded terms of its records and its share of the noise.
  * Random: a keystream for each use, all from `inputs.seed`. Secrets: the words are the unmasked contribution.
@@ -213,18 +236,7 @@ export function contribute(
   member: MemberState,
   inputs: MemberInputs,
 ): Contribution {
-  const { kind } = order.session;
-  const trained = config.clusters?.open === undefined ? member : { ...member, slot: groupOf(order.session) };
-  const { local: kept } = inputs;
-  const {
-    values,
-    member: next,
-    local,
-  } = kind === 'seats'
-    ? { ...seatContribution(crypto, config, member, inputs), local: kept }
-    : kind === 'choice'
-      ? { ...choiceContribution(crypto, config, order, member, inputs), local: kept }
-      : { ...trainingContribution(crypto, config, order, params, member, inputs), member: trained };
+  const { values, member: next, local } = summedValues(crypto, config, order, params, member, inputs);
   const { mechanism, shareVariance } = params.noise;
   if (mechanism !== 'none') {
     const create = mechanism === 'skellam' ? createSkellam : createDiscreteGaussian;

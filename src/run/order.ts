@@ -9,13 +9,12 @@ import { bodyLayers } from '../learning/manifest.ts';
 import { configHash, mechanismOf, type RunConfig } from './config.ts';
 import { groupIdOf, groupMembers } from './groups.ts';
 import {
-  COUNT_SCALE,
-  countShareVariance,
   groupOf,
   purposeOf,
   type RunPlan,
   type ScheduledSession,
   sessionBlocks,
+  sessionNoise,
   sessionSlots,
 } from './plan.ts';
 import { decodeModels, encodeModels } from './released.ts';
@@ -36,7 +35,7 @@ export interface SessionOrder {
 
 const readU32 = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
 
-const KINDS = ['seats', 'choice', 'train'] as const;
+const KINDS = ['seats', 'choice', 'train', 'metrics'] as const;
 
 export function encodeOrder(order: SessionOrder): Uint8Array {
   const { session, models } = order;
@@ -86,6 +85,7 @@ export function orderParams(
   const slots = order.models.heads.length;
   const lanes = config.encoding.lanes;
   const training = session.kind === 'train';
+  const { scale, shareVariance } = sessionNoise(config, plan, session);
   return {
     protocol: 'covey/1',
     runId,
@@ -108,14 +108,11 @@ export function orderParams(
     ring: { lanes, bits: lanes === 2 ? 32 : lanes === 3 ? 21 : 16 },
     encoding: {
       clippingNorm: training ? config.training.clippingNorm : 1,
-      scale: training ? config.encoding.scale : session.kind === 'choice' ? COUNT_SCALE : 1,
+      scale,
       rotationSeed: hashParts(crypto, utf8(LABELS.rotation), fromHex(runId), u32le(number.round)),
       rounding: !training ? 'none' : config.privacy.unit === 'record' ? 'toward-zero' : 'conditional',
     },
-    noise: {
-      mechanism: session.kind === 'seats' ? 'none' : mechanismOf(config),
-      shareVariance: training ? plan.shareVariance : session.kind === 'choice' ? countShareVariance(config) : 0,
-    },
+    noise: { mechanism: session.kind === 'seats' ? 'none' : mechanismOf(config), shareVariance },
     minSurvivors: config.cohort.minSurvivors,
     minOrgs: config.cohort.minOrgs,
     colluders: config.cohort.colluders,

@@ -9,6 +9,7 @@ import type { View } from '../privacy/views.ts';
 import { algorithmOf } from './algorithm.ts';
 import { mechanismOf, type RunConfig } from './config.ts';
 import { groupCount } from './groups.ts';
+import { isMeasured, METRICS_SCALE, metricsBlock, metricsSensitivity, metricsShareVariance } from './metrics.ts';
 import { modelManifest } from './released.ts';
 
 /** One session of the public schedule. `step` counts training steps; `choice` counts choices from 0. */
@@ -16,7 +17,9 @@ export type ScheduledSession =
   | { readonly kind: 'seats'; readonly step: 0 }
   | { readonly kind: 'choice'; readonly step: number; readonly choice: number }
   /** `group`: the one that trains where a step is spread over several sessions. */
-  | { readonly kind: 'train'; readonly step: number; readonly group?: number };
+  | { readonly kind: 'train'; readonly step: number; readonly group?: number }
+  /** Accuracies after training step `step`. */
+  | { readonly kind: 'metrics'; readonly step: number; readonly group?: number };
 
 /** What follows from a configuration alone; every participant derives it anew and compares. */
 export interface RunPlan {
@@ -31,13 +34,13 @@ export interface RunPlan {
 
 /** Number of a session's group; sessions of the whole cohort count as group 0. */
 export function groupOf(session: ScheduledSession): number {
-  return session.kind === 'train' ? (session.group ?? 0) : 0;
+  return session.kind === 'train' || session.kind === 'metrics' ? (session.group ?? 0) : 0;
 }
 
 /** Scale of the unrotated slot counts: keeps the share of each participant above 1.5 integer units. */
 export const COUNT_SCALE = 16;
 
-/** The schedule: seats, then training steps, with a choice before each step that the configuration names. */
+/** The schedule: seats, then training steps, a choice before each step that the configuration names, metrics after some. */
 export function buildSchedule(config: RunConfig): ScheduledSession[] {
   const founding = (config.clusters?.foundingSlots ?? 0) > 0;
   const schedule: ScheduledSession[] = founding ? [{ kind: 'seats', step: 0 }] : [];
@@ -45,8 +48,10 @@ export function buildSchedule(config: RunConfig): ScheduledSession[] {
     const choice = config.clusters?.choiceSteps.indexOf(step) ?? -1;
     if (choice >= 0) schedule.push({ kind: 'choice', step, choice });
     const groups = groupCount(config);
-    if (groups === 1) schedule.push({ kind: 'train', step });
-    else for (let group = 0; group < groups; group++) schedule.push({ kind: 'train', step, group });
+    for (const kind of isMeasured(config, step) ? (['train', 'metrics'] as const) : (['train'] as const)) {
+      if (groups === 1) schedule.push({ kind, step });
+      else for (let group = 0; group < groups; group++) schedule.push({ kind, step, group });
+    }
   }
   return schedule;
 }
@@ -68,6 +73,7 @@ export function trainingBlocks(config: RunConfig, slots: number): readonly Block
 /** Blocks of a session's vector: the rotated model segments, or one unrotated block of counts. */
 export function sessionBlocks(config: RunConfig, session: ScheduledSession, slots: number): readonly Block[] {
   if (session.kind === 'train') return trainingBlocks(config, slots);
+  if (session.kind === 'metrics') return [metricsBlock(config)];
   const length = session.kind === 'seats' ? (config.clusters?.seatPositions ?? 0) : slots;
   return [{ segment: session.kind === 'seats' ? 'seats' : 'counts', realLength: length, length, rotated: false }];
 }
@@ -102,6 +108,11 @@ export function sessionEvents(
     const sensitivity = trainingSensitivity(config, slots);
     const terms = { sensitivity, dimension: dimension(config, slots), samplingProbability, colluders, mechanism };
     return [sumEvent(terms, plan.shareVariance, survivors, view)];
+  }
+  if (session.kind === 'metrics') {
+    const dimension = metricsBlock(config).length;
+    const histogram = { sensitivity: metricsSensitivity(config), dimension, samplingProbability: 1, colluders };
+    return [sumEvent(histogram, metricsShareVariance(config), survivors, view)];
   }
   if (config.privacy.unit === 'record') {
     // The noisy counts post-process the charged choices; a record moves every score one way. privacy 3.4, F21
@@ -184,5 +195,23 @@ export function sessionSlots(config: RunConfig, session: ScheduledSession): numb
 
 /** Purpose of a scheduled session on the wire. */
 export function purposeOf(session: ScheduledSession): SessionParams['purpose'] {
-  return session.kind === 'train' ? 'train' : 'census';
+  return session.kind === 'train' || session.kind === 'metrics' ? session.kind : 'census';
+}
+
+/** Scale of a session's vector and the noise that one participant adds to it. Units: `shareVariance` in squared integer units. */
+export function sessionNoise(
+  config: RunConfig,
+  plan: Pick<RunPlan, 'shareVariance'>,
+  session: ScheduledSession,
+): { readonly scale: number; readonly shareVariance: number } {
+  switch (session.kind) {
+    case 'train':
+      return { scale: config.encoding.scale, shareVariance: plan.shareVariance };
+    case 'choice':
+      return { scale: COUNT_SCALE, shareVariance: countShareVariance(config) };
+    case 'metrics':
+      return { scale: METRICS_SCALE, shareVariance: metricsShareVariance(config) };
+    case 'seats':
+      return { scale: 1, shareVariance: 0 };
+  }
 }

@@ -16,6 +16,7 @@ import { createEncoder } from '../privacy/encode.ts';
 import { algorithmOf } from './algorithm.ts';
 import type { RunConfig } from './config.ts';
 import { groupCount } from './groups.ts';
+import { addMetrics, type MetricsRelease } from './metrics.ts';
 import type { SessionOrder } from './order.ts';
 import {
   COUNT_SCALE,
@@ -44,6 +45,8 @@ export interface ReleaseState {
   readonly open: readonly number[] | null;
   /** Decoded sums of the groups of a step that have released so far, added up; null between steps. */
   readonly pending: readonly Float64Array[] | null;
+  /** Noisy histograms of accuracies so far, oldest first. */
+  readonly metrics: readonly MetricsRelease[];
 }
 
 /** Ring coordinates of a released sum, centred. */
@@ -67,6 +70,7 @@ export function initialState(config: RunConfig): ReleaseState {
     counts: null,
     open: null,
     pending: null,
+    metrics: [],
   };
 }
 
@@ -194,13 +198,13 @@ function applyChoice(config: RunConfig, state: ReleaseState, sum: Int32Array): R
   // The first choice ends the founding: the slots with the largest noisy counts stay, in their old order.
   const kept = keptSlots(counts, config.clusters.kept);
   return {
+    ...state,
     position: state.position + 1,
     models: { ...state.models, heads: kept.map((j) => state.models.heads[j] as Float32Array) },
     moments: { body: state.moments.body, heads: kept.map((j) => state.moments.heads[j] as Moments) },
     kept,
     counts,
     open,
-    pending: null,
   };
 }
 
@@ -223,6 +227,10 @@ export function applyRelease(
   const coordinates = sumCoordinates(params, sum);
   if (session.kind === 'train') return applyTraining(crypto, config, state, session, params, coordinates, survivors);
   if (session.kind === 'choice') return applyChoice(config, state, coordinates);
+  if (session.kind === 'metrics') {
+    const metrics = addMetrics(state.metrics, session.step, coordinates, survivors);
+    return { ...state, position: state.position + 1, metrics };
+  }
   return { ...state, position: state.position + 1 };
 }
 

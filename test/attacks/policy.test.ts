@@ -18,13 +18,15 @@ const crypto = nodeCrypto;
 const { roster } = createMembers(8);
 const RUN = '0123456789abcdef0123456789abcdef';
 
-const config: RunConfig = scenarioConfig('heart', { participants: 8, steps: 6, seed: 7, targetEpsilon: 8 });
+const metrics = { every: 3, bins: 8, noiseStddev: 3 };
+const config: RunConfig = scenarioConfig('heart', { participants: 8, steps: 6, seed: 7, targetEpsilon: 8, metrics });
 const facts: RunFacts = { runId: RUN, config, plan: planRun(config), roster };
 
-const orderOf = (kind: 'seats' | 'choice' | 'train'): SessionOrder => {
+const orderOf = (kind: 'seats' | 'choice' | 'train' | 'metrics'): SessionOrder => {
   const session = facts.plan.schedule.find((scheduled) => scheduled.kind === kind);
   if (session === undefined) throw new Error(`no ${kind} session`);
-  const slots = kind === 'train' ? slotsAt(config, session.step) : (config.clusters?.foundingSlots ?? 1);
+  const slots =
+    kind === 'train' || kind === 'metrics' ? slotsAt(config, session.step) : (config.clusters?.foundingSlots ?? 1);
   return { session, models: initialModels(config, slots) };
 };
 
@@ -94,7 +96,7 @@ const CHANGES: readonly Change[] = [
 ];
 
 describe('A6: lowered parameters', () => {
-  for (const kind of ['train', 'choice', 'seats'] as const) {
+  for (const kind of ['train', 'choice', 'seats', 'metrics'] as const) {
     const order = orderOf(kind);
     const params = orderParams(crypto, facts, order, { round: 3, attempt: 0 });
 
@@ -167,6 +169,8 @@ describe('A6: lowered parameters', () => {
     for (const session of [
       { kind: 'train', step: 6 },
       { kind: 'choice', step: 5, choice: 0 },
+      { kind: 'metrics', step: 1 },
+      { kind: 'metrics', step: 6 },
     ] as const) {
       expect(faultOf(() => decodeOrder(facts, encodeOrder({ ...order, session })))?.code).toBe('PRIVACY_POLICY');
     }

@@ -4,7 +4,7 @@ import { LABELS } from '../../protocol/labels.ts';
 import { coordinateCount, encodeParams, nodeId, rosterHash, sessionId } from '../../protocol/params.ts';
 import { packLanes, wordsToBytes } from '../../protocol/ring.ts';
 import type { SessionParams } from '../../protocol/session.ts';
-import { canonicalJson } from '../../src/audit/canonical-json.ts';
+import { canonicalJson, type JsonObject } from '../../src/audit/canonical-json.ts';
 import { checkpointOf, logOrigin, signCheckpoint } from '../../src/audit/checkpoint.ts';
 import { type EntryType, entryHash, signEntry } from '../../src/audit/entries.ts';
 import { reportFacts } from '../../src/audit/facts.ts';
@@ -62,6 +62,8 @@ export interface BundleNoise {
 export interface BundleChanges {
   readonly noise?: BundleNoise;
   readonly cohort?: Readonly<Record<string, number>>;
+  /** Adds accuracies after steps 2 and 4. */
+  readonly metrics?: boolean;
   readonly specs?: (specs: EntrySpec[], world: BundleWorld) => EntrySpec[];
   readonly lines?: (lines: string[], world: BundleWorld) => string[];
   readonly sums?: (sums: Map<string, Uint8Array>) => void;
@@ -81,7 +83,10 @@ export interface TestBundle extends BundleWorld {
   readonly reader: BundleReader;
 }
 
-const configOf = ({ announced, cohort }: BundleNoise & Pick<BundleChanges, 'cohort'>) => ({
+const configOf = ({
+  announced,
+  cohort,
+}: BundleNoise & { readonly cohort?: BundleChanges['cohort'] | undefined }): JsonObject => ({
   federation: FEDERATION,
   training: { steps: 4, samplingProbability: 0.5 },
   clusters: { kept: 2 },
@@ -103,7 +108,11 @@ const PLAN = {
   choices: 1,
   choiceEpsilon: '0.5',
 } as const;
-const KINDS = ['seats', 'choice', 'train'] as const;
+/** A histogram of accuracies every second step. */
+const METRICS = { every: 2, bins: 5, noiseStddev: 4 };
+const METRICS_SCALE = 16;
+const METRICS_SHARE_VARIANCE = 2_048;
+const KINDS = ['seats', 'choice', 'train', 'metrics'] as const;
 type Kind = (typeof KINDS)[number];
 
 interface SessionSpec {
@@ -126,15 +135,34 @@ const SESSIONS: readonly SessionSpec[] = [
   { kind: 'train', step: 3, round: 6, attempt: 0, slots: 2, survivors: 3 },
 ];
 
-function paramsOf(spec: SessionSpec, roster: Uint8Array, noise: BundleNoise): SessionParams {
+const METRICS_SESSIONS: readonly SessionSpec[] = SESSIONS.flatMap((spec): SessionSpec[] =>
+  spec.kind === 'train' && spec.step % 2 === 1 ? [spec, { ...spec, kind: 'metrics', round: spec.round + 10 }] : [spec],
+)
+  // Rounds grow from session to session.
+  .map((spec, i) => ({ ...spec, round: i < 3 ? spec.round : i }));
+
+interface Run {
+  readonly config: JsonObject;
+  readonly noise: BundleNoise;
+  readonly sessions: readonly SessionSpec[];
+}
+
+function runOf({ metrics = false, noise = { used: 'discrete-gaussian' }, cohort }: BundleChanges): Run {
+  const config = configOf({ ...noise, cohort });
+  return metrics
+    ? { noise, config: { ...config, metrics: METRICS }, sessions: METRICS_SESSIONS }
+    : { noise, config, sessions: SESSIONS };
+}
+
+function paramsOf(spec: SessionSpec, { config, noise }: Run, roster: Uint8Array): SessionParams {
   const { kind, slots, round, attempt, step } = spec;
-  const task = hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(configOf(noise))));
+  const task = hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(config)));
   const heads = Array.from({ length: slots }, (_, i) => ({ segment: `head-${i}`, length: 32 }));
   return {
     protocol: 'covey/1',
     runId: RUN,
     round,
-    purpose: kind === 'train' ? 'train' : 'census',
+    purpose: kind === 'train' || kind === 'metrics' ? kind : 'census',
     attempt,
     groupId: 'all',
     mode: 'hybrid',
@@ -142,7 +170,9 @@ function paramsOf(spec: SessionSpec, roster: Uint8Array, noise: BundleNoise): Se
     layout:
       kind === 'train'
         ? [{ segment: 'body', length: 128 }, ...heads]
-        : [{ segment: kind === 'seats' ? 'seats' : 'counts', length: kind === 'seats' ? 64 : slots }],
+        : kind === 'metrics'
+          ? [{ segment: 'metrics', length: 5 }]
+          : [{ segment: kind === 'seats' ? 'seats' : 'counts', length: kind === 'seats' ? 64 : slots }],
     modelHash: seedOf(`model ${round}`),
     taskHash: hashParts(crypto, utf8(LABELS.task), task, concatBytes(u8(KINDS.indexOf(kind)), u32le(step))),
     rosterHash: roster,
@@ -150,13 +180,13 @@ function paramsOf(spec: SessionSpec, roster: Uint8Array, noise: BundleNoise): Se
     ring: { lanes: 2, bits: 32 },
     encoding: {
       clippingNorm: 1,
-      scale: kind === 'train' ? SCALE : kind === 'choice' ? COUNT_SCALE : 1,
+      scale: kind === 'train' ? SCALE : kind === 'choice' ? COUNT_SCALE : kind === 'metrics' ? METRICS_SCALE : 1,
       rotationSeed: seedOf('rotation'),
       rounding: kind === 'train' ? 'toward-zero' : 'none',
     },
     noise: {
       mechanism: kind === 'seats' ? 'none' : noise.used,
-      shareVariance: kind === 'train' ? SHARE_VARIANCE : kind === 'choice' ? 64 : 0,
+      shareVariance: { seats: 0, choice: 64, train: SHARE_VARIANCE, metrics: METRICS_SHARE_VARIANCE }[kind],
     },
     minSurvivors: 3,
     minOrgs: 3,
@@ -171,11 +201,17 @@ function paramsOf(spec: SessionSpec, roster: Uint8Array, noise: BundleNoise): Se
 function eventsOf(spec: SessionSpec, params: SessionParams, shares: number): DpEvent[] {
   if (spec.kind === 'seats') return [];
   if (spec.kind === 'choice') return [{ kind: 'exponentialMechanism', epsilon: 0.5, monotone: true }];
-  const common = { sensitivity: SCALE, dimension: coordinateCount(params), symmetric: true };
+  const common = {
+    sensitivity: spec.kind === 'metrics' ? METRICS_SCALE * Math.SQRT2 : SCALE,
+    dimension: coordinateCount(params),
+    symmetric: true,
+  };
+  const { mechanism, shareVariance } = params.noise;
   const event: DpEvent =
-    params.noise.mechanism === 'skellam'
-      ? { kind: 'skellam', variance: shares * SHARE_VARIANCE, ...common }
-      : { kind: 'discreteGaussian', shares, shareVariance: SHARE_VARIANCE, ...common };
+    mechanism === 'skellam'
+      ? { kind: 'skellam', variance: shares * shareVariance, ...common }
+      : { kind: 'discreteGaussian', shares, shareVariance, ...common };
+  if (spec.kind === 'metrics') return [event];
   return [{ kind: 'poissonSampled', probability: 0.5, event }];
 }
 
@@ -183,6 +219,9 @@ function sumOf(spec: SessionSpec, params: SessionParams): Int32Array {
   const sum = new Int32Array(coordinateCount(params));
   if (spec.kind === 'seats') for (let i = 0; i < spec.survivors; i++) sum[7 * i + 2] = 1;
   if (spec.kind === 'choice') sum.set([2 * COUNT_SCALE, 0, 2 * COUNT_SCALE, 0]);
+  if (spec.kind === 'metrics')
+    for (let i = 0; i < spec.survivors; i++)
+      sum[2 + (i % 3)] = METRICS_SCALE * Math.ceil((spec.survivors - (i % 3)) / 3);
   const stream = crypto.aes256Ctr(seedOf(`noise ${spec.round}`));
   const create = params.noise.mechanism === 'skellam' ? createSkellam : createDiscreteGaussian;
   if (spec.kind !== 'seats')
@@ -198,7 +237,7 @@ function createWorld(): BundleWorld {
 /** Entries of the whole run, in the order of the log, and the released sums. */
 function describeRun(
   world: BundleWorld,
-  noise: BundleNoise,
+  run: Run,
 ): {
   specs: EntrySpec[];
   sums: Map<string, Uint8Array>;
@@ -238,12 +277,12 @@ function describeRun(
     members: members.map(({ id, publicKey, organization }) => ({ id, publicKey: toHex(publicKey), organization })),
   });
   say('run.open', {
-    config: configOf(noise),
-    taskHash: toHex(hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(configOf(noise))))),
+    config: run.config,
+    taskHash: toHex(hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(run.config)))),
     plan: PLAN,
   });
-  for (const spec of SESSIONS) {
-    const params = paramsOf(spec, roster, noise);
+  for (const spec of run.sessions) {
+    const params = paramsOf(spec, run, roster);
     const { round, attempt, kind, step, slots } = spec;
     const { purpose } = params;
     const sid = toHex(sessionId(crypto, params));
@@ -319,6 +358,10 @@ function describeRun(
       modelHash: toHex(seedOf(`after ${round}`)),
       uploadBytes: 2_048,
     });
+    if (kind === 'metrics') {
+      const histogram = [...sumOf(spec, params)].map((value) => String(value / METRICS_SCALE));
+      say('metrics.histogram', { sid, step, histogram });
+    }
     if (kind === 'choice') {
       const counts = [...sumOf(spec, params)].map((value) => value / COUNT_SCALE);
       const kept = counts
@@ -429,12 +472,8 @@ export function sealFiles(files: Map<string, Uint8Array>, coordinator: Node): vo
 /** A valid bundle, or one whose author changed something and signed it all the same. */
 export function createBundle(changes: BundleChanges = {}): TestBundle {
   const world = createWorld();
-  const noise = {
-    used: 'discrete-gaussian' as const,
-    ...changes.noise,
-    ...(changes.cohort && { cohort: changes.cohort }),
-  };
-  const { specs, sums, charged } = describeRun(world, noise);
+  const run = runOf(changes);
+  const { specs, sums, charged } = describeRun(world, run);
   changes.sums?.(sums);
   const signed = signAll(changes.specs?.(specs, world) ?? specs);
   const lines = changes.lines?.([...signed], world) ?? signed;
@@ -447,7 +486,7 @@ export function createBundle(changes: BundleChanges = {}): TestBundle {
   );
   changes.ledgers?.(ledgers, world);
   const files = new Map<string, Uint8Array>([
-    ['config.json', utf8(`${canonicalJson(configOf(noise))}\n`)],
+    ['config.json', utf8(`${canonicalJson(run.config)}\n`)],
     ['log.jsonl', utf8(log)],
     [
       'checkpoint',

@@ -1,3 +1,4 @@
+import { algorithmChecks } from './checks/algorithms.ts';
 import { documentChecks } from './checks/documents.ts';
 import { lockFileChecks } from './checks/lock-file.ts';
 import type { Check } from './checks/run.ts';
@@ -5,7 +6,13 @@ import { sourceChecks } from './checks/sources.ts';
 import { toolChecks } from './checks/tools.ts';
 
 /** Everything that continuous integration asks besides the tests: one line a check, exit code 1 if any fails. */
-const checks: readonly Check[] = [...toolChecks, ...lockFileChecks, ...sourceChecks, ...documentChecks];
+const checks: readonly Check[] = [
+  ...toolChecks,
+  ...lockFileChecks,
+  ...sourceChecks,
+  ...documentChecks,
+  ...algorithmChecks,
+];
 
 let failed = 0;
 for (const { name, run } of checks) {

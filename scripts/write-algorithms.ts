@@ -1,0 +1,33 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { ALGORITHMS_PAGE, algorithmTable } from './checks/algorithms.ts';
+import { ROOT } from './checks/run.ts';
+
+/** Writes the page of the algorithms from their registry. */
+const page = `# Algorithms
+What a participant computes, what it keeps and what a sum means is an algorithm; slots, the server's momentum, the unit of
+privacy and fine-tuning at the end are the run's, and go with every algorithm that does not refuse them. A run names one in its
+configuration:
+
+\`\`\`yaml
+algorithm: { id: ditto, options: { lambda: 0.1 } }
+\`\`\`
+
+Without a name a run is FedAvg: local epochs under one clip at unit \`participant\`, one clipped gradient of every sampled record
+at unit \`record\`. Which algorithms may run at unit \`record\` with shared noise is decided by the record rule: a term of the sum
+may depend on one record, public values and released values only. The planner refuses the others with the reason in the table.
+
+C is the clipping norm: everything that a participant sends in a step is clipped once, jointly. Replacing a participant moves a
+sum by twice what taking it away does.
+
+\`covey experiment list\` prints scenarios and algorithms, \`covey experiment run <scenario> --algorithm <ids>\` compares them, with
+the encoding, noise, ledger and decoding of a deployment.
+
+${algorithmTable()}
+
+To add an algorithm: one file in \`src/learning/algorithms\`, one line in \`src/learning/registry.ts\`, and this page by
+\`npm run docs:algorithms\`; \`npm run verify\` compares the two. The tests of \`test/algorithms.test.ts\` then run it through the
+real protocol, measure how far a participant and a record move the sum, and hold it to the record rule.
+`;
+
+writeFileSync(join(ROOT, ALGORITHMS_PAGE), page);

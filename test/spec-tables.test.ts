@@ -40,6 +40,10 @@ describe('SPEC.md', () => {
     expect(new Set(labels).size).toBe(labels.length);
   });
 
+  it('has no line above 150 characters', () => {
+    expect(spec.split('\n').filter((line) => line.length > 150)).toEqual([]);
+  });
+
   it('holds every section that the code cites', () => {
     const sections = new Set([...spec.matchAll(/^## (\d+)\. /gm)].map(([, number]) => number));
     expect([...sections]).toEqual(['1', '2', '3', '4', '5', '6', '7', '8', '9']);

@@ -1,10 +1,10 @@
 import { parseArgs } from 'node:util';
 import { type Cost, measureSession } from './session.ts';
+import { settleLoop } from './threads.ts';
 
 /* How the cost of a strict session grows with members and coordinates, with the exponents that fit: cost ~ n^a, d^b. */
 
-// Buffers are given back at once only after the first turn of the event loop (platform/node/release-buffer.ts).
-await new Promise((resolve) => setTimeout(resolve, 20));
+await settleLoop();
 
 const { values: flags } = parseArgs({
   options: {

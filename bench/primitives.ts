@@ -15,7 +15,7 @@ import type { SymmetricLaw } from '../src/privacy/symmetric-law.ts';
 import { cellWidthOf } from '../src/privacy/table-sampler.ts';
 import { buildThresholdTable } from '../src/privacy/threshold-table.ts';
 import { cpuMs, median } from './session.ts';
-import { busiestThread } from './threads.ts';
+import { busiestThread, settleLoop } from './threads.ts';
 
 /*
  * The hot loops by themselves, as ratios within this run: masking against what OpenSSL's AES-256-CTR alone would take for
@@ -56,8 +56,7 @@ function opensslRate(): number | null {
   return match?.[1] === undefined ? null : Number(match[1]);
 }
 
-// Buffers are given back at once only after the first turn of the event loop (platform/node/release-buffer.ts).
-await new Promise((resolve) => setTimeout(resolve, 20));
+await settleLoop();
 
 const D = 1_000_000;
 const NEIGHBOURS = 50;

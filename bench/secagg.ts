@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util';
 import { measureSession } from './session.ts';
+import { settleLoop } from './threads.ts';
 
-// Buffers are given back at once only after the first turn of the event loop (platform/node/release-buffer.ts).
-await new Promise((resolve) => setTimeout(resolve, 20));
+await settleLoop();
 
 const { values: flags } = parseArgs({
   options: { members: { type: 'string', default: '100' }, coordinates: { type: 'string', default: '100000,1000000' } },

@@ -1,5 +1,13 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
+/**
+ * Lets a few turns of the event loop pass: only then are buffers given back at once on Node 20
+ * (platform/node/release-buffer.ts). One timer is not enough; on a busy machine it is due before the first turn ends.
+ */
+export async function settleLoop(): Promise<void> {
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
 const TASKS = '/proc/self/task';
 
 /** CPU time of every thread of this process so far, or null where the system does not tell. Units: clock ticks. */

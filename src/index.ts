@@ -1,8 +1,13 @@
 export * from './budget/index.ts';
+export { parseNumericCsv } from './data/csv.ts';
 export type { Dataset, SplitData, SplitManifest } from './data/dataset.ts';
 export { buildSplitManifest, createDataset, datasetHash } from './data/dataset.ts';
 export { DIGITS_ORGANIZATIONS, generateDigits } from './data/digits.ts';
 export { HEART_HOSPITALS, parseHeart } from './data/heart.ts';
+export { type IdxArray, parseIdx } from './data/idx.ts';
+export { splitByDirichlet, splitDatasetByDirichlet, splitTrainTest } from './data/partition.ts';
+export { createRandom, type DataRandom } from './data/random.ts';
+export type { ScenarioData, ScenarioManifest, ScenarioParticipant } from './data/scenario.ts';
 export { createDenseOracle } from './learning/dense-oracle.ts';
 export { accuracy, balancedAccuracy, summarizeAccuracies } from './learning/evaluation.ts';
 export { trainLocalOnly } from './learning/local-training.ts';

@@ -1,7 +1,15 @@
 import { describe, expect, it } from 'vitest';
+import { createDataset } from '../src/data/dataset.ts';
 import { drawDirichlet, drawLogNormalFloor, drawNormal } from '../src/data/draws.ts';
 import { FEDPROX_FEATURES, generateFedProxSynthetic } from '../src/data/fedprox-synthetic.ts';
-import { splitByCounts, splitByDirichlet, splitByOwner, splitTrainTest } from '../src/data/partition.ts';
+import {
+  drawClass,
+  splitByCounts,
+  splitByDirichlet,
+  splitByOwner,
+  splitDatasetByDirichlet,
+  splitTrainTest,
+} from '../src/data/partition.ts';
 import { portableExp, portableLog, portableSin } from '../src/data/portable.ts';
 import { createRandom } from '../src/data/random.ts';
 import { codeOf } from './support/code-of.ts';
@@ -177,6 +185,31 @@ describe('partitions', () => {
       [3, Number.NaN],
     ] as const)
       expect(codeOf(() => splitByDirichlet(createRandom(2), labels, 10, participants, alpha))).toBe('USAGE_RANGE');
+  });
+
+  it('draws a class by its share among those that are left', () => {
+    const random = createRandom(7);
+    const counts = [0, 0, 0];
+    for (let i = 0; i < 10_000; i++) {
+      const label = drawClass(random, Float64Array.of(0.6, 0.3, 0.1), [0, 5, 5]);
+      counts[label] = (counts[label] ?? 0) + 1;
+    }
+    expect(counts[0]).toBe(0);
+    // Three quarters; five standard errors.
+    expect(Math.abs((counts[1] ?? 0) / 10_000 - 0.75)).toBeLessThan(0.022);
+    expect(drawClass(random, Float64Array.of(1, 0, 0), [0, 0, 3])).toBe(2);
+  });
+
+  it('splits any data set', () => {
+    const features = Float32Array.from(labels, (_, i) => i);
+    const parts = splitDatasetByDirichlet(createRandom(6), createDataset(1, 10, features, labels), 5, {
+      alpha: 0.3,
+      trainShare: 0.75,
+    });
+    expect(parts.map(({ train, test }) => [train.count, test.count])).toEqual(Array(5).fill([450, 150]));
+    const records = parts.flatMap(({ train, test }) => [...train.features, ...test.features]);
+    expect(records.sort((a, b) => a - b)).toEqual([...features]);
+    for (const { train } of parts) expect(train.labels).toEqual(Uint8Array.from(train.features, (i) => i % 10));
   });
 
   it('splits by counts', () => {

@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { isCoveyError } from '../protocol/errors.ts';
-import { createDataset, datasetHash } from '../src/data/dataset.ts';
-import { HAR_FEATURES, HAR_RANGES, parseHar, selectRecords } from '../src/data/har.ts';
+import { createDataset, datasetHash, selectRecords } from '../src/data/dataset.ts';
+import { HAR_FEATURES, HAR_RANGES, parseHar } from '../src/data/har.ts';
+import { harSignalReader } from '../src/data/har-signals.ts';
 import { parseTestRows } from '../src/data/heart.ts';
 import { parseIdx } from '../src/data/idx.ts';
 import { createImageSet, imageDataset, joinImageSets, once } from '../src/data/images.ts';
@@ -191,6 +192,32 @@ describe('activity windows', () => {
     expect(() => parseHar(text, features(4), Uint8Array.of(0, 1, 6, 0))).toThrow(/classes below 6, got 6 at 2/);
     for (const value of [Number.NaN, Number.POSITIVE_INFINITY])
       expect(codeOf(of(text, features(4, value)))).toBe('CODEC_TYPE');
+  });
+
+  it('computes features channel by channel from samples', () => {
+    // Channel 0 swings once over the window, channel 6 stands at 1 g, the rest at 0.
+    const view = new DataView(new ArrayBuffer(2 * 9 * 128));
+    for (let t = 0; t < 128; t++) {
+      view.setInt16(2 * (9 * t), Math.round(4000 * Math.cos((2 * Math.PI * t) / 128)), true);
+      view.setInt16(2 * (9 * t + 6), 4000, true);
+    }
+    const bytes = new Uint8Array(view.buffer);
+    const features = harSignalReader('time-first')(bytes, 1);
+    const kinds = (channel: number): number[] => [0, 1, 2, 3, 4].map((kind) => features[9 * kind + channel] ?? 0);
+    expect(kinds(6)).toEqual([1, 0, 1, 1, 0]);
+    expect(kinds(3)).toEqual([0, 0, 0, 0, 0]);
+    // Mean 0, deviation sqrt(1/2), -1 to 1, a way of 4 less one step in 127 steps; amplitude 64 at frequency 1 only.
+    const [mean = 0, deviation = 0, low, high, step = 0] = kinds(0);
+    expect([mean, deviation, step].map((value) => value.toFixed(4).replace('-', ''))).toEqual([
+      '0.0000',
+      '0.7071',
+      '0.0315',
+    ]);
+    expect([low, high]).toEqual([-1, 1]);
+    expect(features[45]).toBeCloseTo(Math.log(65), 4);
+    for (let f = 1; f < 8; f++) expect(features[45 + f]).toBeLessThan(0.01);
+    expect(codeOf(() => harSignalReader('time-first')(bytes, 2))).toBe('CODEC_TRUNCATED');
+    expect(codeOf(() => harSignalReader('time-first')(bytes, 0))).toBe('CODEC_TRAILING');
   });
 
   it('declares a range for each feature', () => {

@@ -1,10 +1,15 @@
 import { describe, expect, it } from 'vitest';
+import { readKnownFile } from '../experiments/scenarios/data-source.ts';
 import { fedProxScenario } from '../experiments/scenarios/generated.ts';
+import { harScenario } from '../experiments/scenarios/har.ts';
 import { heartScenario } from '../experiments/scenarios/heart.ts';
+import { KNOWN_FILES } from '../experiments/scenarios/known-files.ts';
 import { dirichletScenario } from '../experiments/scenarios/mnist.ts';
 import { readOptions } from '../experiments/scenarios/options.ts';
 import { ORACLES } from '../experiments/scenarios/oracles.ts';
 import { findScenario, listScenarios, SCENARIOS } from '../experiments/scenarios/registry.ts';
+import { HAR_FEATURES, readHarFeatures } from '../src/data/har.ts';
+import { HAR_SIGNAL_RANGES, harSignalReader } from '../src/data/har-signals.ts';
 import type { ScenarioData } from '../src/data/scenario.ts';
 import { codeOf } from './support/code-of.ts';
 import { DATA_FOLDER, hasData, NEEDS_DATA } from './support/data-folder.ts';
@@ -14,7 +19,7 @@ const FROZEN: Readonly<Record<string, string>> = {
   digits: '0c9c08703592f220b3fe8483867e12bed4fb771bdb3ed85ca7ddab575f4bf62c',
   'fedprox-synthetic': 'c0f2d0703a71ca1bebd4c602df91ba1b82378a064bbbbfe43de2629da5cbf9f1',
   'heart-4': 'b696f02741fe7e04a299e1ae2a7092353da4d0a76889416faf2c14ba652cf552',
-  'har-30': '881b010275924f3eae512787c7b888be206980743d764632d4fde539f995d56a',
+  'har-30': 'd65ea5a2301b53c5b65834d02f2dedb8400c199319d32ba380938a09925c0ceb',
   'qmnist-writers': 'f35a2a0367620bd4d2736832e5a1ad4477d46bfe2c68bfbfae46fdf2412550f8',
   'rotated-mnist': 'cc4e8081fbc10c8cfcff32c740682fde7a164e161a408b03b989fea9b0dc0172',
   'pfllib-mnist-dir0.1': '3bce989a37ab2b3d52675e11c42ec79952e8ab1cc2a96a182d843856851e7e1a',
@@ -134,6 +139,28 @@ describe('scenarios', () => {
         if (scaling === 'none') expect(age > 45 && age < 60).toBe(true);
         else expect(Math.abs(age)).toBeLessThan(1e-6);
       }
+    },
+  );
+
+  it.skipIf(!hasData('uci-har'))(
+    `shows that the published features of har-30 mix the channels ${NEEDS_DATA}`,
+    async () => {
+      const source = { folder: DATA_FOLDER };
+      const signals = await readKnownFile(source, KNOWN_FILES.harSignals);
+      const windows = signals.length / (2 * 9 * 128);
+      const published = readHarFeatures(await readKnownFile(source, KNOWN_FILES.harFeatures), windows);
+      const mixed = harSignalReader('channel-first')(signals, windows);
+      const right = harSignalReader('time-first')(signals, windows);
+      const farthest = published.reduce((worst, value, i) => Math.max(worst, Math.abs(value - (mixed[i] ?? 0))), 0);
+      expect(farthest).toBeLessThan(1e-6);
+      // Gravity shows in the x axis of the total acceleration (channel 6) and in no body acceleration (channel 0).
+      const meanOf = (features: Float32Array, channel: number): number =>
+        sum(Array.from({ length: windows }, (_, i) => features[i * HAR_FEATURES + channel] ?? 0)) / windows;
+      expect([meanOf(right, 0), meanOf(right, 6)].map((value) => value.toFixed(2))).toEqual(['-0.00', '0.81']);
+      expect(Math.abs(meanOf(published, 6) - meanOf(published, 0))).toBeLessThan(0.01);
+      const { manifest } = await harScenario.load(1, { features: 'signals' }, source);
+      expect(manifest.sha256).toBe('0f74faa523a25a769ef0ca1fad642fecb3b47ffc99c7b4cb817d64bc507e60ff');
+      expect(HAR_SIGNAL_RANGES).toHaveLength(HAR_FEATURES);
     },
   );
 

@@ -1,5 +1,7 @@
 import { fromUtf8 } from '../../protocol/bytes.ts';
-import { HAR_CLASSES, HAR_FEATURES, HAR_RANGES, parseHar, selectRecords } from '../../src/data/har.ts';
+import { selectRecords } from '../../src/data/dataset.ts';
+import { HAR_CLASSES, HAR_FEATURES, HAR_RANGES, parseHar, readHarFeatures } from '../../src/data/har.ts';
+import { HAR_SIGNAL_RANGES, harSignalReader } from '../../src/data/har-signals.ts';
 import { splitTrainTest } from '../../src/data/partition.ts';
 import { createRandom } from '../../src/data/random.ts';
 import { pooledMoments, scaleByRanges, standardize } from '../../src/data/scaling.ts';
@@ -24,12 +26,16 @@ export const harScenario: Scenario = defineScenario({
   options: {
     // `standardized` uses the moments of all subjects' training windows: no record-level claim holds for it.
     scaling: { kind: 'choice', byDefault: 'declared', of: ['declared', 'standardized'] },
+    // `published` mixes the nine channels in every feature (see HarLayout); `signals` computes them channel by channel.
+    features: { kind: 'choice', byDefault: 'published', of: ['published', 'signals'] },
   },
-  async build(seed, { scaling }, source) {
+  async build(seed, { scaling, features }, source) {
+    const published = features === 'published';
     const subjects = parseHar(
       fromUtf8(await readKnownFile(source, KNOWN_FILES.harIndex)),
-      await readKnownFile(source, KNOWN_FILES.harFeatures),
+      await readKnownFile(source, published ? KNOWN_FILES.harFeatures : KNOWN_FILES.harSignals),
       await readKnownFile(source, KNOWN_FILES.harLabels),
+      published ? readHarFeatures : harSignalReader('time-first'),
     );
     const raw = subjects.map(({ subject, data }) => {
       const all = Uint32Array.from({ length: data.count }, (_, i) => i);
@@ -38,7 +44,7 @@ export const harScenario: Scenario = defineScenario({
     });
     const moments = scaling === 'standardized' ? pooledMoments(raw.map(({ train }) => train)) : null;
     const scale = (data: (typeof raw)[number]['train']): typeof data =>
-      moments === null ? scaleByRanges(data, HAR_RANGES) : standardize(data, moments);
+      moments === null ? scaleByRanges(data, published ? HAR_RANGES : HAR_SIGNAL_RANGES) : standardize(data, moments);
     return {
       participants: raw.map(({ name, train, test }) => ({ name, train: scale(train), test: scale(test) })),
       model: { inputs: HAR_FEATURES, hidden: [64], classes: HAR_CLASSES },

@@ -11,6 +11,7 @@ type KnownFileName =
   | 'qmnistTrainLabels'
   | 'harIndex'
   | 'harFeatures'
+  | 'harSignals'
   | 'harLabels'
   | 'heartSplit'
   | 'heartCleveland'
@@ -55,6 +56,11 @@ export const KNOWN_FILES: Readonly<Record<KnownFileName, KnownFile>> = {
     'uci-har/features117-f32le.bin.gz',
     4_819_932,
     '349e6be1344370de106a846fc1fb34026f944b2c9abaca366051b41caed64181',
+  ),
+  harSignals: file(
+    'uci-har/inertial-int16le.bin.gz',
+    23_728_896,
+    '8dd1631e3c7c88d836518ab1081f3308f3305ccf08bf0cfd16eb34674f44bf7b',
   ),
   harLabels: file(
     'uci-har/labels-uint8.bin',

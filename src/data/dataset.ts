@@ -43,6 +43,20 @@ export function createDataset(
   return { count: labels.length, featureLength, classes, features, labels };
 }
 
+/** The chosen records, in the order of the choice. @throws CoveyError USAGE_RANGE for a record that does not exist. */
+export function selectRecords(data: Dataset, records: Uint32Array): Dataset {
+  const { featureLength, classes } = data;
+  const features = new Float32Array(records.length * featureLength);
+  const labels = new Uint8Array(records.length);
+  records.forEach((record, i) => {
+    if (record >= data.count)
+      throw new CoveyError('USAGE_RANGE', `"records" expected records below ${data.count}, got ${record}`);
+    features.set(data.features.subarray(record * featureLength, (record + 1) * featureLength), i * featureLength);
+    labels[i] = data.labels[record] as number;
+  });
+  return createDataset(featureLength, classes, features, labels);
+}
+
 const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
 /** Canonical bytes of a data set: features as little-endian 32-bit floats, then the labels. */

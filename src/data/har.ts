@@ -1,10 +1,9 @@
 import { CoveyError } from '../../protocol/errors.ts';
-import { createDataset, type Dataset } from './dataset.ts';
+import { createDataset, type Dataset, selectRecords } from './dataset.ts';
 import type { DeclaredRange } from './scaling.ts';
 
-/** Features of a window: 9 rows of the signal x (mean, deviation, lowest, highest, step, 8 of the spectrum). */
+/** Features of a window: 9 rows x (mean, deviation, lowest, highest, step, 8 of the spectrum). */
 export const HAR_FEATURES = 117;
-export const HAR_SUBJECTS = 30;
 export const HAR_CLASSES = 6;
 
 const MAX_WINDOWS = 1 << 20;
@@ -48,7 +47,8 @@ function readIndex(text: string): { windows: number; blocks: readonly Block[] } 
   return { windows, blocks };
 }
 
-function expectLength(name: string, bytes: Uint8Array, expected: number): void {
+/** @throws CoveyError CODEC_TRUNCATED or CODEC_TRAILING */
+export function expectLength(name: string, bytes: Uint8Array, expected: number): void {
   if (bytes.length === expected) return;
   throw new CoveyError(
     bytes.length < expected ? 'CODEC_TRUNCATED' : 'CODEC_TRAILING',
@@ -56,15 +56,32 @@ function expectLength(name: string, bytes: Uint8Array, expected: number): void {
   );
 }
 
+/** Features of all windows from their bytes. @throws CoveyError of the kinds that `parseHar` names */
+export type HarFeatureReader = (bytes: Uint8Array, windows: number) => Float32Array;
+
+/** Reads windows x 117 little-endian 32-bit floats, row after row. */
+export const readHarFeatures: HarFeatureReader = (bytes, windows) => {
+  expectLength('features', bytes, 4 * HAR_FEATURES * windows);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const values = Float32Array.from({ length: HAR_FEATURES * windows }, (_, i) => view.getFloat32(4 * i, true));
+  const infinite = values.findIndex((value) => !Number.isFinite(value));
+  if (infinite >= 0)
+    throw new CoveyError('CODEC_TYPE', `"features" expected finite values, got ${values[infinite]} at ${infinite}`);
+  return values;
+};
+
 /**
  * Reads the activity windows and groups them by subject, subjects in rising order.
- * Shapes: features windows x 117 little-endian 32-bit floats, row after row; labels one byte a window; `index.json` names
- * the subject of each run of windows.
+ * Shapes: labels one byte a window; `index.json` names the subject of each run of windows.
  * @throws CoveyError CODEC_TRUNCATED, CODEC_TRAILING, CODEC_TYPE (index, label, value that is not finite) or CODEC_LIMIT.
  */
-export function parseHar(indexText: string, features: Uint8Array, labels: Uint8Array): HarSubject[] {
+export function parseHar(
+  indexText: string,
+  bytes: Uint8Array,
+  labels: Uint8Array,
+  readFeatures: HarFeatureReader = readHarFeatures,
+): HarSubject[] {
   const { windows, blocks } = readIndex(indexText);
-  expectLength('features', features, 4 * HAR_FEATURES * windows);
   expectLength('labels', labels, windows);
   const wrong = labels.findIndex((label) => label >= HAR_CLASSES);
   if (wrong >= 0)
@@ -72,11 +89,8 @@ export function parseHar(indexText: string, features: Uint8Array, labels: Uint8A
       'CODEC_TYPE',
       `"labels" expected classes below ${HAR_CLASSES}, got ${labels[wrong]} at ${wrong}`,
     );
-  const view = new DataView(features.buffer, features.byteOffset, features.byteLength);
-  const values = Float32Array.from({ length: HAR_FEATURES * windows }, (_, i) => view.getFloat32(4 * i, true));
-  const infinite = values.findIndex((value) => !Number.isFinite(value));
-  if (infinite >= 0)
-    throw new CoveyError('CODEC_TYPE', `"features" expected finite values, got ${values[infinite]} at ${infinite}`);
+  const values = readFeatures(bytes, windows);
+  const all = createDataset(HAR_FEATURES, HAR_CLASSES, values, labels);
   const rows = new Map<number, number[]>();
   let at = 0;
   for (const { subject, n } of blocks) {
@@ -89,22 +103,8 @@ export function parseHar(indexText: string, features: Uint8Array, labels: Uint8A
     .sort(([a], [b]) => a - b)
     .map(([subject, own]) => ({
       subject,
-      data: selectRecords(createDataset(HAR_FEATURES, HAR_CLASSES, values, labels), Uint32Array.from(own)),
+      data: selectRecords(all, Uint32Array.from(own)),
     }));
-}
-
-/** The chosen records, in the order of the choice. @throws CoveyError USAGE_RANGE for a record that does not exist. */
-export function selectRecords(data: Dataset, records: Uint32Array): Dataset {
-  const { featureLength, classes } = data;
-  const features = new Float32Array(records.length * featureLength);
-  const labels = new Uint8Array(records.length);
-  records.forEach((record, i) => {
-    if (record >= data.count)
-      throw new CoveyError('USAGE_RANGE', `"records" expected records below ${data.count}, got ${record}`);
-    features.set(data.features.subarray(record * featureLength, (record + 1) * featureLength), i * featureLength);
-    labels[i] = data.labels[record] as number;
-  });
-  return createDataset(featureLength, classes, features, labels);
 }
 
 /**

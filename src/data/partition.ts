@@ -1,4 +1,5 @@
 import { CoveyError } from '../../protocol/errors.ts';
+import { type Dataset, type SplitData, selectRecords } from './dataset.ts';
 import { drawDirichlet } from './draws.ts';
 import type { DataRandom } from './random.ts';
 
@@ -33,7 +34,8 @@ function placesByClass(random: DataRandom, labels: Uint8Array, classes: number):
   });
 }
 
-function drawClass(random: DataRandom, shares: Float64Array, left: readonly number[]): number {
+/** Draws a class by its share among the classes that have records left. Shapes: a share and a count for each class. */
+export function drawClass(random: DataRandom, shares: Float64Array, left: readonly number[]): number {
   let total = 0;
   for (let c = 0; c < shares.length; c++) if ((left[c] as number) > 0) total += shares[c] as number;
   let point = random.uniform(0, 1) * total;
@@ -81,6 +83,22 @@ export function splitByDirichlet(
       left[label] = rest;
       return (places[label] as Uint32Array)[rest] as number;
     });
+  });
+}
+
+/**
+ * Splits any data set by label over participants (see `splitByDirichlet`) and each part into training and test records.
+ * @throws CoveyError USAGE_RANGE for alpha <= 0, a share outside (0, 1) or fewer than two records a participant.
+ */
+export function splitDatasetByDirichlet(
+  random: DataRandom,
+  data: Dataset,
+  participants: number,
+  { alpha, trainShare }: { readonly alpha: number; readonly trainShare: number },
+): SplitData[] {
+  return splitByDirichlet(random, data.labels, data.classes, participants, alpha).map((records) => {
+    const { train, test } = splitTrainTest(random, records, trainShare);
+    return { train: selectRecords(data, train), test: selectRecords(data, test) };
   });
 }
 

@@ -91,9 +91,9 @@ function createLog(onLog: ((line: string) => void) | undefined): (chunk: Buffer)
 
 /** If this process ends first, nobody else would stop the programs. */
 const alive = new Set<() => void>();
-process.on('exit', () => {
+const killAlive = (): void => {
   for (const kill of alive) kill();
-});
+};
 
 /** Starts a program of its own process group, so that what it starts ends with it. */
 export function startLineProcess(program: LineProgram): LineProcess {
@@ -127,20 +127,25 @@ export function startLineProcess(program: LineProgram): LineProcess {
     waiting?.reject(failure);
     waiting = null;
   };
+  if (alive.size === 0) process.on('exit', killAlive);
   alive.add(killNow);
+  const forget = (): void => {
+    alive.delete(killNow);
+    if (alive.size === 0) process.off('exit', killAlive);
+  };
   const gone = new Promise<void>((resolve) => {
     child.once('error', (cause: NodeJS.ErrnoException) => {
       const text = `"command" expected a program that can be started, got ${program.command} (${cause.code ?? 'no code'})`;
       fail(new CoveyError('DEP_TRAINER_START', text, {}, { cause }));
       if (child.pid === undefined) {
-        alive.delete(killNow);
+        forget();
         resolve();
       }
     });
     child.once('exit', () => {
       // What it started is still in its group.
       killNow();
-      alive.delete(killNow);
+      forget();
       resolve();
     });
   });

@@ -222,6 +222,25 @@ describe('a training program that breaks the agreement', () => {
     await vi.waitFor(() => expect(isRunning(pid)).toBe(false));
   });
 
+  it('ends with this process, and so does the folder, even if nobody closes it', async () => {
+    const built = (path: string): string => JSON.stringify(new URL(`../dist/${path}`, import.meta.url));
+    const script = `
+      import { openExternalTrainer } from ${built('clients/trainers/external-trainer.js')};
+      import { nodeCrypto } from ${built('platform/node/crypto.js')};
+      import { denseManifest } from ${built('src/learning/manifest.js')};
+      const shape = ${JSON.stringify(PROGRAM_SHAPE)};
+      await openExternalTrainer({
+        manifest: denseManifest(shape), featureLength: shape.inputs, classes: shape.classes, crypto: nodeCrypto,
+        command: process.execPath, args: [${JSON.stringify(PROGRAM_PATH)}, 'say-pid'],
+        temporaryFolder: ${JSON.stringify(parent)},
+        onLog: (line) => { console.log(line); process.exit(0); },
+      });`;
+    const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
+    expect([stderr, readdirSync(parent)]).toEqual(['', []]);
+    expect(stdout).toMatch(/^[0-9]+\n$/);
+    await vi.waitFor(() => expect(isRunning(Number(stdout))).toBe(false));
+  });
+
   it('sees none of the variables of the site', async () => {
     process.env['COVEY_TEST_KEY'] = 'secret';
     try {

@@ -1,5 +1,6 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { CoveyError } from '../../protocol/errors.ts';
+import { atExit } from './at-exit.ts';
 
 /** A program to start, without a shell. */
 export interface LineProgram {
@@ -89,12 +90,6 @@ function createLog(onLog: ((line: string) => void) | undefined): (chunk: Buffer)
   };
 }
 
-/** If this process ends first, nobody else would stop the programs. */
-const alive = new Set<() => void>();
-const killAlive = (): void => {
-  for (const kill of alive) kill();
-};
-
 /** Starts a program of its own process group, so that what it starts ends with it. */
 export function startLineProcess(program: LineProgram): LineProcess {
   const ownsGroup = process.platform !== 'win32';
@@ -127,12 +122,8 @@ export function startLineProcess(program: LineProgram): LineProcess {
     waiting?.reject(failure);
     waiting = null;
   };
-  if (alive.size === 0) process.on('exit', killAlive);
-  alive.add(killNow);
-  const forget = (): void => {
-    alive.delete(killNow);
-    if (alive.size === 0) process.off('exit', killAlive);
-  };
+  // If this process ends first, nobody else would stop the program.
+  const forget = atExit(killNow);
   const gone = new Promise<void>((resolve) => {
     child.once('error', (cause: NodeJS.ErrnoException) => {
       const text = `"command" expected a program that can be started, got ${program.command} (${cause.code ?? 'no code'})`;

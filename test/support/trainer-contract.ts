@@ -324,6 +324,13 @@ export function describeTrainer(name: string, subject: TrainerSubject): void {
       expect(await refusal(() => rows(many))).toBe('USAGE_RANGE');
     });
 
+    it('does not start what has no time left, and goes on with the next task', async () => {
+      const late = { timeLimitMs: 1e-6 };
+      expect(await refusal(() => trainer.fit(task(late)))).toBe('DEP_TRAINER_TIMEOUT');
+      expect(await refusal(() => rows([0], late))).toBe('DEP_TRAINER_TIMEOUT');
+      expect((await rows([0])).losses.length).toBe(1);
+    });
+
     it('refuses every task once it is closed, and may be closed twice', async () => {
       const other = await subject.make();
       await other.close();

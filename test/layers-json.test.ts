@@ -1,4 +1,5 @@
 import * as layersLibrary from '@tensorflow/tfjs-layers';
+import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { readLayersNetwork } from '../clients/trainers/layers-json.ts';
 import { createNetwork } from '../clients/trainers/tfjs-network.ts';
@@ -338,12 +339,45 @@ describe('refused networks', () => {
       withLayers({ class_name: 'Dense', config: { ...layer.config, batch_input_shape: [null, -6] } }),
     ])
       expect(refused(() => readLayersNetwork({ modelJson: broken }))).toMatch(/^CODEC_TYPE /);
+    const unprintable = { toString: 1, valueOf: 1 };
     for (const broken of [
       file({}),
+      file({ class_name: unprintable }),
+      withLayers({ class_name: 'Dense', config: { ...layer.config, activation: unprintable } }),
       withLayers({ class_name: 'constructor', config: layer.config }, layer),
       withLayers({ class_name: 'Dense', config: { ...layer.config, batch_input_shape: null } }),
       withLayers(layer, layer),
     ])
       expect(refused(() => readLayersNetwork({ modelJson: broken }))).toMatch(/^USAGE_CONFIG /);
+  });
+
+  it('are refused with a code, whatever stands anywhere in the file', () => {
+    const valid = JSON.parse(
+      new TextDecoder().decode(fileOf([...(MODELS.find(({ inputs }) => inputs === 84)?.make() ?? [])])),
+    ) as unknown;
+    /** Every place of a JSON value, as the keys that lead to it. */
+    const places = (value: unknown, path: readonly string[] = []): (readonly string[])[] =>
+      typeof value === 'object' && value !== null
+        ? [path, ...Object.entries(value).flatMap(([key, inner]) => places(inner, [...path, key]))]
+        : [path];
+    const replace = (value: unknown, path: readonly string[], by: unknown): unknown => {
+      const [key, ...rest] = path;
+      if (key === undefined) return by;
+      const inner = replace((value as Record<string, unknown>)[key], rest, by);
+      return Array.isArray(value)
+        ? value.map((item, i) => (String(i) === key ? inner : item))
+        : { ...(value as object), [key]: inner };
+    };
+    const outcomes = new Set<string>();
+    fc.assert(
+      fc.property(fc.constantFrom(...places(valid)), fc.jsonValue({ maxDepth: 2 }), (path, by) => {
+        const modelJson = utf8(JSON.stringify(replace(valid, path, by)));
+        outcomes.add(refused(() => readLayersNetwork({ modelJson })).split(' ', 1)[0] ?? '');
+      }),
+      { numRuns: 2_000, seed: 1 },
+    );
+    expect(outcomes).toContain('accepted');
+    expect(outcomes).toContain('CODEC_TYPE');
+    expect(outcomes).toContain('USAGE_CONFIG');
   });
 });

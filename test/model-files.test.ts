@@ -77,6 +77,8 @@ describe('safetensors', () => {
     const entry = (start: number, end: number): string =>
       `{"dtype":"F32","shape":[1],"data_offsets":[${start},${end}]}`;
     expect(code(() => decodeSafetensors(file(`{"a":${entry(0, 4)}}`, 4)))).toBe('none');
+    const unprintable = '{"a":{"dtype":{"toString":1,"valueOf":1},"shape":[1],"data_offsets":[0,4]}}';
+    expect(code(() => decodeSafetensors(file(unprintable, 4)))).toBe('CODEC_TYPE');
     expect(code(() => decodeSafetensors(new Uint8Array(7)))).toBe('CODEC_TRUNCATED');
     expect(code(() => decodeSafetensors(Uint8Array.of(9, 0, 0, 0, 0, 0, 0, 0, 0x7b)))).toBe('CODEC_TRUNCATED');
     expect(code(() => decodeSafetensors(Uint8Array.of(9, 0, 0, 0, 1, 0, 0, 0, 0x7b)))).toBe('CODEC_LIMIT');
@@ -203,6 +205,13 @@ describe('layers model', () => {
     expect(decode(changed('"units": 5', '"units": 6'))).toBe('CODEC_TYPE');
     expect(decode(changed('"use_bias": true', '"use_bias": false'))).toBe('CODEC_TYPE');
     expect(decode(changed('"dtype": "float32"\n', '"dtype": "int32"\n'))).toBe('CODEC_TYPE');
+    // Values that cannot be turned into text.
+    const unprintable = '{"toString":1,"valueOf":1}';
+    expect(decode(changed('"Sequential"', unprintable))).toBe('CODEC_TYPE');
+    expect(decode(changed('"relu"', unprintable))).toBe('CODEC_TYPE');
+    expect(decode(utf8(fromUtf8(modelJson).replace(/"shape": \[\s*7,/, `"shape": [${unprintable},`)))).toBe(
+      'CODEC_TYPE',
+    );
     expect(decode(modelJson.subarray(0, 50))).toBe('CODEC_TYPE');
     expect(code(() => decodeLayersModel({ modelJson, weights: weights.subarray(4) }))).toBe('CODEC_TRUNCATED');
     expect(code(() => decodeLayersModel({ modelJson, weights: new Uint8Array(weights.length + 4) }))).toBe(

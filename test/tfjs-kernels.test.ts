@@ -2,6 +2,7 @@ import type { BackendWasm } from '@tensorflow/tfjs-backend-wasm';
 import type { Tensor, Tensor4D } from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { guardHeap } from '../clients/trainers/tfjs-kernels.ts';
+import { planLayer } from '../clients/trainers/tfjs-layer-plans.ts';
 import { loadTensorRuntime, type TensorLibrary } from '../clients/trainers/tfjs-runtime.ts';
 import { isCoveyError } from '../protocol/errors.ts';
 import { sampleValues } from './tensor-samples.ts';
@@ -137,6 +138,51 @@ describe('gradient of max pooling', () => {
     ];
     expect(await on('wasm', compute)).toEqual([Float32Array.of(5, 0, 0, 0)]);
     expect(await on('cpu', compute)).toEqual([Float32Array.of(5, 0, 0, 0)]);
+  });
+});
+
+describe('gradient of mean pooling', () => {
+  for (const { name, size, filter, strides, padding } of geometries) {
+    if (typeof padding === 'number') continue;
+    it(`is the transpose of the forward pass, which is that of the engine: ${name}`, async () => {
+      const layer = { kind: 'averagePool', size: filter, stride: strides, padding } as const;
+      const { apply, output } = planLayer(layer, [...size, 3], false);
+      for (const backend of ['wasm', 'cpu']) {
+        const [y, expected, forward, backward] = await on(backend, () => {
+          const x = sample([2, ...size, 3], 13) as Tensor4D;
+          const dy = sample([2, ...output], 14);
+          const pooled = apply(tf, x, []);
+          const gradient = tf.grad((a) => apply(tf, a, []))(x, dy);
+          // <P x, dy> = <x, P' dy> for every linear P.
+          const products = [tf.sum(tf.mul(pooled, dy)), tf.sum(tf.mul(x, gradient))];
+          return [pooled, tf.avgPool(x, filter, strides, padding), ...products];
+        });
+        expect(y?.length).toBe(2 * output.reduce((product, n) => product * n, 1));
+        y?.forEach((value, i) => {
+          expect(Math.abs(value - (expected?.[i] as number))).toBeLessThan(1e-6);
+        });
+        expect(Math.abs(forward?.[0] as number)).toBeGreaterThan(1e-3);
+        expect(Math.abs((forward?.[0] as number) - (backward?.[0] as number))).toBeLessThan(1e-5);
+      }
+    });
+  }
+});
+
+describe('gradient of looking up rows', () => {
+  it('equals that of the plain backend, with rows that are asked for often and never', async () => {
+    await expectEqual(() => {
+      const table = sample([7, 5], 15);
+      const rows = tf.tensor2d([0, 6, 6, 3, 6, 0, 2, 2], [2, 4], 'int32');
+      const dy = sample([2, 4, 5], 16);
+      return [tf.grad((a) => tf.gather(a, rows))(table, dy)];
+    });
+  });
+
+  it('equals that of the plain backend on tables of more than two dimensions', async () => {
+    await expectEqual(() => {
+      const segments = tf.tensor1d([1, 0, 1, 4], 'int32');
+      return [tf.unsortedSegmentSum(sample([4, 3, 2], 17), segments, 6)];
+    });
   });
 });
 

@@ -2,6 +2,7 @@ import { systemClock } from '../../platform/node/clock.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import type { ModelManifest } from '../../src/learning/manifest.ts';
+import { shown } from '../../src/learning/shown.ts';
 import {
   checkFinite,
   checkFitTask,
@@ -51,19 +52,15 @@ function outputError(message: string): CoveyError {
   return new CoveyError('DEP_TRAINER_OUTPUT', message);
 }
 
-/** A text of the program for a message: one line, without what could move a cursor. */
-function shown(value: unknown): string {
-  return String(typeof value === 'object' ? JSON.stringify(value) : value)
-    .replace(/[^\x20-\x7e]+/g, ' ')
-    .slice(0, 200);
-}
+/** A text of the program for a message. */
+const said = (value: unknown): string => shown(value, 200);
 
 function readMetrics(value: unknown): Record<string, number> {
   const entries = typeof value === 'object' && value !== null && !Array.isArray(value) ? Object.entries(value) : null;
   if (entries === null || entries.length > MAX_METRICS) throw outputError('"metrics" expected an object of numbers');
   for (const [name, number] of entries) {
     if (!/^[\w.-]{1,64}$/.test(name) || typeof number !== 'number')
-      throw outputError(`"metrics" expected names of letters with finite numbers, got ${shown(name)}`);
+      throw outputError(`"metrics" expected names of letters with finite numbers, got ${said(name)}`);
   }
   return Object.fromEntries(entries) as Record<string, number>;
 }
@@ -109,13 +106,13 @@ export async function openExternalTrainer(options: ExternalTrainerOptions): Prom
         limitMs,
       );
       if (answer['type'] === 'failed')
-        throw new CoveyError('DEP_TRAINER_START', `the training program failed: ${shown(answer['message'])}`);
+        throw new CoveyError('DEP_TRAINER_START', `the training program failed: ${said(answer['message'])}`);
       if (answer['type'] !== 'ready' || answer['protocol'] !== PROTOCOL)
-        throw outputError(`"ready" expected with protocol ${PROTOCOL}, got ${shown(answer)}`);
+        throw outputError(`"ready" expected with protocol ${PROTOCOL}, got ${said(answer)}`);
       if (answer['layout'] !== layout)
         throw new CoveyError(
           'USAGE_CONFIG',
-          `"layout" expected ${layout.slice(0, 16)}, got a training program made for ${shown(answer['layout']).slice(0, 16)}`,
+          `"layout" expected ${layout.slice(0, 16)}, got a training program made for ${said(answer['layout']).slice(0, 16)}`,
         );
       return started;
     } catch (error) {
@@ -148,11 +145,11 @@ export async function openExternalTrainer(options: ExternalTrainerOptions): Prom
       const id = ++numbers;
       const limitMs = remainingMs();
       const answer = await program.ask({ ...message, id, timeLimitMs: Math.floor(limitMs) }, limitMs);
-      if (answer['id'] !== id) throw outputError(`"id" expected ${id}, got ${shown(answer['id'])}`);
+      if (answer['id'] !== id) throw outputError(`"id" expected ${id}, got ${said(answer['id'])}`);
       // The program is in order and says so: it may keep running.
       if (answer['type'] === 'failed')
-        throw new CoveyError('DEP_TRAINER_EXIT', `the training program failed: ${shown(answer['message'])}`);
-      if (answer['type'] !== type) throw outputError(`"type" expected ${type}, got ${shown(answer['type'])}`);
+        throw new CoveyError('DEP_TRAINER_EXIT', `the training program failed: ${said(answer['message'])}`);
+      if (answer['type'] !== type) throw outputError(`"type" expected ${type}, got ${said(answer['type'])}`);
       return await read(answer);
     } catch (error) {
       if (error instanceof CoveyError && error.code === 'DEP_TRAINER_OUTPUT') {
@@ -189,7 +186,7 @@ export async function openExternalTrainer(options: ExternalTrainerOptions): Prom
       return await ask(message, 'fitted', remainingMs, async ({ numExamples, metrics }) => {
         // More examples than it was given would be a weight out of nothing.
         if (!Number.isInteger(numExamples) || (numExamples as number) < 0 || (numExamples as number) > task.data.count)
-          throw outputError(`"numExamples" expected 0 to ${task.data.count}, got ${shown(numExamples)}`);
+          throw outputError(`"numExamples" expected 0 to ${task.data.count}, got ${said(numExamples)}`);
         return checkFinite({
           parameters: await folder.readParameters(result, manifest),
           numExamples: numExamples as number,

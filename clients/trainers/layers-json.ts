@@ -1,6 +1,7 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import { decodeLayersWeights, type LayersModelFiles, parseModelJson } from '../../src/learning/layers-model.ts';
 import type { Model } from '../../src/learning/oracle.ts';
+import { shown } from '../../src/learning/shown.ts';
 import { ACTIVATIONS, type Activation, type LayerSpec, type Padding } from './tfjs-layer-plans.ts';
 import { createNetwork, type NetworkSpec } from './tfjs-network.ts';
 
@@ -110,7 +111,7 @@ class LayerReader {
     const activation = this.get('activation') ?? 'linear';
     if (activation === 'softmax' || ACTIVATIONS.includes(activation as Activation)) return activation as Activation;
     return unsupported(
-      `"${this.label}" expected activation ${ACTIVATIONS.join(', ')} or a softmax at the end, got ${String(activation).slice(0, 64)}`,
+      `"${this.label}" expected activation ${ACTIVATIONS.join(', ')} or a softmax at the end, got ${shown(activation)}`,
     );
   }
 
@@ -249,7 +250,7 @@ export function readLayersNetwork(
   const topology = 'model_config' in outer ? object(outer['model_config'], 'model_config') : outer;
   if (topology['class_name'] !== 'Sequential')
     unsupported(
-      `"class_name" expected Sequential, got ${String(topology['class_name']).slice(0, 64)}: graphs of layers are not read`,
+      `"class_name" expected Sequential, got ${shown(topology['class_name'])}: graphs of layers are not read`,
     );
   const config = topology['config'];
   const list = Array.isArray(config) ? config : object(config, 'config')['layers'];

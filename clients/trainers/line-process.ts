@@ -1,5 +1,6 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { CoveyError } from '../../protocol/errors.ts';
+import { atExit } from './at-exit.ts';
 
 /** A program to start, without a shell. */
 export interface LineProgram {
@@ -89,12 +90,6 @@ function createLog(onLog: ((line: string) => void) | undefined): (chunk: Buffer)
   };
 }
 
-/** If this process ends first, nobody else would stop the programs. */
-const alive = new Set<() => void>();
-process.on('exit', () => {
-  for (const kill of alive) kill();
-});
-
 /** Starts a program of its own process group, so that what it starts ends with it. */
 export function startLineProcess(program: LineProgram): LineProcess {
   const ownsGroup = process.platform !== 'win32';
@@ -127,20 +122,21 @@ export function startLineProcess(program: LineProgram): LineProcess {
     waiting?.reject(failure);
     waiting = null;
   };
-  alive.add(killNow);
+  // If this process ends first, nobody else would stop the program.
+  const forget = atExit(killNow);
   const gone = new Promise<void>((resolve) => {
     child.once('error', (cause: NodeJS.ErrnoException) => {
       const text = `"command" expected a program that can be started, got ${program.command} (${cause.code ?? 'no code'})`;
       fail(new CoveyError('DEP_TRAINER_START', text, {}, { cause }));
       if (child.pid === undefined) {
-        alive.delete(killNow);
+        forget();
         resolve();
       }
     });
     child.once('exit', () => {
       // What it started is still in its group.
       killNow();
-      alive.delete(killNow);
+      forget();
       resolve();
     });
   });

@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import { lstat, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +8,7 @@ import { type ModelManifest, tensorLength } from '../../src/learning/manifest.ts
 import { encodeModel, tensorsToModel } from '../../src/learning/model-files.ts';
 import { decodeSafetensors, encodeSafetensors, type NamedTensor } from '../../src/learning/safetensors.ts';
 import { flattenModel, parameterCount, splitModel } from '../../src/learning/trainer.ts';
+import { atExit } from './at-exit.ts';
 
 /** Room for the header of a result. */
 const HEADER_BYTES = 2 ** 20;
@@ -90,6 +92,7 @@ function joinGradients(
 /** Creates the folder below `parent`, the system's folder for temporary files by default. */
 export async function createTrainerFolder(parent: string = tmpdir()): Promise<TrainerFolder> {
   const path = await mkdtemp(join(parent, 'covey-trainer-'));
+  const forget = atExit(() => rmSync(path, { recursive: true, force: true }));
   let number = 0;
   let kept: { data: Dataset; file: string } | null = null;
   const fresh = (name: string): string => join(path, `${name}-${++number}.safetensors`);
@@ -135,6 +138,9 @@ export async function createTrainerFolder(parent: string = tmpdir()): Promise<Tr
     readGradients: async (file, manifest, rows) =>
       joinGradients(await readResult(file, rows * (parameterCount(manifest) + 1)), manifest, rows),
     drop,
-    remove: () => rm(path, { recursive: true, force: true }),
+    async remove() {
+      await rm(path, { recursive: true, force: true });
+      forget();
+    },
   };
 }

@@ -4,6 +4,7 @@ import { type DenseShape, denseManifest, type ModelManifest } from './manifest.t
 import { modelTensors, tensorsToModel } from './model-files.ts';
 import type { Model } from './oracle.ts';
 import { readFloats, writeFloats } from './safetensors.ts';
+import { shown } from './shown.ts';
 
 /** A sequential dense model in the files that `tf.loadLayersModel` reads. */
 export interface LayersModelFiles {
@@ -93,14 +94,14 @@ function list(value: unknown, name: string): unknown[] {
 
 function positive(value: unknown, name: string): number {
   if (!Number.isSafeInteger(value) || (value as number) < 1)
-    refuse(`"${name}" expected a positive integer, got ${String(value)}`);
+    refuse(`"${name}" expected a positive integer, got ${shown(value)}`);
   return value as number;
 }
 
 /** Reads the widths of a sequential stack of dense layers; an input layer may stand before them. */
 function parseShape(topology: Record<string, unknown>): DenseShape {
   if (topology['class_name'] !== 'Sequential')
-    refuse(`"class_name" expected Sequential, got ${String(topology['class_name'])}`);
+    refuse(`"class_name" expected Sequential, got ${shown(topology['class_name'])}`);
   const config = topology['config'];
   const layers = list(Array.isArray(config) ? config : record(config, 'config')['layers'], 'layers').map((layer) =>
     record(layer, 'layer'),
@@ -110,11 +111,11 @@ function parseShape(topology: Record<string, unknown>): DenseShape {
   if (first.length !== 2) refuse(`"batch_input_shape" expected 2 sizes, got ${first.length}`);
   const dense = configs.filter((_, i) => !(i === 0 && layers[0]?.['class_name'] === 'InputLayer'));
   const widths = dense.map((layer, i) => {
-    const name = `layer ${String(layer['name'])}`;
+    const name = `layer ${shown(layer['name'])}`;
     if (layers.at(i - dense.length)?.['class_name'] !== 'Dense') refuse(`"${name}" expected a Dense layer`);
     const activation = i + 1 === dense.length ? 'softmax' : 'relu';
     if (layer['activation'] !== activation)
-      refuse(`"${name}" expected activation ${activation}, got ${String(layer['activation'])}`);
+      refuse(`"${name}" expected activation ${activation}, got ${shown(layer['activation'])}`);
     if (layer['use_bias'] === false) refuse(`"${name}" expected a bias`);
     return positive(layer['units'], `${name} units`);
   });
@@ -149,8 +150,8 @@ export function decodeLayersWeights(root: Record<string, unknown>, manifest: Mod
   const tensors = manifest.tensors.map(({ name, shape: sizes }, i) => {
     const { shape: stored, dtype, quantization } = weights[i] as Record<string, unknown>;
     if (dtype !== 'float32' || quantization !== undefined) refuse(`"${name}" expected float32 without quantization`);
-    if (list(stored, name).join() !== sizes.join())
-      refuse(`"${name}" expected shape ${sizes.join(' x ')}, got ${String(stored)}`);
+    if (JSON.stringify(list(stored, name)) !== JSON.stringify(sizes))
+      refuse(`"${name}" expected shape ${sizes.join(' x ')}, got ${shown(stored)}`);
     const end = at + 4 * sizes.reduce((product, size) => product * size, 1);
     if (end > bytes.length)
       throw new CoveyError('CODEC_TRUNCATED', `"weights" expected ${end} bytes or more, got ${bytes.length}`);

@@ -31,20 +31,32 @@ export function checkEpochs({ epochs, batchSize, stepSize }: EpochOptions): void
   if (!(stepSize > 0)) throw new CoveyError('USAGE_RANGE', `"stepSize" expected a positive number, got ${stepSize}`);
 }
 
-/** Visits the minibatches of every epoch, each epoch in a new random order; none without records. */
-export function eachBatch(
+/**
+ * The minibatches of every epoch, each epoch in a new random order; none without records. A batch is valid until the next
+ * one is asked for.
+ */
+export function* batchesOf(
   count: number,
   { epochs, batches, batchSize }: EpochOptions,
   random: DataRandom,
-  visit: (records: Uint32Array) => void,
-): void {
+): Generator<Uint32Array, void, undefined> {
   const order = Uint32Array.from({ length: count }, (_, i) => i);
   let left = count === 0 ? 0 : (batches ?? epochs * Math.ceil(count / batchSize));
   while (left > 0) {
     random.shuffle(order);
     for (let start = 0; start < count && left > 0; start += batchSize, left--)
-      visit(order.subarray(start, start + batchSize));
+      yield order.subarray(start, start + batchSize);
   }
+}
+
+/** Visits the minibatches of every epoch. */
+export function eachBatch(
+  count: number,
+  options: EpochOptions,
+  random: DataRandom,
+  visit: (records: Uint32Array) => void,
+): void {
+  for (const records of batchesOf(count, options, random)) visit(records);
 }
 
 /**

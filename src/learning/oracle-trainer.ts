@@ -1,7 +1,7 @@
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { createRandom } from '../data/random.ts';
-import { eachBatch } from './local-training.ts';
+import { batchesOf } from './local-training.ts';
 import { createOptimizer } from './optimizer.ts';
 import type { GradientOracle } from './oracle.ts';
 import {
@@ -29,7 +29,12 @@ export interface OracleTrainerOptions {
   readonly classes: number;
   /** Units: milliseconds on a clock that never jumps back; for the time limits of tasks. */
   monotonicMs(): number;
+  /** Lets others run, called between minibatches and records at most every `PAUSE_MS`; never if it is left out. */
+  pause?(): Promise<void>;
 }
+
+/** Longest time without a pause, short beside the deadlines of a round. */
+const PAUSE_MS = 25;
 
 /**
  * Trains with the gradients of an oracle. The optimizer runs on flat doubles, so it is one and the same whichever
@@ -41,14 +46,21 @@ export function createOracleTrainer(oracle: GradientOracle, options: OracleTrain
   const shape: TrainerShape = { manifest, layout: layoutOf(options.crypto, manifest), featureLength, classes };
   let isClosed = false;
 
-  function begin(timeLimitMs: number): () => void {
-    const deadline = options.monotonicMs() + timeLimitMs;
+  /** Checks the time limit and pauses, between units of work. */
+  function begin(timeLimitMs: number): () => Promise<void> | undefined {
+    const started = options.monotonicMs();
+    let lastPause = started;
     return () => {
-      if (options.monotonicMs() > deadline) {
+      const now = options.monotonicMs();
+      if (isClosed) throw new CoveyError('USAGE_STATE', 'the trainer is closed');
+      if (now - started > timeLimitMs) {
         throw new CoveyError('DEP_TRAINER_TIMEOUT', `training expected an end within ${timeLimitMs} ms`, {
           timeLimitMs,
         });
       }
+      if (options.pause === undefined || now - lastPause < PAUSE_MS) return undefined;
+      lastPause = now;
+      return options.pause();
     };
   }
 
@@ -56,10 +68,10 @@ export function createOracleTrainer(oracle: GradientOracle, options: OracleTrain
     if (isClosed) throw new CoveyError('USAGE_STATE', 'the trainer is closed');
   }
 
-  function fitNow(task: FitTask): FitResult {
+  async function train(task: FitTask): Promise<FitResult> {
     assertOpen();
     checkFitTask(shape, task);
-    const checkTime = begin(task.timeLimitMs);
+    const next = begin(task.timeLimitMs);
     const model = splitModel(manifest, task.parameters);
     const gradient = { body: new Float64Array(model.body.length), head: new Float64Array(model.head.length) };
     const stepBody = createOptimizer(task.optimizer, model.body.length);
@@ -69,35 +81,35 @@ export function createOracleTrainer(oracle: GradientOracle, options: OracleTrain
     let loss = 0;
     let done = 0;
     const order = { epochs: task.epochs, batchSize: task.batchSize, stepSize: task.optimizer.stepSize };
-    eachBatch(count, order, createRandom(task.seed), (records) => {
-      checkTime();
+    for (const records of batchesOf(count, order, createRandom(task.seed))) {
+      await next();
       const batchLoss = oracle.meanGradient(model.body, model.head, task.data, records, gradient.body, gradient.head);
       if (done % batches === 0) loss = 0;
       loss += (batchLoss * records.length) / count;
       done++;
       stepBody(model.body, gradient.body);
       stepHead(model.head, gradient.head);
-    });
+    }
     const parameters = flattenModel(model);
     return checkFinite({ parameters, numExamples: count, metrics: { loss }, assurance: 'computed here' });
   }
 
-  function gradientsNow(task: RecordGradientsTask): RecordGradientsResult {
+  async function differentiate(task: RecordGradientsTask): Promise<RecordGradientsResult> {
     assertOpen();
     checkRecordTask(shape, task);
-    const checkTime = begin(task.timeLimitMs);
+    const next = begin(task.timeLimitMs);
     const { body, head } = splitModel(manifest, task.parameters);
     const length = parameterCount(manifest);
     const losses = new Float64Array(task.records.length);
     const gradients = new Float32Array(task.records.length * length);
     const bodyGradient = new Float64Array(body.length);
     const headGradient = new Float64Array(head.length);
-    task.records.forEach((record, row) => {
-      checkTime();
+    for (const [row, record] of task.records.entries()) {
+      await next();
       losses[row] = oracle.perRecordGradient(body, head, task.data, record, bodyGradient, headGradient);
       gradients.set(bodyGradient, row * length);
       gradients.set(headGradient, row * length + body.length);
-    });
+    }
     return { losses, gradients, zeroedRows: zeroBrokenRows(losses, gradients), assurance: 'computed here' };
   }
 
@@ -105,8 +117,8 @@ export function createOracleTrainer(oracle: GradientOracle, options: OracleTrain
     manifest,
     layout: shape.layout,
     assurance: 'computed here',
-    fit: async (task) => fitNow(task),
-    recordGradients: async (task) => gradientsNow(task),
+    fit: train,
+    recordGradients: differentiate,
     close: async () => {
       isClosed = true;
     },

@@ -1,5 +1,6 @@
 import { fromUtf8, readU32le, utf8 } from '../../protocol/bytes.ts';
 import { CoveyError } from '../../protocol/errors.ts';
+import { shown } from './shown.ts';
 
 /** A named tensor, flattened rows first. Single precision is stored as F32, double precision as F64. */
 export interface NamedTensor {
@@ -104,7 +105,7 @@ function isIndex(value: unknown): value is number {
 
 function parseEntry(name: string, value: unknown): { dtype: Dtype; shape: number[]; start: number; end: number } {
   const { dtype, shape, data_offsets: offsets } = (value ?? {}) as Record<string, unknown>;
-  if (dtype !== 'F32' && dtype !== 'F64') refuse(`"${name}" expected dtype F32 or F64, got ${String(dtype)}`);
+  if (dtype !== 'F32' && dtype !== 'F64') refuse(`"${name}" expected dtype F32 or F64, got ${shown(dtype)}`);
   if (!Array.isArray(shape) || !shape.every(isIndex)) refuse(`"${name}" expected a shape of sizes`);
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isIndex))
     refuse(`"${name}" expected two data offsets`);

@@ -59,7 +59,7 @@ export interface RecordGradientsResult {
 
 /**
  * Trains models of one layout; no type of a tensor library crosses it. Every answer is a function of the task alone:
- * nothing is remembered from one task to the next. Tasks of one trainer run one after another.
+ * nothing is remembered from one task to the next, nor shared by tasks that are open at a time.
  * @throws CoveyError USAGE_RANGE or USAGE_CONFIG for a task that does not fit, USAGE_DIVERGED if training leaves the
  * finite numbers, DEP_TRAINER_TIMEOUT after the time limit, USAGE_STATE once closed. All of these depend on the data:
  * whoever releases the result sends a zero update instead, at the usual time (privacy section 3.5).

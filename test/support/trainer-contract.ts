@@ -129,9 +129,16 @@ export function describeTrainer(name: string, subject: TrainerSubject): void {
       expect(fitted.numExamples).toBe(data.count);
       expect(fitted.parameters.length).toBe(length);
       expect(Object.values(fitted.metrics).every(Number.isFinite)).toBe(true);
-      const { losses } = await rows(all());
-      const mean = losses.reduce((sum, loss) => sum + loss / data.count, 0);
-      expect(Math.abs((fitted.metrics['loss'] as number) - mean)).toBeLessThan(1e-4 * (1 + mean));
+      // The loss is that of the last epoch, as its steps met it.
+      const again = await trainer.fit(task({ epochs: 2 }));
+      for (const [{ metrics }, before] of [
+        [fitted, parameters],
+        [again, fitted.parameters],
+      ] as const) {
+        const { losses } = await rows(all(), { parameters: before });
+        const mean = losses.reduce((sum, loss) => sum + loss / data.count, 0);
+        expect(Math.abs((metrics['loss'] as number) - mean)).toBeLessThan(1e-4 * (1 + mean));
+      }
     });
 
     it('has gradients of records that agree with finite differences of their losses, tensor by tensor', async () => {
@@ -315,6 +322,13 @@ export function describeTrainer(name: string, subject: TrainerSubject): void {
       expect(await refusal(() => rows([0, data.count]))).toBe('USAGE_RANGE');
       const many = new Array<number>(Math.floor(MAX_GRADIENT_VALUES / length) + 1).fill(0);
       expect(await refusal(() => rows(many))).toBe('USAGE_RANGE');
+    });
+
+    it('does not start what has no time left, and goes on with the next task', async () => {
+      const late = { timeLimitMs: 1e-6 };
+      expect(await refusal(() => trainer.fit(task(late)))).toBe('DEP_TRAINER_TIMEOUT');
+      expect(await refusal(() => rows([0], late))).toBe('DEP_TRAINER_TIMEOUT');
+      expect((await rows([0])).losses.length).toBe(1);
     });
 
     it('refuses every task once it is closed, and may be closed twice', async () => {

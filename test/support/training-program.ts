@@ -26,6 +26,7 @@ type Task = Record<string, unknown> & {
 type Fit = Parameters<ReturnType<typeof createOracleTrainer>['fit']>[0];
 
 const fault = process.argv[2] ?? 'none';
+if (fault === 'say-pid') process.stderr.write(`${process.pid}\n`);
 const oracle = createDenseOracle(PROGRAM_SHAPE);
 const { inputs: featureLength, classes } = PROGRAM_SHAPE;
 const trainer = createOracleTrainer(oracle, {

@@ -72,12 +72,13 @@ const SOLVED_TEXT: Readonly<Record<BudgetPlan['solved'], string>> = {
 function printPlan(plan: BudgetPlan, warnings: readonly BudgetWarning[]): void {
   const { problem } = plan;
   const { unit, delta, participants, minSurvivors, colluders, practice } = problem;
-  const answer = plan.solved === 'epsilon' ? epsilonText(plan.server) : short(plan[plan.solved]);
+  const answer = plan.solved === 'epsilon' ? epsilonText(plan.headline.server) : short(plan[plan.solved]);
   console.log(`${SOLVED_TEXT[plan.solved]}: ${answer}\n`);
   console.log(
     table([
       [`one ${unit}`, 'server view', 'release view'],
-      ['epsilon', epsilonText(plan.server), epsilonText(plan.release)],
+      ['epsilon, declared schedule', epsilonText(plan.headline.server), epsilonText(plan.headline.release)],
+      ['  charged by ledgers (rdp)', epsilonText(plan.server), epsilonText(plan.release)],
       ...plan.planning
         .filter(({ view, epsilon }) => view === 'server' && epsilon !== null)
         .map(({ accountant }) => [
@@ -92,7 +93,8 @@ function printPlan(plan: BudgetPlan, warnings: readonly BudgetWarning[]): void {
   const cap = problem.participationCap === undefined ? '' : `, at most ${problem.participationCap} by one participant`;
   const lines = [
     `${plan.rounds} rounds${cap}, noise multiplier ${short(plan.noiseMultiplier)}, records drawn with probability ${short(plan.sampling)}`,
-    `${participants} participants, at least ${minSurvivors} survivors, ${colluders} colluders assumed; relation ${plan.relation}, delta ${deltaText(delta)}, accountant rdp`,
+    `${participants} participants, at least ${minSurvivors} survivors, ${colluders} colluders assumed; relation ${plan.relation}, delta ${deltaText(delta)}`,
+    `declared schedule: accountant ${[plan.headline.accountant, ...plan.headline.labels].join('; ')}`,
     'server view: the coordinator, who sees who takes part; release view: a member or whoever gets the models',
   ];
   if (unit === 'record' && practice.rowsPerPerson > 1)

@@ -229,8 +229,8 @@ const LOSSES: readonly Family[] = [
   ['sampled discreteGaussian', [1, 0.5, 0.1].map((q) => sampled(q, oneCoordinate(4)))],
 ];
 describeAccountant(
-  'pld',
-  () => pldAccountant(),
+  'pld, reduction refused',
+  () => pldAccountant({ discreteReduction: 'refused' }),
   LOSSES,
   [response, fixedSize(10, gaussian(1)), sum(4000), skellam(1e6), { kind: 'zCdp', rho: 0.1 }],
   true,
@@ -247,8 +247,8 @@ describeAccountant(
   true,
 );
 describeAccountant(
-  'pld, reduction allowed',
-  () => pldAccountant({ discreteReduction: 'allowed' }),
+  'pld',
+  () => pldAccountant(),
   [
     ['discreteGaussian', [900, 3600, 90_000].map((variance) => sum(variance))],
     ['sampled discreteGaussian', [1, 0.5, 0.1, 0.01].map((q) => sampled(q, sum(4000)))],

@@ -1,6 +1,6 @@
 export { plotBudget } from './plots.ts';
 export { type BudgetProblem, budgetProblemSchema, type Practice } from './problem.ts';
-export { type BudgetPlan, leastCohort, planBudget } from './solve.ts';
+export { type BudgetPlan, type Headline, leastCohort, planBudget } from './solve.ts';
 export {
   colluderTable,
   dropoutTable,

@@ -6,10 +6,21 @@ import { paddedLength } from '../privacy/hadamard.ts';
 import { shareVariance } from '../privacy/noise-shares.ts';
 import { pldAccountant } from '../privacy/pld.ts';
 import { type SumTerms, sumEvent, unitSensitivity } from '../privacy/sum-event.ts';
-import type { View } from '../privacy/views.ts';
+import { VIEWS, type View } from '../privacy/views.ts';
 import { type BudgetProblem, type CheckedProblem, checkProblem } from './problem.ts';
 
-/** A plan with every unknown filled in. Epsilons are those of the headline accountant at the problem's delta. */
+/**
+ * The claim to publish for a schedule that is declared in advance: so many rounds, each with at least the planned noise.
+ * It holds for a run that keeps to the declaration, whatever its releases make it do within it, and is no filter: what a
+ * run may spend is limited in the accountant of the gate (privacy F22).
+ */
+export interface Headline extends Readonly<Record<View, number>> {
+  readonly accountant: string;
+  /** What the numbers assume, to be printed beside them. */
+  readonly labels: readonly string[];
+}
+
+/** A plan with every unknown filled in, at the problem's delta. */
 export interface BudgetPlan {
   readonly problem: CheckedProblem;
   readonly solved: 'noiseMultiplier' | 'rounds' | 'epsilon' | 'sampling';
@@ -20,19 +31,20 @@ export interface BudgetPlan {
   readonly relation: Relation;
   readonly sensitivity: number;
   readonly shareVariance: number;
-  /** Server view: the headline. */
+  readonly headline: Headline;
+  /** What ledgers charge and gates limit, by view; the unknown is solved in the server view of it. */
   readonly server: number;
   readonly release: number;
-  /** Numbers of other accountants: for planning, never a gate. Null where one cannot bound the events. */
+  /** Numbers of other accountants: for planning, neither claim nor gate. Null where one cannot bound the events. */
   readonly planning: readonly { readonly accountant: string; readonly view: View; readonly epsilon: number | null }[];
 }
 
-const headlineAccountant = (relation: Relation): Accountant => rdpAccountant({ relation });
+/** The accountant of ledgers and gates: valid for runs that adapt to their releases. */
+const gateAccountant = (relation: Relation): Accountant => rdpAccountant({ relation });
 
 /** The one place where a further accountant becomes a planning number: it appears beside the headline, labelled. */
 const PLANNING: readonly { readonly name: string; create(relation: Relation): Accountant }[] = [
   { name: 'zcdp', create: (relation) => zcdpAccountant({ relation }) },
-  { name: 'pld', create: (relation) => pldAccountant({ relation, discreteReduction: 'allowed' }) },
 ];
 
 const MAX_ROUNDS = 2 ** 40;
@@ -64,9 +76,14 @@ function shareOf(problem: CheckedProblem, terms: SumTerms, noiseMultiplier: numb
   return shareVariance({ noiseMultiplier, sensitivity: terms.sensitivity, minSurvivors, colluders });
 }
 
-/** Epsilon of `count` equal sums, in the headline accountant. */
-export function epsilonOf(problem: BudgetProblem, event: DpEvent, count: number): number {
-  return headlineAccountant(relationOf(problem)).compose(event, count).epsilon(problem.delta);
+/** Epsilon of `count` equal sums, in an accountant; that of the gate by default. */
+export function epsilonOf(
+  problem: BudgetProblem,
+  event: DpEvent,
+  count: number,
+  create: (relation: Relation) => Accountant = gateAccountant,
+): number {
+  return create(relationOf(problem)).compose(event, count).epsilon(problem.delta);
 }
 
 /** Largest value of [low, high] that `fits`, by bisection; integers where `integer`. */
@@ -121,8 +138,13 @@ function solveSampling(problem: CheckedProblem, epsilon: number, noiseMultiplier
 }
 
 /** What an outsider could claim who sees neither the cohort nor the records: never the headline. */
-function releaseEpsilon(problem: BudgetProblem, event: DpEvent, rounds: number): number {
-  const all = epsilonOf(problem, event, paidRounds(problem, rounds));
+function releaseEpsilon(
+  problem: BudgetProblem,
+  event: DpEvent,
+  rounds: number,
+  create: (relation: Relation) => Accountant = gateAccountant,
+): number {
+  const all = epsilonOf(problem, event, paidRounds(problem, rounds), create);
   const { cohortSampling, unit } = problem;
   // A unit of a drawn cohort and a drawn record is drawn with the product of both probabilities.
   if (cohortSampling === 1) return all;
@@ -131,7 +153,7 @@ function releaseEpsilon(problem: BudgetProblem, event: DpEvent, rounds: number):
   const probability = cohortSampling * (unit === 'record' && inner !== null ? inner.probability : 1);
   const hidden: DpEvent = { kind: 'poissonSampled', probability, event: base };
   const paid = rounds * (1 + (problem.practice.tuningRuns ?? 0));
-  return Math.min(all, epsilonOf(problem, hidden, paid));
+  return Math.min(all, epsilonOf(problem, hidden, paid, create));
 }
 
 /** Events of one round for each view with the fewest accepted survivors; the functions that runs use. */
@@ -141,7 +163,7 @@ export function roundEvents(plan: BudgetPlan, survivors: number = plan.problem.m
   return { server: event('server'), release: event('release') };
 }
 
-/** Epsilon of each view after `rounds` rounds of the plan. */
+/** What ledgers charge in each view after `rounds` rounds of the plan. */
 export function viewEpsilons(plan: BudgetPlan, rounds: number, survivors?: number): Record<View, number> {
   const { server, release } = roundEvents(plan, survivors);
   const { problem } = plan;
@@ -151,11 +173,27 @@ export function viewEpsilons(plan: BudgetPlan, rounds: number, survivors?: numbe
   };
 }
 
+/** The tightest claim: loss distributions, or the gate's own number where they cannot bound the events. */
+function headlineOf(plan: BudgetPlan): Headline {
+  const { problem, relation, rounds } = plan;
+  const events = roundEvents(plan);
+  const empty = pldAccountant({ relation });
+  const charged = { server: plan.server, release: plan.release };
+  if (!VIEWS.every((view) => empty.supports(events[view]))) return { accountant: 'rdp', labels: [], ...charged };
+  const pld = (): Accountant => empty;
+  return {
+    accountant: 'pld',
+    labels: empty.compose(events.server).labels,
+    server: Math.min(charged.server, epsilonOf(problem, events.server, paidRounds(problem, rounds), pld)),
+    release: Math.min(charged.release, releaseEpsilon(problem, events.release, rounds, pld)),
+  };
+}
+
 function planningNumbers(plan: BudgetPlan): BudgetPlan['planning'] {
   const events = roundEvents(plan);
   const paid = paidRounds(plan.problem, plan.rounds);
   return PLANNING.flatMap(({ name, create }) =>
-    (['server', 'release'] as const).map((view) => {
+    VIEWS.map((view) => {
       try {
         const epsilon = create(plan.relation).compose(events[view], paid).epsilon(plan.problem.delta);
         return { accountant: name, view, epsilon };
@@ -192,7 +230,7 @@ export function planBudget(given: BudgetProblem): BudgetPlan {
     noiseMultiplier = calibrateNoiseMultiplier(
       { epsilon: problem.epsilon, delta: problem.delta },
       (z) => [{ event: sumEvent(terms, shareOf(problem, terms, z), problem.minSurvivors, 'server'), count: paid }],
-      headlineAccountant(relation),
+      gateAccountant(relation),
     );
   }
   if (noiseMultiplier === undefined || rounds === undefined)
@@ -207,11 +245,13 @@ export function planBudget(given: BudgetProblem): BudgetPlan {
     relation,
     sensitivity: terms.sensitivity,
     shareVariance: shareOf(problem, terms, noiseMultiplier),
+    headline: { accountant: '', labels: [], server: 0, release: 0 },
     server: 0,
     release: 0,
     planning: [],
   };
-  return { ...plan, ...viewEpsilons(plan, rounds), planning: planningNumbers(plan) };
+  const charged: BudgetPlan = { ...plan, ...viewEpsilons(plan, rounds) };
+  return { ...charged, headline: headlineOf(charged), planning: planningNumbers(charged) };
 }
 
 /** Least cohort whose mean has noise of at most `meanNoise` clips (all present), for a problem at unit `participant`. */

@@ -2,7 +2,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import { type Accountant, rdpAccountant } from '../privacy/accountant.ts';
 import { type BudgetPlan, paidRounds, roundEvents, viewEpsilons } from './solve.ts';
 
-/** One row of a table of effects: epsilon of both views under another circumstance. */
+/** One row of a table of effects: what ledgers charge in both views under another circumstance. */
 export interface EffectRow {
   readonly value: number;
   readonly server: number;

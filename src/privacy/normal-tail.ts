@@ -22,19 +22,30 @@ const INVERSE_SQRT_PI = 0.5641895835477563;
 const INVERSE_SQRT_TWO_PI = 0.3989422804014327;
 
 /** Widest interval, and widest times its distance from 0, of `narrowNormalMass`. */
-export const NARROW = 0.04;
+export const NARROW = 0.3;
+/** 1 / (2k + 1)!. */
+const INVERSE_FACTORIALS = [1, 6, 120, 5040, 362_880, 39_916_800, 6_227_020_800].map((x) => 1 / x);
 
 /**
- * P[m - s < N(0,1) <= m + s] of a narrow interval: phi(m) 2s sum_k He_2k(m) s^2k / (2k+1)!, to k = 3. With 2s and 2|m| s
- * up to NARROW what is left out is below 2^-53 of the sum; relative error (12 + 4 m^2) 2^-53, the rounding of m included.
- * No digits are lost, as they are in a difference of tails.
+ * P[m - s < N(0,1) <= m + s] of a narrow interval: phi(m) 2s sum_k He_2k(m) s^2k / (2k+1)!, with the Hermite polynomials'
+ * recurrence He_{k+1} = m He_k - k He_{k-1}. With 2s and 2|m| s up to NARROW what is left out after k = 6 (after k = 3 up
+ * to a tenth of it) is below 2^-53 of the sum; relative error (12 + 4 m^2) 2^-53, the rounding of m included. No digits
+ * are lost, as they are in a difference of tails.
  */
 export function narrowNormalMass(m: number, s: number): number {
-  const m2 = m * m;
+  const x = m * s;
   const s2 = s * s;
-  const he6 = ((m2 - 15) * m2 + 45) * m2 - 15;
-  const sum = 1 + s2 * ((m2 - 1) / 6 + s2 * (((m2 - 6) * m2 + 3) / 120 + (s2 * he6) / 5040));
-  return INVERSE_SQRT_TWO_PI * Math.exp(-0.5 * m2) * 2 * s * sum;
+  const last = s < NARROW / 20 && Math.abs(x) < NARROW / 20 ? 6 : 12;
+  let before = 1;
+  let current = x;
+  let sum = 1;
+  for (let k = 2; k <= last; k++) {
+    const next = x * current - (k - 1) * s2 * before;
+    before = current;
+    current = next;
+    if (k % 2 === 0) sum += next * (INVERSE_FACTORIALS[k / 2] as number);
+  }
+  return INVERSE_SQRT_TWO_PI * Math.exp(-0.5 * m * m) * 2 * s * sum;
 }
 
 /**

@@ -197,12 +197,16 @@ function lostRight(terms: readonly LossTerm[], gridsOfTerms: readonly GridLoss[]
   let highest = 0;
   for (const [i, { count }] of terms.entries()) highest += count * (plan.ranges[i]?.[1] as number);
   if (highest < end) return 0;
-  let log = -plan.chernoff * end * plan.step;
-  for (const [i, { pair, count }] of terms.entries()) {
-    log +=
-      count * logMoment(gridsOfTerms[i] as GridLoss, plan.chernoff, cumulants(sketchLoss(pair), plan.chernoff).log);
+  let least = Number.POSITIVE_INFINITY;
+  // Any tilt bounds; the planned one comes from a sketch, and may be too large for the grids.
+  for (let at = plan.chernoff, i = 0; i < 5 && !(least < plan.saddle.logDelta - 14); i++, at = (at + plan.lambda) / 2) {
+    let log = -at * end * plan.step;
+    for (const [k, { pair, count }] of terms.entries()) {
+      log += count * logMoment(gridsOfTerms[k] as GridLoss, at, cumulants(sketchLoss(pair), at).log);
+    }
+    least = Math.min(least, log * (1 - 1e-9) + 1e-6 + 1e-12 * Math.abs(log));
   }
-  return Math.exp(log * (1 - 1e-9) + 1e-6 + 1e-12 * Math.abs(log));
+  return Math.exp(least);
 }
 
 /** Fails closed: what is not a number is the limit. */

@@ -104,7 +104,13 @@ export function cutSketch(pair: LossPair, rightMass: number): LossSketch {
   if (known) return known;
   const { losses, logMasses, widths } = whole;
   let kept = losses.length;
-  while (kept > 1 && upperTail(pair, losses[kept - 1] as number) < rightMass) kept--;
+  let above = Math.exp(logMasses[kept - 1] as number);
+  while (kept > 1 && above < rightMass) {
+    kept--;
+    above += Math.exp(logMasses[kept - 1] as number);
+  }
+  // The cell that the grid ends in, and one more: bounds from the sketch must not be below those of the grid.
+  kept = Math.min(kept + 1, losses.length);
   const cut = {
     logMasses: logMasses.subarray(0, kept),
     losses: losses.subarray(0, kept),
@@ -295,18 +301,25 @@ function cellMasses(pair: DensityPair): (from: number, to: number, out: Float64A
 function discretizeAtoms(pair: AtomPair, step: number, first: number, last: number): GridLoss {
   const masses = new Float64Array(last - first + 1);
   const inverse = 1 / -Math.expm1(-step);
+  let infinity = pair.infinity * (1 + pair.error);
   for (const [i, p] of pair.upper.entries()) {
     if (p === 0) continue;
     const mass = p * (1 + pair.error);
     const exact = atomLoss(pair, i);
     const loss = exact + 2 * pair.error + 4 * U * Math.abs(exact);
     const cell = Math.floor(loss / step);
+    // Off the grid: up, to its first point or to infinity.
+    if (cell < first || cell >= last) {
+      if (cell < first) masses[0] = (masses[0] as number) + mass;
+      else infinity += mass;
+      continue;
+    }
     const share = Math.min(1, Math.max(0, -Math.expm1(cell * step - loss) * inverse));
     const at = cell - first;
     masses[at] = (masses[at] as number) + mass * (1 - share);
     masses[at + 1] = (masses[at + 1] as number) + mass * share;
   }
-  return { step, first, masses, infinity: pair.infinity * (1 + pair.error) };
+  return { step, first, masses, infinity };
 }
 
 /** The loss of a pair on the grid points first..last of width `step`; what is left of the grid moves up to `first`. */

@@ -27,7 +27,7 @@ export interface CompositionPlan {
 
 /** Over-estimate of epsilon that an automatic grid aims at, relative; a second, finer one is made above the limit. */
 const TOLERANCE = 0.6e-4;
-const TOLERANCE_LIMIT = 0.85e-4;
+const TOLERANCE_LIMIT = 0.75e-4;
 /** Delta given up to what lies right of the grids, relative. */
 const TAIL_SHARE = 1e-6;
 /** Part of delta that may be added by what wraps into the window from its right, as a logarithm. */
@@ -166,7 +166,8 @@ function rightEnd(
 /** Largest sum of losses below which the tilted measure has at most e^{logMass}. */
 function leftEnd(terms: readonly SketchedTerm[], lambda: number, c: Cumulants, logMass: number): number {
   let best = Number.NEGATIVE_INFINITY;
-  for (let theta = 2 / Math.sqrt(c.variance), worse = 0; worse < 2; theta *= 1.5) {
+  // Beyond lambda a heavy left tail may count, which the tilted measure does not see.
+  for (let theta = Math.min(2 / Math.sqrt(c.variance), lambda / 4), worse = 0; worse < 2; theta *= 1.5) {
     const end = (c.log - total(terms, lambda - theta).log + logMass) / theta;
     if (end > best) best = end;
     else worse++;
@@ -247,7 +248,8 @@ function planAt(terms: readonly SketchedTerm[], query: LossQuery, saddle: Saddle
       const [first, last] = gridRange(pair, step, rightMass(term, terms, logDelta), evenPower(part));
       // What moves up to -r weighs at most e^{-lambda r} of the M of the tilted measure.
       const reach = -(Math.log(part) + cumulants(sketch, lambda).log) / lambda;
-      const cut = reach > step ? -Math.ceil(2 ** (Math.ceil(2 * Math.log2(reach)) / 2) / step) : first;
+      const cut =
+        pair.kind === 'density' && reach > step ? -Math.ceil(2 ** (Math.ceil(2 * Math.log2(reach)) / 2) / step) : first;
       return [Math.max(first, cut), last];
     });
     let [lowest, highest] = [0, 0];
@@ -281,8 +283,8 @@ export function planComposition(terms: readonly LossTerm[], query: LossQuery, gr
 }
 
 /**
- * A finer plan where a first one has found that the answer is at `epsilon`, where log delta falls at the rate `slope`, and
- * that its grid is too coarse for that; null where it is fine enough.
+ * A better plan where a first one has found that the answer is at `epsilon`, where log delta falls at the rate `slope`, and
+ * that its grid is too coarse for that, or its tilt too large; null where it is good enough.
  */
 export function refinePlan(
   terms: readonly LossTerm[],
@@ -290,10 +292,13 @@ export function refinePlan(
   { saddle, step }: CompositionPlan,
   found: { readonly slope: number; readonly epsilon: number },
 ): CompositionPlan | null {
-  const { lambda, solved, logDelta } = saddle;
+  const { solved, logDelta } = saddle;
   const sketched = sketchTerms(terms, logDelta);
+  const lambda = settleTilt(sketched, solved, Math.min(saddle.epsilon, found.epsilon), logDelta);
   const slope = Math.max(solved, found.slope);
   const least = 0.02 * Math.sqrt(total(sketched, lambda).variance);
   const finer = chooseStep(sketched, lambda, slope, Math.max(found.epsilon, least), TOLERANCE_LIMIT);
-  return finer < step ? planAt(sketched, query, saddle, finer) : null;
+  return finer < step || lambda < saddle.lambda
+    ? planAt(sketched, query, { ...saddle, lambda, epsilon: found.epsilon }, Math.min(step, finer))
+    : null;
 }

@@ -28,14 +28,16 @@ export interface PldOptions extends AccountantOptions {
   /** Width of the grid of losses; left out, one is chosen that over-estimates epsilon by at most a relative 1e-4. */
   readonly gridStep?: number;
   /**
-   * 'allowed' accounts sums of discrete Gaussians over several coordinates as plain Gaussian noise of slightly less
-   * variance. Default 'refused': their reported number is that of the Renyi accountant.
+   * 'allowed' (the default) accounts sums of discrete Gaussians over several coordinates as plain Gaussian noise of
+   * slightly less variance; 'refused' leaves them to the Renyi accountant.
    */
   readonly discreteReduction?: DiscreteReduction;
 }
 
 const LABEL_SCHEDULE = 'for schedules declared in advance: not a filter for adaptive runs';
 const LABEL_REPLACE_ONE = 'Poisson sampling under replace-one: dominating pair without a published proof';
+const LABEL_TRUNCATED =
+  'truncated Poisson samples: published dominating pair, whose part for full batches has no published proof';
 const LABEL_REDUCTION = 'discrete Gaussian sums accounted by reduction to Gaussian noise';
 
 function someEvent(event: DpEvent, holds: (event: DpEvent) => boolean): boolean {
@@ -114,18 +116,20 @@ function pldMethod(relation: Relation, gridStep: number | undefined, reduction: 
   };
   const options = {
     ...(gridStep === undefined ? {} : { gridStep: Number.isSafeInteger(gridStep) ? gridStep : String(gridStep) }),
-    ...(reduction === 'refused' ? {} : { discreteReduction: reduction }),
+    ...(reduction === 'allowed' ? {} : { discreteReduction: reduction }),
   };
   return {
     name: 'pld',
     ...(Object.keys(options).length > 0 ? { options } : {}),
     labels(charges) {
+      const truncated = (e: DpEvent): boolean => e.kind === 'truncatedPoissonGaussian';
       const poisson = (e: DpEvent): boolean => e.kind === 'poissonSampled' && e.probability < 1;
       return [
         LABEL_SCHEDULE,
         ...(relation === 'replace-one' && charges.some(({ event }) => someEvent(event, poisson))
           ? [LABEL_REPLACE_ONE]
           : []),
+        ...(charges.some(({ event }) => someEvent(event, truncated)) ? [LABEL_TRUNCATED] : []),
         ...(charges.some(({ event }) => reducedSum(event) !== null) ? [LABEL_REDUCTION] : []),
       ];
     },
@@ -167,7 +171,7 @@ function pldMethod(relation: Relation, gridStep: number | undefined, reduction: 
  * @see Doroshenko et al. 2022; Zhu, Dong, Wang 2022; privacy F6, F7, F8, F10
  */
 export function pldAccountant(options: PldOptions = {}): Accountant {
-  const { gridStep, discreteReduction: reduction = 'refused', relation = 'add-remove' } = options;
+  const { gridStep, discreteReduction: reduction = 'allowed', relation = 'add-remove' } = options;
   if (gridStep !== undefined && !(gridStep > 0 && gridStep <= 1)) {
     throw new CoveyError('USAGE_RANGE', `"gridStep" expected a number in (0, 1], got ${gridStep}`);
   }
@@ -188,7 +192,7 @@ export function pldOptionsFromJson(json: unknown): PldOptions {
   const result: { gridStep?: number; discreteReduction?: DiscreteReduction } = {};
   for (const [key, value] of Object.entries(options)) {
     const step = Number(value);
-    if (key === 'discreteReduction' && value === 'allowed') result.discreteReduction = value;
+    if (key === 'discreteReduction' && (value === 'allowed' || value === 'refused')) result.discreteReduction = value;
     else if (key === 'gridStep' && (value === 1 || (typeof value === 'string' && value === String(step) && step < 1)))
       result.gridStep = step;
     else throw wrong;

@@ -2,6 +2,7 @@ import { decodeParts, encodeParts, fromHex, fromUtf8, toHex, utf8 } from '../../
 import { CoveyError } from '../../protocol/errors.ts';
 import type { ParticipantRecord, Purpose, SessionParams } from '../../protocol/session.ts';
 import type { LocalVectors } from '../../src/learning/algorithm.ts';
+import type { ClipHistory } from '../../src/run/adaptive-clip.ts';
 import { type MemberState, NEW_MEMBER } from '../../src/run/member.ts';
 import type { ScheduledSession } from '../../src/run/plan.ts';
 import type { Store } from '../../src/run/store.ts';
@@ -24,6 +25,9 @@ export interface NodeMemory {
   /** Members of the last census of the slots, or null before the first. */
   census(): readonly Uint8Array[] | null;
   saveCensus(ids: readonly Uint8Array[]): Promise<void>;
+  /** Counts that an adaptive clip was followed by so far. */
+  clip(): ClipHistory;
+  saveClip(history: ClipHistory): Promise<void>;
   /** Refuses a session that is not newer than every one entered, or whose number is spent by an upload. */
   requireNewer(params: SessionParams): void;
   persist(record: ParticipantRecord): Promise<void>;
@@ -69,6 +73,7 @@ export async function openMemory(store: Store, runId: string): Promise<NodeMemor
   let local = kept === undefined ? {} : decodeVectors(kept);
   let entered = await read<Entered>('entered', runId);
   let census = ((await read<string[]>('census', runId)) ?? null)?.map(fromHex) ?? null;
+  let clip: ClipHistory = (await read<ClipHistory>('clip', runId)) ?? [];
   let uploaded = await read<{ round: number; purpose: Purpose }>('uploaded', runId);
 
   return {
@@ -86,6 +91,12 @@ export async function openMemory(store: Store, runId: string): Promise<NodeMemor
     async saveCensus(ids) {
       census = ids.map((id) => id.slice());
       await store.put('census', runId, json(ids.map(toHex)));
+    },
+    clip: () => clip,
+    async saveClip(history) {
+      if (history.length === clip.length) return;
+      clip = history;
+      await store.put('clip', runId, json(history));
     },
     requireNewer({ round, purpose, attempt }) {
       const order = (e: Entered): number[] => [e.round, PURPOSES.indexOf(e.purpose), e.attempt];

@@ -12,6 +12,7 @@ import { parseEntry } from '../../src/audit/entries.ts';
 import type { Dataset } from '../../src/data/dataset.ts';
 import type { LocalVectors, ReleasedModels } from '../../src/learning/algorithm.ts';
 import type { GradientOracle } from '../../src/learning/oracle.ts';
+import { requireSameHistory } from '../../src/run/adaptive-clip.ts';
 import { parseRunConfig } from '../../src/run/config.ts';
 import { groupMembers, isInGroup } from '../../src/run/groups.ts';
 import { contribute, type MemberState, missChoice, takeChoice, takeSeat } from '../../src/run/member.ts';
@@ -127,6 +128,10 @@ export function createNode(options: NodeOptions): FederationNode {
     if (!isInGroup(groupMembers(crypto, facts, groupOf(received.session)), identity.id))
       throw new CoveyError('PRIVACY_POLICY', `"groupId" expected the own group, got ${params.groupId}`);
     memory.requireNewer(params);
+    if (received.clip !== undefined) {
+      requireSameHistory(memory.clip(), received.clip);
+      await memory.saveClip(received.clip);
+    }
     order = { sid: toHex(sid), order: received };
     await memory.rememberSession(sid, received.session);
     if (received.session.kind === 'train') {

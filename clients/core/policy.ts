@@ -5,6 +5,7 @@ import { coordinateCount, encodeParams } from '../../protocol/params.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import type { DatasetBudget } from '../../src/privacy/dataset-ledger.ts';
 import { checkRingWidth } from '../../src/privacy/ring-width.ts';
+import { largestClip } from '../../src/run/adaptive-clip.ts';
 import { orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { COUNT_SCALE, trainingSensitivity } from '../../src/run/plan.ts';
 
@@ -59,6 +60,9 @@ export function checkRun(policy: SitePolicy, facts: RunFacts): void {
   if (cohort.profile === 'sparse' && !policy.sparse) refuse('cohort.profile', 'strict', cohort.profile);
   if (training.clippingNorm > policy.maxClippingNorm)
     refuse('training.clippingNorm', `at most ${policy.maxClippingNorm}`, training.clippingNorm);
+  // An adaptive clip is refused for what it may come to, before it does.
+  if (largestClip(config) > policy.maxClippingNorm)
+    refuse('training.adaptiveClip.maxNorm', `at most ${policy.maxClippingNorm}`, largestClip(config));
   if (plan.noiseMultiplier < policy.minNoiseMultiplier)
     refuse('noiseMultiplier', `at least ${policy.minNoiseMultiplier}`, plan.noiseMultiplier);
 }
@@ -91,7 +95,9 @@ export function checkSession(
   const { config } = facts;
   const members = facts.roster.entries.length;
   const training = order.session.kind === 'train';
-  const unitTerm = training ? Math.ceil(trainingSensitivity(config, order.models.heads.length)) : COUNT_SCALE;
+  const unitTerm = training
+    ? Math.ceil(trainingSensitivity(config, order.models.heads.length, facts.plan.countUnits))
+    : COUNT_SCALE;
   checkRingWidth({
     bits: params.ring.bits,
     coordinates: coordinateCount(params),

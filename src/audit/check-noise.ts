@@ -3,7 +3,8 @@ import { eventToJson } from '../privacy/event-json.ts';
 import { VIEWS, type View } from '../privacy/views.ts';
 import type { EntryBody, RunPlanClaim } from './bodies.ts';
 import { canonicalJson } from './canonical-json.ts';
-import { announcedMechanism, deriveEvents, deriveSensitivity } from './derive-events.ts';
+import { announcedClip } from './clips.ts';
+import { announcedMechanism, deriveCountUnits, deriveEvents, deriveSensitivity } from './derive-events.ts';
 import { type AuditLocation, failAudit } from './failures.ts';
 import { announcedMetrics } from './metrics.ts';
 import type { RunHistory, SessionHistory } from './replay.ts';
@@ -50,6 +51,22 @@ function checkParams(session: SessionHistory, open: EntryBody<'run.open'>, mecha
       `"shareVariance" expected noise of ${noiseStddev} members in each bin, got ${Math.sqrt(honest * noise.shareVariance) / encoding.scale}`,
     );
     return;
+  }
+  const adaptive = announcedClip(open);
+  const isCounted = params.layout.some(({ segment }) => segment.startsWith('clip-count'));
+  const units = deriveCountUnits(params);
+  expect(isCounted === (adaptive !== null), 'a count of clipped updates is summed with an adaptive clip and no other');
+  if (adaptive !== null) {
+    expect(
+      Number.isSafeInteger(units) && units > 0 && params.encoding.rounding === 'conditional',
+      'the count of clipped updates must name its units',
+    );
+    // The product is a constant of the run: no charge depends on the clip.
+    const { clippingNorm, scale } = params.encoding;
+    expect(
+      scale * clippingNorm === adaptive.firstScale * adaptive.firstNorm,
+      `"scale" expected ${adaptive.firstScale * adaptive.firstNorm} over the clip, got ${scale}`,
+    );
   }
   expect(
     params.noise.shareVariance >= Number(plan.shareVariance),

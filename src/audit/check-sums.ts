@@ -4,6 +4,7 @@ import { coordinateCount } from '../../protocol/params.ts';
 import { bytesToWords, hasStrayBits, ringWordCount, unpackLanes } from '../../protocol/ring.ts';
 import type { JsonObject } from '../privacy/event-json.ts';
 import { type BundleFiles, requireFile } from './check-bundle.ts';
+import { checkClips } from './clips.ts';
 import { failAudit } from './failures.ts';
 import type { RunHistory, SessionHistory } from './replay.ts';
 
@@ -95,6 +96,7 @@ function checkNoiseEnergy(session: SessionHistory, sum: Int32Array): void {
  */
 export function checkSums(files: BundleFiles, history: RunHistory, crypto: CryptoProvider): number {
   let checked = 0;
+  const counts = new Map<string, number>();
   for (const session of history.sessions) {
     const { params, release } = session;
     if (release === undefined) continue;
@@ -113,7 +115,9 @@ export function checkSums(files: BundleFiles, history: RunHistory, crypto: Crypt
     if (session.kind === 'choice') checkCounts(session, sum, history.open.config);
     if (session.kind === 'metrics') checkHistogram(session, sum);
     if (session.kind === 'train') checkNoiseEnergy(session, sum);
+    counts.set(session.sid, sum.at(-1) ?? 0);
     checked += 1;
   }
+  checkClips(history.open, history.sessions, ({ sid }) => counts.get(sid) ?? 0);
   return checked;
 }

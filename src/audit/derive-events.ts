@@ -16,16 +16,27 @@ export function announcedMechanism(config: JsonObject): string {
   return mechanism;
 }
 
+/** What a member adds to or takes off the count of an adaptive clip: the name of the last coordinate says it. */
+export function deriveCountUnits({ layout }: SessionParams): number {
+  const last = layout.at(-1);
+  const [name, units] = last?.segment.split('/') ?? [];
+  return name === 'clip-count' && last?.length === 1 ? Number(units) : 0;
+}
+
 /** l2 sensitivity in integer units that follows from the clip. @see privacy F13 */
 export function deriveSensitivity(params: SessionParams): number {
   const { clippingNorm, scale, rounding } = params.encoding;
   const scaled = clippingNorm * scale;
   // Rounding toward zero never lengthens a vector; integers make the norm at most the floor of what was clipped to.
   if (rounding !== 'conditional') return Math.floor(scaled);
-  const dimension = coordinateCount(params);
-  const squared = Math.floor(
-    Math.min((scaled + Math.sqrt(dimension)) ** 2, scaled ** 2 + dimension / 4 + scaled + Math.sqrt(dimension) / 2),
-  );
+  // A whole number of units beside the update is not rounded: it only adds its square. privacy F20
+  const count = deriveCountUnits(params);
+  const dimension = coordinateCount(params) - (count > 0 ? 1 : 0);
+  const squared =
+    Math.floor(
+      Math.min((scaled + Math.sqrt(dimension)) ** 2, scaled ** 2 + dimension / 4 + scaled + Math.sqrt(dimension) / 2),
+    ) +
+    count ** 2;
   const root = Math.sqrt(squared);
   return root * root <= squared && !Number.isInteger(root) ? root * (1 + 2 ** -52) : root;
 }

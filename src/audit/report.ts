@@ -1,4 +1,5 @@
 import { escapeMarkup, type LineSeries, lineChart } from '../charts/line-chart.ts';
+import { announcedClip } from './clips.ts';
 import { announcedMechanism } from './derive-events.ts';
 import type { ReportFacts, SessionFacts } from './facts.ts';
 import type { ProtectedAccuracy } from './metrics.ts';
@@ -204,6 +205,15 @@ function seen(facts: ReportFacts): string {
 ${foundingNote(facts)}${differencingNote(facts)}`;
 }
 
+/** The clip of a run that adapts it; nothing for a fixed one. */
+function clipRow({ open, sessions }: ReportFacts['history']): string[][] {
+  const adaptive = announcedClip(open);
+  const last = sessions.findLast(({ kind, release }) => kind === 'train' && release !== undefined);
+  if (adaptive === null || last === undefined) return [];
+  const text = `follows the ${adaptive.quantile} quantile of the norms of the updates by a noisy count in every step, charged within it: ${adaptive.firstNorm.toPrecision(3)} in the first step, ${last.params.encoding.clippingNorm.toPrecision(3)} in the last`;
+  return [['Clipping norm', text]];
+}
+
 function parameters({ history }: ReportFacts): string {
   const { config, plan } = history.open;
   const law = announcedMechanism(config) === 'skellam' ? 'Skellam' : 'discrete Gaussian';
@@ -226,6 +236,7 @@ function parameters({ history }: ReportFacts): string {
         ? `each record joins a step with probability ${esc(plan.samplingProbability)}, drawn in secret inside its organization`
         : 'none: every organization sends one clipped update a step',
     ],
+    ...clipRow(history),
     [
       'Steps and choices',
       plan.unit === 'record'

@@ -103,7 +103,7 @@ function sumOfSquares(values: Float64Array): number {
 }
 
 /** l2 norm over all parts; NaN or infinity if any value is not finite. */
-function jointNorm(parts: readonly Float64Array[]): number {
+export function jointNorm(parts: readonly Float64Array[]): number {
   let squares = 0;
   for (const part of parts) squares += sumOfSquares(part);
   // Between these bounds no square overflowed, and those that underflowed do not matter.

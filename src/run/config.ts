@@ -44,6 +44,18 @@ export interface ClusterConfig {
   readonly countNoiseStddev: number;
 }
 
+/** A clip that follows a quantile of the norms of the updates; `clippingNorm` is the first one. @see privacy F20 */
+export interface AdaptiveClipConfig {
+  /** Share of the updates that should not be longer than the clip. */
+  readonly quantile: number;
+  /** Step of the logarithm of the clip for a fraction that is off by one. */
+  readonly learningRate: number;
+  /** Standard deviation of the summed noise on the count of such updates; a twentieth of the cohort is usual. Units: members. */
+  readonly countNoise: number;
+  /** Largest clip; 65,536 times the first one if absent. */
+  readonly maxNorm?: number | undefined;
+}
+
 /** Histograms of the members' accuracies, summed and charged like everything else. @see privacy 3.5 */
 export interface MetricsConfig {
   /** Training steps from one histogram to the next; there is one after the last step in any case. */
@@ -75,6 +87,8 @@ export interface RunConfig {
     readonly initialSeed: number;
     /** Local epochs of a member at unit `participant`; null at unit `record`, where a step is one gradient a record. */
     readonly local: EpochOptions | null;
+    /** Fixed clip if absent. Unit `participant` only: a count over records would break the record rule. */
+    readonly adaptiveClip?: AdaptiveClipConfig | undefined;
   };
   readonly clusters: ClusterConfig | null;
   /** What participants compute and keep; FedAvg with the run's own slots and optimizer if absent. */
@@ -153,6 +167,14 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     local: z
       .strictObject({ epochs: count, batches: count.optional(), batchSize: count, stepSize: positive })
       .nullable(),
+    adaptiveClip: z
+      .strictObject({
+        quantile: z.number().gt(0).lt(1),
+        learningRate: z.number().gt(0).max(4),
+        countNoise: positive,
+        maxNorm: positive.optional(),
+      })
+      .optional(),
   }),
   clusters: z
     .strictObject({
@@ -220,7 +242,7 @@ export function parseRunConfig(value: unknown): RunConfig {
     if (!holds) throw new CoveyError('USAGE_CONFIG', line);
   };
   const { unit, relation } = config.privacy;
-  const { local, samplingProbability } = config.training;
+  const { adaptiveClip, clippingNorm, local, samplingProbability } = config.training;
   if (unit === 'participant') {
     require(relation === 'zero-out', `"privacy.relation" expected zero-out for participants, got ${relation}`);
     require(local !== null, '"training.local" expected epochs, batchSize and stepSize at unit participant, got null');
@@ -231,6 +253,14 @@ export function parseRunConfig(value: unknown): RunConfig {
     require(relation === 'add-remove', `"privacy.relation" expected add-remove for records, got ${relation}`);
     // More than one step between two releases makes a record's term depend on other raw records (record rule).
     require(local === null, '"training.local" expected null at unit record');
+  }
+  if (adaptiveClip !== undefined) {
+    require(unit === 'participant', `"training.adaptiveClip" expected a fixed clip at unit record`);
+    require(config.clusters?.open ===
+      undefined, '"training.adaptiveClip" expected a fixed clip with clusters in the open');
+    const { maxNorm = clippingNorm } = adaptiveClip;
+    require(maxNorm >=
+      clippingNorm, `"training.adaptiveClip.maxNorm" expected at least "clippingNorm" ${clippingNorm}, got ${maxNorm}`);
   }
   // Every session must be able to run with what its group has.
   const sizes = open?.map((names) => names.length) ?? [

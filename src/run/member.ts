@@ -2,6 +2,7 @@ import { hashParts, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { LABELS } from '../../protocol/labels.ts';
+import { coordinateCount } from '../../protocol/params.ts';
 import { packLanes } from '../../protocol/ring.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { keptSlots, placeMember } from '../cluster/census.ts';
@@ -17,6 +18,7 @@ import { poissonSample } from '../learning/sampling.ts';
 import { createDiscreteGaussian } from '../privacy/discrete-gaussian.ts';
 import { createEncoder } from '../privacy/encode.ts';
 import { createSkellam } from '../privacy/skellam.ts';
+import { clipCount } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
 import type { RunConfig } from './config.ts';
 import { type MemberState, memberHead, releasedModel } from './member-model.ts';
@@ -152,15 +154,16 @@ function trainingContribution(
   const slot = isOpen ? groupOf(order.session) : config.clusters === null ? 0 : member.slot;
   const isPlaced = config.clusters?.assignment === 'hard' || config.clusters === null;
   const own = memberHead(models, slot, member.open);
-  const zeros = (): Int32Array => new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0));
   // Not known yet: zeros plus the noise share.
-  if (isPlaced && own === null) return { values: zeros(), local: inputs.local };
+  if (isPlaced && own === null) return { values: new Int32Array(coordinateCount(params)), local: inputs.local };
   const placement = placementOf(config, models, slot, own ?? new Float32Array(0), inputs);
   const random = orderRandom(streamOf(crypto, inputs.seed, 'order'));
-  const context = localContext(config, models, placement, order.session.step, inputs, random);
+  const { clippingNorm } = params.encoding;
+  const context = { ...localContext(config, models, placement, order.session.step, inputs, random), clippingNorm };
+  const countUnits = clipCount(params);
   const sent =
     config.privacy.unit === 'participant'
-      ? encodeUpdate(crypto, config, params, blocks, context, streamOf(crypto, inputs.seed, 'rounding'))
+      ? encodeUpdate(crypto, config, params, blocks, context, countUnits, streamOf(crypto, inputs.seed, 'rounding'))
       : { values: recordTerms(crypto, config, order, params, slot, own, inputs), local: inputs.local };
   const { keep } = algorithmOf(config).algorithm;
   if (keep === undefined || inputs.data.count === 0) return sent;

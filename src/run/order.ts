@@ -6,6 +6,14 @@ import { rosterHash } from '../../protocol/params.ts';
 import type { Roster, SessionParams } from '../../protocol/session.ts';
 import type { ReleasedModels } from '../learning/algorithm.ts';
 import { bodyLayers } from '../learning/manifest.ts';
+import {
+  type ClipHistory,
+  clipSegment,
+  clipSteps,
+  decodeClipHistory,
+  encodeClipHistory,
+  followClip,
+} from './adaptive-clip.ts';
 import { configHash, mechanismOf, type RunConfig } from './config.ts';
 import { groupIdOf, groupMembers } from './groups.ts';
 import {
@@ -31,6 +39,8 @@ export interface RunFacts {
 export interface SessionOrder {
   readonly session: ScheduledSession;
   readonly models: ReleasedModels;
+  /** Counts that an adaptive clip follows from; absent with a fixed one. */
+  readonly clip?: ClipHistory;
 }
 
 const readU32 = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
@@ -44,6 +54,7 @@ export function encodeOrder(order: SessionOrder): Uint8Array {
     u32le(session.step),
     u32le(groupOf(session)),
     encodeModels(models),
+    ...(order.clip === undefined ? [] : [encodeClipHistory(order.clip)]),
   ]);
 }
 
@@ -52,7 +63,8 @@ export function encodeOrder(order: SessionOrder): Uint8Array {
  * @throws CoveyError CODEC_* for malformed bytes, PRIVACY_POLICY for a session that the schedule does not contain.
  */
 export function decodeOrder(facts: Pick<RunFacts, 'config' | 'plan'>, bytes: Uint8Array): SessionOrder {
-  const [kindByte, stepBytes, groupBytes, models] = decodeParts(bytes, 4);
+  const isAdaptive = facts.config.training.adaptiveClip !== undefined;
+  const [kindByte, stepBytes, groupBytes, models, clip] = decodeParts(bytes, isAdaptive ? 5 : 4);
   const kind = KINDS[kindByte?.[0] ?? 255];
   const isMalformed = kindByte?.length !== 1 || stepBytes?.length !== 4 || groupBytes?.length !== 4;
   if (isMalformed || kind === undefined || models === undefined)
@@ -67,7 +79,9 @@ export function decodeOrder(facts: Pick<RunFacts, 'config' | 'plan'>, bytes: Uin
   if (decoded.heads.length !== slots) {
     throw new CoveyError('PRIVACY_POLICY', `"slots" expected ${slots} of the schedule, got ${decoded.heads.length}`);
   }
-  return { session, models: decoded };
+  return clip === undefined
+    ? { session, models: decoded }
+    : { session, models: decoded, clip: decodeClipHistory(clip, clipSteps(session)) };
 }
 
 /**
@@ -86,6 +100,8 @@ export function orderParams(
   const lanes = config.encoding.lanes;
   const training = session.kind === 'train';
   const { scale, shareVariance } = sessionNoise(config, plan, session);
+  const clip = followClip(config, order.clip ?? [], plan.countUnits);
+  const counted = training && plan.countUnits > 0 ? [clipSegment(plan.countUnits)] : [];
   return {
     protocol: 'covey/1',
     runId,
@@ -95,7 +111,7 @@ export function orderParams(
     groupId: groupIdOf(config, groupOf(session)),
     mode: config.clusters?.open !== undefined ? 'open' : bodyLayers(config.model) === 0 ? 'hidden' : 'hybrid',
     slots,
-    layout: sessionBlocks(config, session, slots).map(({ segment, length }) => ({ segment, length })),
+    layout: [...sessionBlocks(config, session, slots).map(({ segment, length }) => ({ segment, length })), ...counted],
     modelHash: hashParts(crypto, utf8(LABELS.order), encodeOrder(order)),
     taskHash: hashParts(
       crypto,
@@ -107,8 +123,8 @@ export function orderParams(
     rosterVersion: roster.version,
     ring: { lanes, bits: lanes === 2 ? 32 : lanes === 3 ? 21 : 16 },
     encoding: {
-      clippingNorm: training ? config.training.clippingNorm : 1,
-      scale,
+      clippingNorm: training ? clip.clippingNorm : 1,
+      scale: training ? clip.scale : scale,
       rotationSeed: hashParts(crypto, utf8(LABELS.rotation), fromHex(runId), u32le(number.round)),
       rounding: !training ? 'none' : config.privacy.unit === 'record' ? 'toward-zero' : 'conditional',
     },

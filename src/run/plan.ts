@@ -6,6 +6,7 @@ import type { Block } from '../privacy/encode.ts';
 import type { DpEvent } from '../privacy/events.ts';
 import { sumEvent, unitSensitivity } from '../privacy/sum-event.ts';
 import type { View } from '../privacy/views.ts';
+import { clipCountUnits, jointSensitivity } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
 import { mechanismOf, type RunConfig } from './config.ts';
 import { groupCount } from './groups.ts';
@@ -30,7 +31,12 @@ export interface RunPlan {
   readonly sensitivity: number;
   /** Variance that one participant adds to each coordinate. Units: squared integer units. */
   readonly shareVariance: number;
+  /** What a member adds to or takes off the count of updates within an adaptive clip; 0 with a fixed one. Units: integer units. */
+  readonly countUnits: number;
 }
+
+/** What the charge of a session depends on. */
+type PlanNoise = Pick<RunPlan, 'shareVariance' | 'countUnits'>;
 
 /** Number of a session's group; sessions of the whole cohort count as group 0. */
 export function groupOf(session: ScheduledSession): number {
@@ -86,15 +92,16 @@ function dimension(config: RunConfig, slots: number): number {
  * l2 norm by which one unit moves the integer vector of a training step: a record's term is rounded toward zero, the
  * update of a participant at random within a bound that grows with the dimension. @see privacy F13
  */
-export function trainingSensitivity(config: RunConfig, slots: number): number {
+export function trainingSensitivity(config: RunConfig, slots: number, countUnits = 0): number {
   const scaledNorm = config.encoding.scale * config.training.clippingNorm;
+  if (config.privacy.unit === 'participant') return jointSensitivity(scaledNorm, dimension(config, slots), countUnits);
   return unitSensitivity(config.privacy.unit, scaledNorm, dimension(config, slots));
 }
 
 /** What one unit of a participant pays for a session with `survivors` members. Seats depend on no data: no event. */
 export function sessionEvents(
   config: RunConfig,
-  plan: Pick<RunPlan, 'shareVariance'>,
+  plan: PlanNoise,
   session: ScheduledSession,
   slots: number,
   survivors: number,
@@ -105,8 +112,9 @@ export function sessionEvents(
   const mechanism = mechanismOf(config);
   if (session.kind === 'train') {
     const { samplingProbability } = config.training;
-    const sensitivity = trainingSensitivity(config, slots);
-    const terms = { sensitivity, dimension: dimension(config, slots), samplingProbability, colluders, mechanism };
+    const sensitivity = trainingSensitivity(config, slots, plan.countUnits);
+    const coordinates = dimension(config, slots) + (plan.countUnits > 0 ? 1 : 0);
+    const terms = { sensitivity, dimension: coordinates, samplingProbability, colluders, mechanism };
     return [sumEvent(terms, plan.shareVariance, survivors, view)];
   }
   if (session.kind === 'metrics') {
@@ -139,10 +147,16 @@ export function planRun(config: RunConfig): RunPlan {
   const schedule = buildSchedule(config);
   const shares = config.cohort.minSurvivors - config.cohort.colluders;
   const trained = schedule.filter(({ kind }) => kind === 'train');
-  const sensitivity = Math.max(...trained.map((session) => trainingSensitivity(config, sessionSlots(config, session))));
-  const shareVarianceOf = (noiseMultiplier: number): number => (noiseMultiplier * sensitivity) ** 2 / shares;
-  const build = (noiseMultiplier: number): { event: DpEvent; count: number }[] => {
-    const noise = { shareVariance: shareVarianceOf(noiseMultiplier) };
+  const sensitivityOf = (countUnits: number): number =>
+    Math.max(...trained.map((session) => trainingSensitivity(config, sessionSlots(config, session), countUnits)));
+  const updateSensitivity = sensitivityOf(0);
+  const { adaptiveClip } = config.training;
+  const noiseOf = (multiplier: number): PlanNoise => ({
+    shareVariance: (multiplier * updateSensitivity) ** 2 / shares,
+    countUnits: adaptiveClip === undefined ? 0 : clipCountUnits(adaptiveClip, multiplier * updateSensitivity),
+  });
+  const build = (multiplier: number): { event: DpEvent; count: number }[] => {
+    const noise = noiseOf(multiplier);
     // Founding and later steps differ in the dimension of the vector only.
     const groups = new Map<string, { event: DpEvent; count: number }>();
     for (const session of schedule) {
@@ -158,8 +172,13 @@ export function planRun(config: RunConfig): RunPlan {
     return [...groups.values()];
   };
   const { targetEpsilon, delta } = config.privacy;
-  const noiseMultiplier = calibrateNoiseMultiplier({ epsilon: targetEpsilon, delta }, build);
-  return { schedule, noiseMultiplier, sensitivity, shareVariance: shareVarianceOf(noiseMultiplier) };
+  // Of the updates alone; what the count of an adaptive clip costs is in the events.
+  const updateMultiplier = calibrateNoiseMultiplier({ epsilon: targetEpsilon, delta }, build);
+  const noise = noiseOf(updateMultiplier);
+  const sensitivity = sensitivityOf(noise.countUnits);
+  const noiseMultiplier =
+    noise.countUnits === 0 ? updateMultiplier : Math.sqrt(shares * noise.shareVariance) / sensitivity;
+  return { schedule, noiseMultiplier, sensitivity, ...noise };
 }
 
 /** Variance that one participant adds to each slot count. Units: squared count units (COUNT_SCALE per member). */

@@ -13,6 +13,8 @@ import {
   stepServer,
 } from '../learning/server-optimizer.ts';
 import { createEncoder } from '../privacy/encode.ts';
+import type { ClipCount, ClipHistory } from './adaptive-clip.ts';
+import { clipCount, clipSteps } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
 import type { RunConfig } from './config.ts';
 import { groupCount } from './groups.ts';
@@ -45,6 +47,8 @@ export interface ReleaseState {
   readonly open: readonly number[] | null;
   /** Decoded sums of the groups of a step that have released so far, added up; null between steps. */
   readonly pending: readonly Float64Array[] | null;
+  /** Counts of updates within the clip of every step so far; the last one may still lack groups. Empty with a fixed clip. */
+  readonly clip: ClipHistory;
   /** Noisy histograms of accuracies so far, oldest first. */
   readonly metrics: readonly MetricsRelease[];
 }
@@ -70,6 +74,7 @@ export function initialState(config: RunConfig): ReleaseState {
     counts: null,
     open: null,
     pending: null,
+    clip: [],
     metrics: [],
   };
 }
@@ -77,7 +82,11 @@ export function initialState(config: RunConfig): ReleaseState {
 /** The next session to open, or null when the schedule is done. */
 export function nextOrder(plan: RunPlan, state: ReleaseState): SessionOrder | null {
   const session = plan.schedule[state.position];
-  return session === undefined ? null : { session, models: state.models };
+  if (session === undefined) return null;
+  const { clip, models } = state;
+  if (plan.countUnits === 0) return { session, models };
+  // All groups of a step are under the clip of that step, whatever the first of them have released.
+  return { session, models, clip: clip.slice(0, clipSteps(session)) };
 }
 
 /** Noisy counts of a choice session in members. */
@@ -103,7 +112,13 @@ function serverStep(config: RunConfig, step: number): ServerStep {
 }
 
 /** Means over the public denominators, or what the algorithm makes of the sums. */
-function directionsOf(config: RunConfig, models: ReleasedModels, sums: StepSums, survivors: number): StepDirections {
+function directionsOf(
+  config: RunConfig,
+  models: ReleasedModels,
+  sums: StepSums,
+  survivors: number,
+  clippingNorm: number,
+): StepDirections {
   const { algorithm, options } = algorithmOf(config);
   const denominators = denominatorsOf(config, models.heads.length);
   const facts: StepFacts = {
@@ -114,7 +129,7 @@ function directionsOf(config: RunConfig, models: ReleasedModels, sums: StepSums,
     denominators,
     options,
     epochs: config.training.local,
-    clippingNorm: config.training.clippingNorm,
+    clippingNorm,
   };
   if (algorithm.server !== undefined) return algorithm.server(sums, facts);
   const mean = (sum: Float64Array, denominator: number): Float64Array => sum.map((value) => value / denominator);
@@ -128,12 +143,16 @@ function directionsOf(config: RunConfig, models: ReleasedModels, sums: StepSums,
 function applyTraining(
   crypto: CryptoProvider,
   config: RunConfig,
-  state: ReleaseState,
+  before: ReleaseState,
   session: ScheduledSession,
   params: SessionParams,
-  sum: Int32Array,
+  coordinates: Int32Array,
   survivors: number,
 ): ReleaseState {
+  const isCounted = clipCount(params) > 0;
+  const sum = isCounted ? coordinates.subarray(0, -1) : coordinates;
+  const counted = { sum: coordinates.at(-1) ?? 0, survivors };
+  const state = isCounted ? { ...before, clip: countClip(before.clip, session.step, counted) } : before;
   const slots = state.models.heads.length;
   const blocks = sessionBlocks(config, session, slots);
   const { clippingNorm, scale, rotationSeed } = params.encoding;
@@ -148,7 +167,7 @@ function applyTraining(
   if (body === undefined || others.length < heads)
     throw new CoveyError('INTERNAL_INVARIANT', 'a released sum does not match its layout');
   const sums = { body, heads: others.slice(0, heads), extra: others.slice(heads) };
-  const directions = directionsOf(config, state.models, sums, survivors);
+  const directions = directionsOf(config, state.models, sums, survivors, clippingNorm);
   const server = serverStep(config, session.step);
   const bodyStep = stepServer(state.models.body, state.moments.body, directions.body, server);
   const trained = state.open?.length === 0 ? [0] : state.open;
@@ -166,6 +185,12 @@ function applyTraining(
     moments: { body: bodyStep.moments, heads: headSteps.map((h) => h.moments) },
     pending: null,
   };
+}
+
+/** Adds the count of a group to that of its step. */
+function countClip(history: ClipHistory, step: number, count: ClipCount): ClipHistory {
+  const { sum, survivors } = history[step] ?? { sum: 0, survivors: 0 };
+  return [...history.slice(0, step), { sum: sum + count.sum, survivors: survivors + count.survivors }];
 }
 
 /** A session of a cluster in the open moves the model of that cluster and no other. */

@@ -1,12 +1,13 @@
 import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
+import { coordinateCount } from '../../protocol/params.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { scaleBySoftWeights, softWeights } from '../cluster/soft.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { createRandom, type DataRandom } from '../data/random.ts';
 import type { LocalContext, LocalVectors, ReleasedModels } from '../learning/algorithm.ts';
 import type { GradientOracle, Model } from '../learning/oracle.ts';
-import { type Block, createEncoder } from '../privacy/encode.ts';
+import { type Block, createEncoder, jointNorm } from '../privacy/encode.ts';
 import { algorithmOf } from './algorithm.ts';
 import type { RunConfig } from './config.ts';
 import { summedHeads } from './plan.ts';
@@ -102,7 +103,8 @@ export function localContext(
 }
 
 /**
- * Trains locally and encodes what the algorithm sends: body, weighted slots and its own blocks, clipped jointly. A member
+ * Trains locally and encodes what the algorithm sends: body, weighted slots and its own blocks, clipped jointly, and with
+ * an adaptive clip whether the clip was long enough. A member
  * without records sends zeros: the zero-out neighbour of every other one.
  * Secrets: the records, the result before noise. @see privacy F13, 3.4; SPEC section 6
  */
@@ -112,18 +114,23 @@ export function encodeUpdate(
   params: SessionParams,
   blocks: readonly Block[],
   context: LocalContext,
+  countUnits: number,
   rounding: KeyStream,
 ): { readonly values: Int32Array; readonly local: LocalVectors } {
   const { clippingNorm, scale, rotationSeed } = params.encoding;
   const encoder = createEncoder(crypto, { blocks, clippingNorm, scale, rotationSeed });
   const { algorithm } = algorithmOf(config);
   if (context.data.count === 0 || algorithm.update === undefined)
-    return { values: new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0)), local: context.local };
+    return { values: new Int32Array(coordinateCount(params)), local: context.local };
   const { body, head, extra = [], local = context.local } = algorithm.update(context);
   const slots =
     summedHeads(config, context.released.heads.length) === 0 ? [] : scaleBySoftWeights(head, context.weights);
   const segments = [body, ...slots, ...extra];
   if (segments.length !== blocks.length)
     throw new CoveyError('INTERNAL_INVARIANT', `"segments" expected ${blocks.length}, got ${segments.length}`);
-  return { values: encoder.encodeContribution(segments, rounding), local };
+  const values = new Int32Array(coordinateCount(params));
+  values.set(encoder.encodeContribution(segments, rounding));
+  // An update that is not finite is a zero term and counts as too long.
+  if (countUnits > 0) values[values.length - 1] = jointNorm(segments) <= clippingNorm ? countUnits : -countUnits;
+  return { values, local };
 }

@@ -10,7 +10,7 @@ interface KernelSource {
 }
 
 const SOURCES: readonly KernelSource[] = [
-  { folder: 'protocol/kernels', name: 'lanes', pages: 19 },
+  { folder: 'protocol/kernels', name: 'lanes', pages: 17 },
   { folder: 'protocol/kernels', name: 'hadamard', pages: 1 },
   { folder: 'protocol/kernels', name: 'shamir', pages: 2 },
   { folder: 'protocol/kernels', name: 'sampler', pages: 3 },

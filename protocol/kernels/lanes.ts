@@ -5,7 +5,7 @@ import { LANES_WASM } from './lanes-wasm.ts';
 /** Bytes of the vector, and of each keystream, that are worked on at a time. */
 export const KERNEL_CHUNK_BYTES = 131_072;
 /** Keystreams that one sweep takes. */
-export const KERNEL_STREAMS = 8;
+export const KERNEL_STREAMS = 6;
 /** One cache line more than a chunk: streams a power of two apart would all want the same few places of the cache. */
 const STRIDE_BYTES = KERNEL_CHUNK_BYTES + 64;
 

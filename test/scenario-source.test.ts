@@ -148,8 +148,13 @@ describe('sources of scenario files', () => {
     await expect(silent).rejects.toThrow(/could not be fetched from http:\/\/127/);
     answer = (_, response) => response.destroy();
     expect(await codeOfAsync(readKnownFile({ url, cacheFolder }, PLAIN))).toBe('USAGE_CONFIG');
-    for (const wrong of ['file:///etc', 'nowhere', 'ftp://127.0.0.1/'])
-      expect(await codeOfAsync(readKnownFile({ url: wrong, cacheFolder }, PLAIN))).toBe('USAGE_CONFIG');
+    for (const wrong of ['file:///data', 'ftp://127.0.0.1/'])
+      await expect(readKnownFile({ url: wrong, cacheFolder }, PLAIN)).rejects.toThrow(
+        /"url" expected http or https, got f/,
+      );
+    await expect(readKnownFile({ url: 'nowhere', cacheFolder }, PLAIN)).rejects.toThrow(
+      /expected an address, got nowhere/,
+    );
   });
 
   it('stays inside its folder', async () => {

@@ -119,7 +119,14 @@ describe('scenarios', () => {
   it('take options by name, from programs and from command lines, and refuse the rest', async () => {
     const options = fedProxScenario.options;
     expect(readOptions(options, { alpha: '0.5' })).toEqual({ alpha: 0.5, beta: 1 });
-    for (const given of [{ gamma: 1 }, { alpha: -1 }, { alpha: 'x' }, { alpha: Number.NaN }, { alpha: '1e1' }])
+    for (const given of [
+      { gamma: 1 },
+      { alpha: -1 },
+      { alpha: 'x' },
+      { alpha: Number.NaN },
+      { alpha: '1e1' },
+      { alpha: 101 },
+    ])
       expect(codeOf(() => readOptions(options, given))).toBe('USAGE_CONFIG');
     expect(() => readOptions(dirichletScenario.options, { participants: 2.5 })).toThrow(
       /expected an integer in \[1, 10000\]/,

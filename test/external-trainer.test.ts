@@ -22,6 +22,9 @@ import { PROGRAM_PATH, PROGRAM_SHAPE } from './support/training-program-shape.ts
 const manifest = denseManifest(PROGRAM_SHAPE);
 const data = sampleData({ manifest }, PROGRAM_SHAPE.inputs, 12, 100);
 
+/** A busy machine takes its time to end processes. */
+const PATIENCE = { timeout: 30_000 };
+
 function program(fault: string, changes: Partial<ExternalTrainerOptions> = {}): ExternalTrainerOptions {
   return {
     manifest,
@@ -219,7 +222,7 @@ describe('a training program that breaks the agreement', () => {
     const pid = Number(/failed: (\d+)$/.exec(said)?.[1]);
     expect(isRunning(pid)).toBe(true);
     await trainer.close();
-    await vi.waitFor(() => expect(isRunning(pid)).toBe(false));
+    await vi.waitFor(() => expect(isRunning(pid)).toBe(false), PATIENCE);
   });
 
   it('ends with this process, and so does the folder, even if nobody closes it', async () => {
@@ -238,7 +241,7 @@ describe('a training program that breaks the agreement', () => {
     const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
     expect([stderr, readdirSync(parent)]).toEqual(['', []]);
     expect(stdout).toMatch(/^[0-9]+\n$/);
-    await vi.waitFor(() => expect(isRunning(Number(stdout))).toBe(false));
+    await vi.waitFor(() => expect(isRunning(Number(stdout))).toBe(false), PATIENCE);
   });
 
   it('sees none of the variables of the site', async () => {
@@ -258,7 +261,7 @@ describe('a training program that breaks the agreement', () => {
     const lines: number[] = [];
     await using(at('loud', { onLog: (line) => lines.push(line.length) }), async (trainer) => {
       expect((await trainer.fit(task(trainer))).numExamples).toBe(12);
-      await vi.waitFor(() => expect(lines.length).toBe(2_000));
+      await vi.waitFor(() => expect(lines.length).toBe(2_000), PATIENCE);
     });
     expect(Math.max(...lines)).toBe(1_000);
   });

@@ -152,6 +152,23 @@ describe('networks read from layers files', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
+  it('take the defaults of Keras for what a file leaves out', () => {
+    const list = [
+      layers.reshape({ inputShape: [84], targetShape: [7, 6, 2] }),
+      layers.maxPooling2d({ poolSize: [3, 2], strides: [1, 1] }),
+      layers.conv2d({ filters: 2, kernelSize: 2, strides: 2, useBias: false }),
+      layers.flatten(),
+      layers.dense({ units: 3, useBias: false }),
+    ];
+    const modelJson = fileOf(list, (text) =>
+      text.replace(/"(strides|use_bias|padding|activation)":(\[[^\]]*\]|"[^"]*"|false),?/g, ''),
+    );
+    const [, pool, convolution, , dense] = readLayersNetwork({ modelJson }).spec.layers;
+    expect(pool).toEqual({ kind: 'maxPool', size: [3, 2], stride: [3, 2], padding: 'valid' });
+    expect(convolution).toMatchObject({ stride: [1, 1], padding: 'valid', activation: 'linear', bias: true });
+    expect(dense).toMatchObject({ units: 3, activation: 'linear', bias: true });
+  });
+
   it('read files with their weights, and cut body and head where they are told', async () => {
     const model = sequential({
       layers: [

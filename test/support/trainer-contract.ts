@@ -212,6 +212,10 @@ export function describeTrainer(name: string, subject: TrainerSubject): void {
       const [fitted, record] = [await trainer.fit(task(asked)), await rows([5, 2])];
       await trainer.fit(task({ parameters: parameters.map((value) => -value), epochs: 3, batchSize: 4, seed: 8 }));
       await rows([1, 5], { parameters: parameters.map((value) => 2 * value) });
+      // Other records of the same shape give something else, and are forgotten too.
+      const elsewhere = { data: sampleData(trainer, featureLength, data.count, 900, subject.toFeature) };
+      expect((await trainer.fit(task({ ...asked, ...elsewhere }))).parameters).not.toEqual(fitted.parameters);
+      expect(await rows([5, 2], elsewhere)).not.toEqual(record);
       expect(await trainer.fit(task(asked))).toEqual(fitted);
       expect(await rows([5, 2])).toEqual(record);
       // A task that failed leaves nothing behind either.

@@ -1,14 +1,16 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { writeFileAtomic } from '../platform/node/atomic-file.ts';
 import { loadConfig, parseConfig } from '../platform/node/config.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
+import { chooseSqliteEngine, openSqlite } from '../platform/node/sqlite.ts';
+import { fromUtf8 } from '../protocol/bytes.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import { plotBudget } from '../src/budget/plots.ts';
 import { type BudgetProblem, budgetProblemSchema } from '../src/budget/problem.ts';
 import { type BudgetPlan, leastCohort, planBudget } from '../src/budget/solve.ts';
-import { spentBudgets } from '../src/budget/spent.ts';
+import { type SpentLedger, spentBudgets, spentLedger } from '../src/budget/spent.ts';
 import {
   colluderTable,
   dropoutTable,
@@ -125,9 +127,69 @@ async function plan(flags: PlanFlags): Promise<void> {
   if (warnings.some(({ severity }) => severity === 'void')) process.exitCode = 3;
 }
 
+/** Ledgers in the store of a node, one of every run, as lines; read while the node is stopped. */
+function nodeLedgers(path: string): string[][] {
+  let database: ReturnType<typeof openSqlite> | undefined;
+  try {
+    database = openSqlite(path, chooseSqliteEngine());
+    const rows = database
+      .prepare("SELECT stream, payload FROM covey_streams WHERE stream LIKE 'ledger/%' ORDER BY stream, seq")
+      .all([]) as { stream: string; payload: Uint8Array | ArrayBuffer }[];
+    const ledgers = new Map<string, string[]>();
+    for (const { stream, payload } of rows)
+      ledgers.set(stream, [...(ledgers.get(stream) ?? []), fromUtf8(new Uint8Array(payload))]);
+    return [...ledgers.values()];
+  } catch (cause) {
+    throw new CoveyError('USAGE_STATE', `"folder" expected the store of a stopped node, got ${path}`, {}, { cause });
+  } finally {
+    database?.close();
+  }
+}
+
+function printLedgers(ledgers: readonly SpentLedger[]): void {
+  const percent = (part: number, whole: number): string => `${Math.ceil((100 * part) / whole)} %`;
+  const body = ledgers.map(({ participant, settled, reserved, spent, budgetEpsilon, budgetView, remaining }) => [
+    participant.slice(0, 12),
+    String(settled),
+    String(reserved),
+    ...(['server', 'release'] as const).map((view) => (spent[view] === undefined ? '-' : epsilonText(spent[view]))),
+    (Math.floor(100 * remaining) / 100).toFixed(2),
+    percent(spent[budgetView] ?? 0, budgetEpsilon),
+  ]);
+  console.log(table([['node', 'settled', 'reserved', 'server view', 'release view', 'remaining', 'used'], ...body]));
+  for (const { unit, delta, relation, colluders, accountant, budgetEpsilon, budgetView } of ledgers.slice(0, 1)) {
+    console.log(
+      `\nepsilon of one ${unit} at delta ${deltaText(delta)}, relation ${relation}, ${colluders} colluders assumed, accountant ${accountant}; budget ${budgetEpsilon} (${budgetView} view)`,
+    );
+  }
+}
+
+/** Ledgers that a path names: one in a file, or those in a node's folder; null for the folder of a run. */
+async function ledgersAt(path: string): Promise<string[][] | null> {
+  const isFile = async (name: string): Promise<boolean> => (await stat(name).catch(() => null))?.isFile() === true;
+  if (await isFile(path)) {
+    return path.endsWith('.sqlite')
+      ? nodeLedgers(path)
+      : [(await readFile(path, 'utf8')).split('\n').filter((line) => line !== '')];
+  }
+  return (await isFile(join(path, 'node.sqlite'))) ? nodeLedgers(join(path, 'node.sqlite')) : null;
+}
+
 async function show(folder: string, flags: { readonly json: boolean }): Promise<void> {
+  const ledgers = await ledgersAt(folder);
+  if (ledgers !== null) {
+    const spent = ledgers.map((lines) => spentLedger(lines, nodeCrypto));
+    if (flags.json) console.log(JSON.stringify(spent));
+    else printLedgers(spent);
+    return;
+  }
   const log = await readFile(join(folder, 'log.jsonl')).catch((cause: unknown) => {
-    throw new CoveyError('USAGE_CONFIG', `"folder" expected a run folder with log.jsonl, got ${folder}`, {}, { cause });
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"folder" expected a run folder with log.jsonl, a node's folder with node.sqlite, or a ledger file, got ${folder}`,
+      {},
+      { cause },
+    );
   });
   const spent = spentBudgets(new Uint8Array(log), nodeCrypto);
   if (flags.json) {
@@ -142,7 +204,7 @@ async function show(folder: string, flags: { readonly json: boolean }): Promise<
     epsilonText(release),
     (Math.floor(100 * remaining) / 100).toFixed(2),
   ]);
-  console.log(table([['', 'sessions', 'server view', 'release view', 'remaining'], ...body]));
+  console.log(table([['organization', 'sessions', 'server view', 'release view', 'remaining'], ...body]));
   console.log(
     `\nepsilon of one ${unit} at delta ${deltaText(delta)}, relation ${relation}, ${colluders} colluders assumed, accountant rdp; budget ${targetEpsilon} (server view)`,
   );
@@ -194,11 +256,11 @@ export function addBudgetCommand(program: Command): void {
   budget
     .command('show')
     .description('Show what every participant of a run has spent in each view, and what is left')
-    .argument('<folder>', 'run folder (bundle) with log.jsonl')
+    .argument('<folder>', "run folder (bundle) with log.jsonl, folder of a stopped node, or a node's ledger file")
     .option('--json', 'print one JSON object', false)
     .addHelpText(
       'after',
-      '\nExample:\n  covey budget show runs/demo-1/bundle\n\nExit codes: 0 shown, 2 wrong usage, 4 the log does not hold (covey audit verify says where)',
+      '\nExample:\n  covey budget show runs/demo-1/bundle\n  covey budget show runs/demo-1/organizations/organization-1\n\nExit codes: 0 shown, 2 wrong usage, 4 the log does not hold (covey audit verify says where)',
     )
     .action(show);
 }

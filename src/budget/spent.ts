@@ -3,6 +3,7 @@ import { totalLoss } from '../audit/privacy-loss.ts';
 import { readLog } from '../audit/read-log.ts';
 import { replayLog } from '../audit/replay.ts';
 import { rdpAccountant } from '../privacy/accountant.ts';
+import { openLedger, reportLedger } from '../privacy/ledger.ts';
 import { VIEWS, type View } from '../privacy/views.ts';
 
 /** What one participant's unit has spent in a run. `remaining`: of the run's target, which limits the server view. */
@@ -23,6 +24,45 @@ export interface SpentBudgets {
   readonly targetEpsilon: number;
   readonly colluders: number;
   readonly rows: readonly SpentRow[];
+}
+
+/** What one participant's own ledger of a run says. `reserved`: sessions without a settlement, charged at their worst. */
+export interface SpentLedger {
+  readonly participant: string;
+  readonly unit: string;
+  readonly relation: string;
+  readonly delta: number;
+  readonly colluders: number;
+  readonly accountant: string;
+  readonly budgetEpsilon: number;
+  readonly budgetView: View;
+  readonly settled: number;
+  readonly reserved: number;
+  /** Views that the ledger follows. */
+  readonly spent: Partial<Readonly<Record<View, number>>>;
+  readonly remaining: number;
+}
+
+/** Reads the lines of a ledger; its chain is checked on the way. @throws CoveyError PRIVACY_LEDGER naming the broken line. */
+export function spentLedger(lines: readonly string[], crypto: Pick<CryptoProvider, 'sha256'>): SpentLedger {
+  const ledger = openLedger(crypto, lines);
+  const { terms, charges } = ledger;
+  const { participant, unit, relation, colluders, accountant, budget, budgetView } = terms;
+  const spent = Object.fromEntries(terms.views.map((view) => [view, reportLedger(ledger, view).epsilon]));
+  return {
+    participant,
+    unit,
+    relation,
+    delta: budget.delta,
+    colluders,
+    accountant,
+    budgetEpsilon: budget.epsilon,
+    budgetView,
+    settled: [...charges.closed.values()].filter((status) => status === 'settled').length,
+    reserved: charges.reserved.size,
+    spent,
+    remaining: Math.max(0, budget.epsilon - (spent[budgetView] ?? Number.POSITIVE_INFINITY)),
+  };
 }
 
 /** Reads `log.jsonl` of a run folder. @throws CoveyError AUDIT_FAILED where the log breaks a rule. */

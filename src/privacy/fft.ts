@@ -248,12 +248,12 @@ export function invertReal({ re, im }: RealSpectrum): Float64Array {
  * multiplication, sqrt(5) u, its twiddle, sqrt(2) u, and two additions, 2 u; u = 2^-53.
  * @see Brent, Percival, Zimmermann 2007 (complex multiplication)
  */
-export const FFT_ROUNDING: number = 3 * 2 ** -53;
+const FFT_ROUNDING = 3 * 2 ** -53;
 
 /**
  * Bound on the error of the real transforms: |1 - i w| + |1 + i w| <= 2 sqrt(2) passes the error of Z on by a factor of
  * sqrt(2); the last step adds 3 additions, a multiplication and its twiddle, below 7 u, of which one level is saved.
  */
 export function realRounding(n: number): number {
-  return (Math.SQRT2 * 3 * Math.log2(n) + 3) * 2 ** -53;
+  return Math.SQRT2 * FFT_ROUNDING * Math.log2(n) + 3 * 2 ** -53;
 }

@@ -107,7 +107,11 @@ export function startLineProcess(program: LineProgram): LineProcess {
   let failure: CoveyError | null = null;
   let waiting: { resolve(answer: Record<string, unknown>): void; reject(error: CoveyError): void } | null = null;
 
+  let isGone = false;
+
   const signal = (name: 'SIGTERM' | 'SIGKILL'): void => {
+    // Its number may belong to another program by now.
+    if (isGone) return;
     try {
       if (ownsGroup && child.pid !== undefined) process.kill(-child.pid, name);
       else child.kill(name);
@@ -136,6 +140,7 @@ export function startLineProcess(program: LineProgram): LineProcess {
     child.once('exit', () => {
       // What it started is still in its group.
       killNow();
+      isGone = true;
       forget();
       resolve();
     });

@@ -26,6 +26,9 @@ interface RunFlags {
   readonly delta?: number;
   readonly perStep?: number;
   readonly colluders: number;
+  readonly curriculum?: string;
+  readonly expert: string;
+  readonly pacing: string;
   readonly protocol: string;
   readonly dataDir?: string;
   readonly dataUrl?: string;
@@ -63,6 +66,28 @@ function settingsFor(scenario: string, flags: RunFlags): TrainingSettings {
     delta: flags.delta ?? settings.delta,
     slots: flags.slots ?? settings.slots,
     unit,
+    ...curriculumOf(flags),
+  };
+}
+
+/** One of the names. @throws CoveyError USAGE_CONFIG */
+function oneOf<T extends string>(flag: string, names: readonly T[], text: string): T {
+  const found = names.find((name) => name === text);
+  if (found === undefined) throw new CoveyError('USAGE_CONFIG', `"${flag}" expected ${names.join(', ')}, got ${text}`);
+  return found;
+}
+
+/** From a third of the records to all of them at three fifths of the rounds. */
+function curriculumOf({ curriculum, expert, pacing }: RunFlags): Pick<TrainingSettings, 'curriculum'> {
+  if (curriculum === undefined) return {};
+  return {
+    curriculum: {
+      order: oneOf('--curriculum', ['easy', 'hard', 'random'] as const, curriculum),
+      expert: oneOf('--expert', ['global', 'local', 'hybrid'] as const, expert),
+      pacing: oneOf('--pacing', ['linear', 'step', 'exponential', 'log'] as const, pacing),
+      startShare: 0.33,
+      fullAt: 0.6,
+    },
   };
 }
 
@@ -279,6 +304,9 @@ export function addExperimentCommand(program: Command): void {
     .option('--delta <x>', 'delta of the claim', numberIn(1e-12, 0.5))
     .option('--per-step <n>', 'participants of a step, drawn anew', integerIn(3, 65_535))
     .option('--colluders <n>', 'members whose noise does not count', integerIn(0, 65_535), 0)
+    .option('--curriculum <order>', 'records of a participant from easy, hard, or at random (control); all by default')
+    .option('--expert <whose>', 'loss that says what is easy: global, local or hybrid', 'global')
+    .option('--pacing <how>', 'linear, step, exponential or log', 'linear')
     .option('--protocol <which>', 'ideal aggregator, or real machines with masks and signatures', 'ideal')
     .option('--data-dir <folder>', 'folder of data sets (or COVEY_DATA)')
     .option('--data-url <address>', 'address of data sets, fetched once and checked by hash')

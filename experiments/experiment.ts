@@ -113,7 +113,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
   const present = perStep ?? participants;
   const record = settings.unit === 'record';
   const records = data.participants.map(({ train }) => train.count);
-  const { batchSize, epochs, stepSize, clippingNorm, rounds } = settings;
+  const { batchSize, curriculum, epochs, stepSize, clippingNorm, rounds } = settings;
   const all = records.reduce((sum, count) => sum + count, 0);
   // Where everybody must take as many steps: those of the mean participant.
   const mean = Math.max(1, Math.round((epochs * all) / participants / batchSize));
@@ -134,7 +134,15 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
       nominalRecords: all,
       maxRecordsPerStep: Math.max(...records),
       initialSeed: seed,
-      local: record ? null : { epochs, ...(batches === undefined ? {} : { batches }), batchSize, stepSize },
+      local: record
+        ? null
+        : {
+            epochs,
+            ...(batches === undefined ? {} : { batches }),
+            batchSize,
+            stepSize,
+            ...(curriculum === undefined ? {} : { curriculum }),
+          },
     },
     clusters: clustersOf(id, settings),
     algorithm: { id, options: experiment.options },

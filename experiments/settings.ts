@@ -1,3 +1,4 @@
+import type { Curriculum } from '../src/learning/curriculum.ts';
 import type { RunConfig } from '../src/run/config.ts';
 
 /** How a scenario is trained unless the command says otherwise. Source: learning design, section 6 */
@@ -8,6 +9,8 @@ export interface TrainingSettings {
   readonly batches?: number;
   readonly batchSize: number;
   readonly stepSize: number;
+  /** Order in which participants take their own records up. */
+  readonly curriculum?: Curriculum;
   readonly serverStep: number;
   readonly momentum: number;
   readonly clippingNorm: number;

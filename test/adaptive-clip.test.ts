@@ -10,9 +10,10 @@ import { idealSum, type SecureSum } from '../protocol/ideal.ts';
 import { coordinateCount } from '../protocol/params.ts';
 import type { SessionParams } from '../protocol/session.ts';
 import type { EntryBody } from '../src/audit/bodies.ts';
+import { checkNoise } from '../src/audit/check-noise.ts';
 import { checkClips } from '../src/audit/clips.ts';
 import { deriveEvents, deriveSensitivity } from '../src/audit/derive-events.ts';
-import type { SessionHistory } from '../src/audit/replay.ts';
+import type { RunHistory, SessionHistory } from '../src/audit/replay.ts';
 import { createDataset, type Dataset } from '../src/data/dataset.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createRandom } from '../src/data/random.ts';
@@ -435,6 +436,49 @@ describe('the audit of an adaptive clip', () => {
       );
       expect(check(changed)).toMatch(/AUDIT_FAILED/);
     }
+  });
+
+  const plan = planRun(config);
+  const claim = {
+    minSurvivors: config.cohort.minSurvivors,
+    colluders: config.cohort.colluders,
+    noiseMultiplier: String(plan.noiseMultiplier),
+    shareVariance: String(plan.shareVariance),
+    sensitivity: String(plan.sensitivity),
+  };
+  const noiseOf = (announced: RunConfig, change: (params: SessionParams) => SessionParams): string => {
+    const sessions = sessionsOf(released.map((one) => ({ ...one, params: change(one.params) })));
+    const history = { open: { config: announced, plan: claim }, openedAt: { file: 'log.jsonl' }, sessions };
+    try {
+      checkNoise({
+        ...history,
+        sessions: sessions.map((session) => ({ ...session, reserved: new Map(), settled: new Map() })),
+      } as unknown as RunHistory);
+      return 'accepted';
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+
+  it('asks for the count, its units and the constant product in the signed parameters', () => {
+    expect(noiseOf(config, (params) => params)).toBe('accepted');
+    const fixed = configOf(undefined, 5);
+    expect(noiseOf(fixed, (params) => params)).toMatch(/with an adaptive clip and no other/);
+    expect(noiseOf(config, (params) => ({ ...params, layout: params.layout.slice(0, -1) }))).toMatch(/no other/);
+    const last =
+      (segment: string, length = 1) =>
+      (params: SessionParams) => ({
+        ...params,
+        layout: [...params.layout.slice(0, -1), { segment, length }],
+      });
+    expect(noiseOf(config, last('clip-count/x'))).toMatch(/name its units/);
+    expect(noiseOf(config, last('clip-count/64', 2))).toMatch(/name its units/);
+    expect(noiseOf(config, last(`clip-count/${2 * plan.countUnits}`))).toMatch(/"sensitivity"/);
+    const scaled = (factor: number) => (params: SessionParams) => ({
+      ...params,
+      encoding: { ...params.encoding, scale: params.encoding.scale * factor },
+    });
+    for (const factor of [0.5, 2, 1 + 2 ** -51]) expect(noiseOf(config, scaled(factor))).toMatch(/"scale"/);
   });
 
   it('finds survivors that were told wrong, and a fixed clip where an adaptive one was announced', () => {

@@ -8,6 +8,7 @@ import { LIMITS } from '../../protocol/limits.ts';
 import type { Lanes, Profile } from '../../protocol/session.ts';
 import { canonicalJson } from '../audit/canonical-json.ts';
 import { digitsNominalRecords } from '../data/digits.ts';
+import type { Curriculum } from '../learning/curriculum.ts';
 import type { EpochOptions } from '../learning/local-training.ts';
 import { bodyLayers, type DenseShape } from '../learning/manifest.ts';
 import type { SumMechanism } from '../privacy/sum-event.ts';
@@ -86,7 +87,7 @@ export interface RunConfig {
     readonly maxRecordsPerStep: number;
     readonly initialSeed: number;
     /** Local epochs of a member at unit `participant`; null at unit `record`, where a step is one gradient a record. */
-    readonly local: EpochOptions | null;
+    readonly local: (EpochOptions & { readonly curriculum?: Curriculum | undefined }) | null;
     /** Fixed clip if absent. Unit `participant` only: a count over records would break the record rule. */
     readonly adaptiveClip?: AdaptiveClipConfig | undefined;
   };
@@ -165,7 +166,21 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     maxRecordsPerStep: count,
     initialSeed: seed,
     local: z
-      .strictObject({ epochs: count, batches: count.optional(), batchSize: count, stepSize: positive })
+      .strictObject({
+        epochs: count,
+        batches: count.optional(),
+        batchSize: count,
+        stepSize: positive,
+        curriculum: z
+          .strictObject({
+            expert: z.enum(['global', 'local', 'hybrid']),
+            pacing: z.enum(['linear', 'step', 'exponential', 'log']),
+            order: z.enum(['easy', 'hard', 'random']),
+            startShare: z.number().gt(0).max(1),
+            fullAt: z.number().gt(0).max(1),
+          })
+          .optional(),
+      })
       .nullable(),
     adaptiveClip: z
       .strictObject({

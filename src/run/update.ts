@@ -6,6 +6,7 @@ import { scaleBySoftWeights, softWeights } from '../cluster/soft.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { createRandom, type DataRandom } from '../data/random.ts';
 import type { LocalContext, LocalVectors, ReleasedModels } from '../learning/algorithm.ts';
+import { keepExpert, pacedContext } from '../learning/curriculum.ts';
 import type { GradientOracle, Model } from '../learning/oracle.ts';
 import { type Block, createEncoder, jointNorm } from '../privacy/encode.ts';
 import { algorithmOf } from './algorithm.ts';
@@ -122,7 +123,12 @@ export function encodeUpdate(
   const { algorithm } = algorithmOf(config);
   if (context.data.count === 0 || algorithm.update === undefined)
     return { values: new Int32Array(coordinateCount(params)), local: context.local };
-  const { body, head, extra = [], local = context.local } = algorithm.update(context);
+  const { curriculum } = config.training.local ?? {};
+  const update = algorithm.update(curriculum === undefined ? context : pacedContext(curriculum, context));
+  const { body, head, extra = [] } = update;
+  const keepsExpert = curriculum !== undefined && curriculum.expert !== 'global';
+  const kept = keepsExpert ? keepExpert(context, update) : update.local;
+  const local = kept === undefined ? context.local : { ...context.local, ...kept };
   const slots =
     summedHeads(config, context.released.heads.length) === 0 ? [] : scaleBySoftWeights(head, context.weights);
   const segments = [body, ...slots, ...extra];

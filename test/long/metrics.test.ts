@@ -37,7 +37,7 @@ describe('protected accuracies of a federation of processes', () => {
     } as const;
     const files = await writeDemoFiles(join(base, 'run'), plan, await freePort());
     const yaml = await readFile(files.serverConfig, 'utf8');
-    const metrics = { every: 3, bins: 10, noiseStddev: 2 };
+    const metrics = { every: 3, bins: 10, noiseStddev: 4 };
     await writeFile(
       files.serverConfig,
       yaml.replace(/("targetEpsilon":12)/, `$1,"metrics":${JSON.stringify(metrics)}`),

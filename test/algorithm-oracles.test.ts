@@ -9,6 +9,8 @@ import {
   type ReleasedModels,
   type StepFacts,
 } from '../src/learning/algorithm.ts';
+import { createDenseOracle } from '../src/learning/dense-oracle.ts';
+import { initialModel } from '../src/learning/initial-model.ts';
 import { createManifest } from '../src/learning/manifest.ts';
 import type { GradientOracle } from '../src/learning/oracle.ts';
 import { findAlgorithm } from '../src/learning/registry.ts';
@@ -139,5 +141,62 @@ describe('fixed points on two quadratics', () => {
     };
     expect(federate(findAlgorithm('per-fedavg'), { alpha, hessianFree: 0 })).toBeCloseTo(end(1), 6);
     expect(federate(findAlgorithm('per-fedavg'), { alpha, hessianFree: 1 })).toBeCloseTo(end(2), 6);
+  });
+});
+
+describe('episodes of prototypes', () => {
+  it('descend the loss of their own definition: the update is its numerical gradient', () => {
+    const model = createDenseOracle({ inputs: 3, hidden: [4, 3], classes: 3 });
+    const random = createRandom(5);
+    const features = Float32Array.from({ length: 36 }, () => random.uniform(-1, 1));
+    const labels = Uint8Array.from({ length: 12 }, (_, i) => i % 3);
+    const data = createDataset(3, 3, features, labels);
+    const start = initialModel(model.manifest, createRandom(8));
+    const once = { epochs: 1, batches: 1, batchSize: 12, stepSize: 1e-4 };
+    const context: LocalContext = {
+      oracle: model,
+      data,
+      start,
+      released: { body: Float32Array.from(start.body), heads: [Float32Array.from(start.head)], extra: [] },
+      weights: Float64Array.of(1),
+      local: {},
+      options: { margin: 0.5 },
+      epochs: once,
+      personal: once,
+      clippingNorm: 1,
+      step: 0,
+      steps: 1,
+      random: createRandom(2),
+    };
+    const sent = findAlgorithm('metavers').update?.(context);
+    const order = Uint32Array.from({ length: 12 }, (_, i) => i);
+    createRandom(2).shuffle(order);
+    const [support, query] = [order.subarray(0, 6), order.subarray(6)];
+    const loss = (body: Float64Array): number => {
+      const of = (record: number): Float64Array =>
+        model.extractor?.features(body, data, Uint32Array.of(record)) ?? new Float64Array(0);
+      const classes = [0, 1, 2].flatMap((label) => {
+        const rows = [...support].filter((record) => labels[record] === label).map(of);
+        return rows.length === 0
+          ? []
+          : [{ label, mean: [0, 1, 2].map((k) => rows.reduce((s, r) => s + (r[k] as number), 0) / rows.length) }];
+      });
+      const known = [...query].filter((record) => classes.some(({ label }) => label === labels[record]));
+      const losses = known.map((record) => {
+        const f = of(record);
+        const logits = classes.map(
+          ({ label, mean }) =>
+            -mean.reduce((s, m, k) => s + ((f[k] as number) - m) ** 2, 0) - (label === labels[record] ? 0.5 : 0),
+        );
+        const own = logits[classes.findIndex(({ label }) => label === labels[record])] as number;
+        return Math.log(logits.reduce((s, logit) => s + Math.exp(logit), 0)) - own;
+      });
+      return losses.reduce((s, l) => s + l, 0) / losses.length;
+    };
+    expect(sent?.body.some((value) => value !== 0)).toBe(true);
+    start.body.forEach((value, i) => {
+      const at = (shift: number): number => loss(start.body.map((w, j) => (i === j ? value + shift : w)));
+      expect((sent?.body[i] as number) / once.stepSize).toBeCloseTo((at(1e-5) - at(-1e-5)) / 2e-5, 5);
+    });
   });
 });

@@ -273,6 +273,7 @@ describe('the planner', () => {
       'fedrep',
       'fedrod',
       'flsc',
+      'metavers',
       'per-fedavg',
       'q-fedavg',
       'reptile',

@@ -2,7 +2,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { backDense, forwardDense, forwardRow, kernelGradient, outerGradient } from './dense-kernels.ts';
 import { bodyLayers, type DenseShape, denseManifest, type ModelManifest } from './manifest.ts';
-import type { GradientOracle } from './oracle.ts';
+import type { FeatureExtractor, GradientOracle } from './oracle.ts';
 
 /** One dense layer. Units: `kernel` is the offset of its weights in the body, or in the head if it belongs there. */
 interface Layer {
@@ -202,5 +202,57 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
     return result;
   }
 
-  return { manifest, perRecordGradient, meanGradient, losses, predict };
+  const shared = bodyLayers(shape);
+  const featureLength = layers[shared]?.inputs ?? 0;
+  const noHead = new Float64Array(manifest.headLength);
+  /** Calls `visit` for each block of records after its features were computed in the input of the head. */
+  function eachFeatures(
+    body: Float64Array,
+    data: Dataset,
+    records: Uint32Array,
+    visit: (start: number, rows: number) => void,
+  ): void {
+    check(body, noHead, data);
+    for (let start = 0; start < records.length; start += BLOCK) {
+      const rows = Math.min(BLOCK, records.length - start);
+      for (let r = 0; r < rows; r++) load(data, records[start + r] as number, r);
+      // The head's layers run on zeros and are read by nobody.
+      forward(body, noHead, rows);
+      visit(start, rows);
+    }
+  }
+  const extractor: FeatureExtractor = {
+    featureLength,
+    features(body, data, records) {
+      const features = new Float64Array(records.length * featureLength);
+      eachFeatures(body, data, records, (start, rows) => {
+        features.set(act(shared).subarray(0, rows * featureLength), start * featureLength);
+      });
+      return features;
+    },
+    gradient(body, data, records, given, bodyGradient) {
+      bodyGradient.fill(0);
+      eachFeatures(body, data, records, (start, rows) => {
+        const top = err(shared);
+        const features = act(shared);
+        const from = start * featureLength;
+        // The features are behind a ReLU, which passes on what is above zero.
+        for (let k = 0; k < rows * featureLength; k++)
+          top[k] = (features[k] as number) > 0 ? (given[from + k] as number) : 0;
+        for (let l = shared - 1; l > 0; l--) {
+          const { inputs: n, outputs: m, kernel } = layers[l] as Layer;
+          backDense(err(l + 1), rows, m, body, kernel, n, act(l), err(l));
+        }
+        for (let l = 0; l < shared; l++) {
+          const { inputs: n, outputs: m, kernel } = layers[l] as Layer;
+          kernelGradient(act(l), rows, n, err(l + 1), m, bodyBlock, kernel);
+        }
+        for (let k = 0; k < bodyBlock.length; k++)
+          bodyGradient[k] = (bodyGradient[k] as number) + (bodyBlock[k] as number);
+      });
+    },
+  };
+
+  const oracle = { manifest, perRecordGradient, meanGradient, losses, predict };
+  return shared === 0 ? oracle : { ...oracle, extractor };
 }

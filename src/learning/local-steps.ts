@@ -1,5 +1,7 @@
+import { CoveyError } from '../../protocol/errors.ts';
 import type { LocalContext, LocalUpdate } from './algorithm.ts';
 import { type EpochOptions, eachBatch } from './local-training.ts';
+import type { ModelManifest } from './manifest.ts';
 import { copyModel, type Model } from './oracle.ts';
 
 /** The groups of a model, in the order of its parameters. */
@@ -66,4 +68,16 @@ export function epochsOf({ epochs }: LocalContext): EpochOptions {
 export function keptModel({ local, start }: LocalContext): Model {
   const { body = start.body, head = start.head } = local;
   return copyModel({ body, head });
+}
+
+/** Offset of the bias in a head of one dense layer. @throws CoveyError USAGE_CONFIG for a head of another form */
+export function biasOffset({ tensors }: ModelManifest, algorithm: string): number {
+  const head = tensors.filter(({ group }) => group === 'head');
+  const [kernel, bias] = head;
+  if (head.length !== 2 || kernel?.shape.length !== 2 || bias?.shape.length !== 1)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"model" expected a head of one dense layer for ${algorithm}, got ${head.length} tensors`,
+    );
+  return (kernel.shape[0] as number) * (kernel.shape[1] as number);
 }

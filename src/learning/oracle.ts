@@ -40,6 +40,24 @@ export interface GradientOracle {
   losses(body: Float64Array, head: Float64Array, data: Dataset): Float64Array;
   /** Most likely class of every record; ties go to the lower class. */
   predict(body: Float64Array, head: Float64Array, data: Dataset): Uint8Array;
+  /** Absent where the model has no body or the engine cannot cut there. */
+  readonly extractor?: FeatureExtractor;
+}
+
+/** The body of a model by itself: what algorithms on representations need. */
+export interface FeatureExtractor {
+  /** Outputs of the body for each record. */
+  readonly featureLength: number;
+  /** Features of the records, row after row. */
+  features(body: Float64Array, data: Dataset, records: Uint32Array): Float64Array;
+  /** Overwrites `bodyGradient` with the gradient of a loss whose derivative by the features is `errors`, row after row. */
+  gradient(
+    body: Float64Array,
+    data: Dataset,
+    records: Uint32Array,
+    errors: Float64Array,
+    bodyGradient: Float64Array,
+  ): void;
 }
 
 /** Copies a model, from single or double precision, into doubles of its own. */

@@ -6,6 +6,7 @@ import { fedProx } from './algorithms/fedprox.ts';
 import { fedPer, fedRep, layerSharing } from './algorithms/fedrep.ts';
 import { fedRod } from './algorithms/fedrod.ts';
 import { perFedAvg, reptile } from './algorithms/meta.ts';
+import { metaVers } from './algorithms/metavers.ts';
 import { qFedAvg } from './algorithms/q-fedavg.ts';
 import { scaffold } from './algorithms/scaffold.ts';
 import { fedSoft, flsc, ifca } from './algorithms/slots.ts';
@@ -26,6 +27,7 @@ export const ALGORITHMS: readonly Algorithm[] = [
   fedRod,
   perFedAvg,
   reptile,
+  metaVers,
   ifca,
   flsc,
   fedSoft,

@@ -1,21 +1,8 @@
-import { CoveyError } from '../../../protocol/errors.ts';
 import type { Algorithm, LocalContext } from '../algorithm.ts';
-import { addScaled, epochsOf, gradientOf, sgdStep, trainEpochs, updateTo } from '../local-steps.ts';
+import { addScaled, biasOffset, epochsOf, gradientOf, sgdStep, trainEpochs, updateTo } from '../local-steps.ts';
 import { eachBatch } from '../local-training.ts';
 import { copyModel, type Model } from '../oracle.ts';
 import { WHOLE_UPDATE } from './fedavg.ts';
-
-/** Offset of the bias in a head of one linear layer. @throws CoveyError USAGE_CONFIG for a head of another form */
-function biasOffset({ oracle }: LocalContext): number {
-  const head = oracle.manifest.tensors.filter(({ group }) => group === 'head');
-  const [kernel, bias] = head;
-  if (head.length !== 2 || kernel?.shape.length !== 2 || bias?.shape.length !== 1)
-    throw new CoveyError(
-      'USAGE_CONFIG',
-      `"model" expected a head of one dense layer for fedrod, got ${head.length} tensors`,
-    );
-  return (kernel.shape[0] as number) * (kernel.shape[1] as number);
-}
 
 /** log of the smoothed number of records of each class. */
 function logCounts({ data }: LocalContext): Float64Array {
@@ -54,7 +41,7 @@ export const fedRod: Algorithm = {
   },
   shares: 'model',
   update(context) {
-    const at = biasOffset(context);
+    const at = biasOffset(context.oracle.manifest, 'fedrod');
     const shift = logCounts(context);
     const model = copyModel(context.start);
     const shifted = (sign: number): void => addScaled(model.head.subarray(at, at + shift.length), sign, shift);

@@ -118,14 +118,16 @@ class SpectrumProduct {
     const [accRe, accIm, accError] = [this.#re, this.#im, this.#error];
     const e = realRounding(this.#size) * total;
     const least = Math.exp(LOG_DROPPED / count);
-    const dropped = Math.exp(LOG_DROPPED) * (1 + 1e-9);
+    const dropped = 2 * Math.exp(LOG_DROPPED);
     for (let k = 0; k < accRe.length; k++) {
       let baseRe = re[k] as number;
       let baseIm = im[k] as number;
       const size = Math.sqrt(baseRe * baseRe + baseIm * baseIm);
       if (size + e < least) {
         // Most frequencies: a sum of many losses is smooth.
-        accError[k] = (Math.hypot(accRe[k] as number, accIm[k] as number) + (accError[k] as number)) * dropped;
+        const r = accRe[k] as number;
+        const i = accIm[k] as number;
+        accError[k] = (Math.sqrt(r * r + i * i) + (accError[k] as number)) * dropped;
         accRe[k] = 0;
         accIm[k] = 0;
         continue;

@@ -167,7 +167,7 @@ function rightEnd(
 function leftEnd(terms: readonly SketchedTerm[], lambda: number, c: Cumulants, logMass: number): number {
   let best = Number.NEGATIVE_INFINITY;
   // Beyond lambda a heavy left tail may count, which the tilted measure does not see.
-  for (let theta = Math.min(2 / Math.sqrt(c.variance), lambda / 4), worse = 0; worse < 2; theta *= 1.5) {
+  for (let theta = Math.min(2 / Math.sqrt(c.variance), lambda / 4), worse = 0; worse < 2; theta *= 2) {
     const end = (c.log - total(terms, lambda - theta).log + logMass) / theta;
     if (end > best) best = end;
     else worse++;
@@ -294,7 +294,7 @@ export function refinePlan(
 ): CompositionPlan | null {
   const { solved, logDelta } = saddle;
   const sketched = sketchTerms(terms, logDelta);
-  const lambda = settleTilt(sketched, solved, Math.min(saddle.epsilon, found.epsilon), logDelta);
+  const lambda = settleTilt(sketched, saddle.lambda, Math.min(saddle.epsilon, found.epsilon), logDelta);
   const slope = Math.max(solved, found.slope);
   const least = 0.02 * Math.sqrt(total(sketched, lambda).variance);
   const finer = chooseStep(sketched, lambda, slope, Math.max(found.epsilon, least), TOLERANCE_LIMIT);

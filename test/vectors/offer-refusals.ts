@@ -52,7 +52,7 @@ export function refuseOffers(scene: Scene, { add, own }: Collector): void {
     wrong('clippingNorm not a number', 14, concatBytes(f64le(Number.NaN), f64le(1)));
     wrong('scale infinite', 14, concatBytes(f64le(1), f64le(Number.POSITIVE_INFINITY)));
     wrong('rounding 3', 16, u8(3));
-    wrong('noise mechanism 2', 17, concatBytes(u8(2), f64le(0)));
+    wrong('noise mechanism 3', 17, concatBytes(u8(3), f64le(0)));
     wrong('shareVariance without a mechanism', 17, concatBytes(u8(1), f64le(1)));
     wrong('minSurvivors 0', 18, u32le(0));
     wrong('minOrgs 0', 19, u32le(0));

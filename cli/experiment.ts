@@ -219,6 +219,15 @@ async function run(name: string, flags: RunFlags): Promise<void> {
       if (isTerminal)
         process.stderr.write(`\r${Math.floor((100 * reached) / total)} %  ${experiment.algorithm}, step ${step}   `);
     },
+    // Asked for everything, rows that do not fit the scenario are named and left out; asked for by name, they end the command.
+    ...(flags.algorithm === 'all'
+      ? {
+          onRefused({ experiment }: BenchmarkJob, reason: string) {
+            done += 1;
+            console.error(`${done} of ${jobs.length}: ${experiment.algorithm} does not run here: ${reason}`);
+          },
+        }
+      : {}),
     onResult(result, isNew) {
       done += 1;
       steps.set(`${result.algorithm}/${result.seed}`, result.rounds);

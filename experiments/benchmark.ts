@@ -37,11 +37,14 @@ export type WorkerMessage =
   | { readonly kind: 'ready' }
   | { readonly kind: 'step'; readonly step: number }
   | { readonly kind: 'result'; readonly result: ExperimentResult }
-  | { readonly kind: 'failed'; readonly code: string; readonly message: string };
+  /** `job`: this row was refused; `load`: the data could not be had. */
+  | { readonly kind: 'failed'; readonly of: 'job' | 'load'; readonly code: string; readonly message: string };
 
 export interface BenchmarkProgress {
   onStep(job: BenchmarkJob, step: number): void;
   onResult(result: RecordedResult, isNew: boolean): void;
+  /** A row that its own settings refuse. Absent: such a row ends the benchmark. */
+  onRefused?(job: BenchmarkJob, reason: string): void;
 }
 
 const COVEY_VERSION = '0.1.0';
@@ -124,6 +127,7 @@ function workOff(
   seed: number,
   next: () => BenchmarkJob | undefined,
   onMessage: (job: BenchmarkJob, message: WorkerMessage) => Promise<void>,
+  onRefused: BenchmarkProgress['onRefused'],
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const worker = startWorker(choice, seed);
@@ -140,8 +144,14 @@ function workOff(
     };
     worker.on('error', end);
     worker.on('message', (message: WorkerMessage) => {
-      if (message.kind === 'failed') end(new CoveyError(message.code as CoveyError['code'], message.message));
-      else if (message.kind === 'ready') advance();
+      if (message.kind === 'failed') {
+        if (message.of === 'load' || job === undefined || onRefused === undefined) {
+          end(new CoveyError(message.code as CoveyError['code'], message.message));
+          return;
+        }
+        onRefused(job, message.message);
+        advance();
+      } else if (message.kind === 'ready') advance();
       else if (job !== undefined)
         onMessage(job, message).then(() => {
           if (message.kind === 'result') advance();
@@ -153,6 +163,7 @@ function workOff(
 /**
  * Computes the rows of jobs that are not in the folder yet, on as many threads as asked for, and appends each as it is
  * done. The numbers of a row do not depend on the threads or on what else is computed.
+ * @returns the rows in the order of the jobs, without the refused ones.
  * @throws CoveyError of the first row that fails; those that were done stay.
  */
 export async function runBenchmark(
@@ -199,9 +210,11 @@ export async function runBenchmark(
     const [first] = queue;
     if (first === undefined) continue;
     const count = Math.min(threads, queue.length);
-    await Promise.all(Array.from({ length: count }, () => workOff(first, seed, () => queue.shift(), onMessage)));
+    const next = (): BenchmarkJob | undefined => queue.shift();
+    const { onRefused } = progress;
+    await Promise.all(Array.from({ length: count }, () => workOff(first, seed, next, onMessage, onRefused)));
   }
   const all = await readResults(folder);
   await writeFile(join(folder, TABLE_FILE), resultsTable(all));
-  return wanted.map(({ hash }) => known.get(hash) as RecordedResult);
+  return wanted.flatMap(({ hash }) => known.get(hash) ?? []);
 }

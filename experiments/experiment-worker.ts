@@ -10,20 +10,20 @@ import { findScenario } from './scenarios/registry.ts';
 const { scenario: name, options, source, seed } = workerData as ScenarioChoice & { readonly seed: number };
 const post = (message: WorkerMessage): void => parentPort?.postMessage(message);
 
-async function guarded(work: () => void | Promise<void>): Promise<void> {
+async function guarded(of: 'job' | 'load', work: () => void | Promise<void>): Promise<void> {
   try {
     await work();
   } catch (error) {
     // Errors of users keep their code on the way to the main thread; faults end the thread.
     if (!isCoveyError(error)) throw error;
-    post({ kind: 'failed', code: error.code, message: error.message });
+    post({ kind: 'failed', of, code: error.code, message: error.message });
   }
 }
 
-await guarded(async () => {
+await guarded('load', async () => {
   const data = await findScenario(name).scenario.load(seed, options, source ?? undefined);
   parentPort?.on('message', ({ experiment, protocol }: Pick<BenchmarkJob, 'experiment' | 'protocol'>) => {
-    void guarded(() => {
+    void guarded('job', () => {
       const result = runExperiment(nodeCrypto, data, experiment, {
         ...(protocol === 'real' ? { secureSum: realSum(data.participants.length) } : {}),
         onStep: (step) => post({ kind: 'step', step }),

@@ -64,6 +64,9 @@ const LOCAL_STREAM = 0x6c6f_636c;
 /** Largest norm in integer units that the encoder takes. */
 const LARGEST_NORM = 2 ** 20;
 
+/** Server settings of FedAdam, FedYogi and FedAdagrad. @see Reddi et al. 2021, appendix D */
+const ADAPTIVE = { momentum: 0.9, step: 0.03 };
+
 interface Row {
   readonly id: string;
   readonly tuned: boolean;
@@ -115,6 +118,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
   const records = data.participants.map(({ train }) => train.count);
   const { batchSize, curriculum, epochs, stepSize, clippingNorm, rounds } = settings;
   const all = records.reduce((sum, count) => sum + count, 0);
+  const isAdaptive = findAlgorithm(id).optimizer !== undefined;
   // Where everybody must take as many steps: those of the mean participant.
   const mean = Math.max(1, Math.round((epochs * all) / participants / batchSize));
   const batches = settings.batches ?? (findAlgorithm(id).fixedBatches === true ? mean : undefined);
@@ -127,9 +131,10 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
       steps: rounds,
       samplingProbability: record ? settings.samplingProbability : 1,
       clippingNorm,
-      momentum: settings.momentum,
+      // Adaptive servers scale every coordinate by its own size: their steps are lengths, not shares of an update.
+      momentum: isAdaptive ? ADAPTIVE.momentum : settings.momentum,
       // Updates are divided by the number of participants; those of a step count.
-      stepSize: (settings.serverStep * participants) / present,
+      stepSize: ((isAdaptive ? ADAPTIVE.step : settings.serverStep) * participants) / present,
       lastStepShare: record ? 0.1 : 1,
       nominalRecords: all,
       maxRecordsPerStep: Math.max(...records),

@@ -218,7 +218,7 @@ describe('the charge of an adaptive clip', () => {
 describe('the vector of a participant under an adaptive clip', () => {
   const NO_RECORDS: Dataset = createDataset(64, 10, new Float32Array(0), new Uint8Array(0));
 
-  function vectorOf(config: RunConfig, data: Dataset, history: ClipHistory, seed: number): Int32Array {
+  function contributionOf(config: RunConfig, data: Dataset, history: ClipHistory, seed: number) {
     const plan = planRun(config);
     const facts = { runId: RUN_ID, config, plan, roster: { version: 1, entries: [], revoked: [] } };
     const order: SessionOrder = {
@@ -231,11 +231,31 @@ describe('the vector of a participant under an adaptive clip', () => {
       noise: { mechanism: 'none', shareVariance: 0 },
     };
     const inputs = { data, oracle: createDenseOracle(config.model), local: {}, seed: new Uint8Array(32).fill(seed) };
-    return sumCoordinates(
-      params,
-      contribute(nodeCrypto, config, order, params, { ...NEW_MEMBER, slot: 0 }, inputs).words,
-    );
+    return { params, ...contribute(nodeCrypto, config, order, params, { ...NEW_MEMBER, slot: 0 }, inputs) };
   }
+
+  function vectorOf(...inputs: Parameters<typeof contributionOf>): Int32Array {
+    const { params, words } = contributionOf(...inputs);
+    return sumCoordinates(params, words);
+  }
+
+  it('is what the algorithm hears of the clip: a SCAFFOLD control is kept of the update as it was clipped', () => {
+    const base = configOf(ADAPTIVE, 6, 12, { algorithm: { id: 'scaffold', options: { localSteps: 4 } } });
+    const config = {
+      ...base,
+      training: { ...base.training, clippingNorm: 0.01, local: { epochs: 1, batchSize: 16, stepSize: 0.5 } },
+    };
+    const history = [{ sum: 12 * planRun(config).countUnits, survivors: 12 }];
+    const [first, second] = [[], history].map((counts) => {
+      const { local, params } = contributionOf(config, generateDigits(5, 1).train, counts, 1);
+      const squares = Object.values(local)
+        .flatMap((values) => [...values])
+        .reduce((sum, value) => sum + value ** 2, 0);
+      return Math.sqrt(squares) / params.encoding.clippingNorm;
+    });
+    expect(first).toBeCloseTo(1 / (4 * 0.5), 6);
+    expect(second).toBeCloseTo(1 / (4 * 0.5), 6);
+  });
 
   it('moves by at most the charge when the data is taken away, count included', () => {
     const base = configOf(ADAPTIVE);

@@ -299,6 +299,10 @@ describe('the planner', () => {
     expect(() => change('scaffold', { clusters: slots })).toThrow(
       /"clusters" expected none slots for scaffold, got soft/,
     );
+    const { cohort } = configFor(findAlgorithm('fedavg'), 'participant');
+    expect(() => change('scaffold', { cohort: { ...cohort, participants: 8, groups: 2 } })).toThrow(
+      /"cohort.groups" expected 1 for scaffold, got 2/,
+    );
     expect(() => change('ifca', {})).toThrow(/"clusters" expected chosen slots for ifca, got none/);
     expect(() => change('fedavgm', { training: { ...training, momentum: 0 } })).toThrow(/"training.momentum"/);
     expect(() => change('fedrep', { model: { inputs: 64, hidden: [], classes: 10 } })).toThrow(

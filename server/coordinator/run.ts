@@ -27,7 +27,7 @@ import {
 import { encodeModels, modelsHash } from '../../src/run/released.ts';
 import type { Store } from '../../src/run/store.ts';
 import { createAccounts } from './accounts.ts';
-import { type Journal, openJournal } from './journal.ts';
+import { type Journal, openJournal, type ReleaseRecord } from './journal.ts';
 import { createPresence } from './presence.ts';
 import type { RunProgress } from './progress.ts';
 import { type RunningSession, requireMember, startSession } from './session.ts';
@@ -226,6 +226,26 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     return !seatsAreDistinct(coordinates, survivors);
   }
 
+  /** Says in the log what a released sum of accuracies is: noisy members of each bin. */
+  async function logHistogram({ params: bytes, sid, sum }: ReleaseRecord): Promise<void> {
+    const params = decodeParams(bytes);
+    const histogram = [...sumCoordinates(params, sum)].map((value) => String(value / params.encoding.scale));
+    const step = openedSessions.get(toHex(sid))?.session.step;
+    await journal.append('metrics.histogram', { sid: toHex(sid), step, histogram });
+  }
+
+  /** The process may have ended between a release and the entry that follows from it. */
+  async function logMissingHistograms(): Promise<void> {
+    const logged = new Set<string>();
+    for (const line of journal.lines()) {
+      const { type, body } = JSON.parse(line) as { type: string; body: { sid: string } };
+      if (type === 'metrics.histogram') logged.add(body.sid);
+    }
+    for (const record of journal.releases())
+      if (decodeParams(record.params).purpose === 'metrics' && !logged.has(toHex(record.sid)))
+        await logHistogram(record);
+  }
+
   /** A session that was open when the process ended is given up: its round is spent, its charges stay. */
   async function closeDangling(): Promise<void> {
     const open = new Map<string, number>();
@@ -373,11 +393,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       if (order.models.heads.length !== next.models.heads.length)
         await journal.append('cluster.assign', { step, kept: next.kept ?? [] });
     }
-    if (kind === 'metrics') {
-      const { scale } = params.encoding;
-      const histogram = [...sumCoordinates(params, outcome.sum)].map((value) => String(value / scale));
-      await journal.append('metrics.histogram', { sid: toHex(outcome.sid), step, histogram });
-    }
+    if (kind === 'metrics') await logHistogram(record);
     if (record.transcript.length > 0) broadcast({ type: 'run/census', payload: record.transcript });
     broadcast({ type: 'run/log', payload: utf8(line) });
     onProgress({
@@ -408,6 +424,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
   await openLog();
   replay();
   await closeDangling();
+  await logMissingHistograms();
 
   return {
     journal: () => journal,

@@ -23,7 +23,7 @@ function slotUse({ clusters }: RunConfig): 'none' | 'chosen' | 'several' | 'soft
  * @throws CoveyError USAGE_CONFIG, or PRIVACY_POLICY where the record rule would be broken, with the reason.
  */
 export function checkAlgorithm(config: RunConfig): void {
-  const { fixedBatches, info, shares } = algorithmOf(config).algorithm;
+  const { extra, fixedBatches, info, shares } = algorithmOf(config).algorithm;
   // The counts of a choice are charged wherever slots are chosen at unit record.
   const charges = config.clusters?.assignment === 'hard' ? ['exponential-mechanism'] : [];
   requireRecordRule(info, { unit: config.privacy.unit, noise: 'shared' }, charges);
@@ -40,6 +40,9 @@ export function checkAlgorithm(config: RunConfig): void {
   require(fixedBatches === undefined ||
     config.training.local?.batches !==
       undefined, `"training.local.batches" expected a number for ${info.id}: everybody takes as many steps`);
+  // What a server derives from the number of survivors needs them in one sum.
+  require(extra === undefined ||
+    config.cohort.groups === 1, `"cohort.groups" expected 1 for ${info.id}, got ${config.cohort.groups}`);
   if (shares === 'body') {
     const cut = config.model.sharedLayers ?? config.model.hidden.length;
     require(cut > 0, `"model.sharedLayers" expected at least 1 for ${info.id}, got ${cut}: nothing would be shared`);

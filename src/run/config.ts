@@ -51,7 +51,7 @@ export interface AdaptiveClipConfig {
   readonly quantile: number;
   /** Step of the logarithm of the clip for a fraction that is off by one. */
   readonly learningRate: number;
-  /** Standard deviation of the summed noise on the count of such updates; a twentieth of the cohort is usual. Units: members. */
+  /** Standard deviation of the summed noise on the count of such updates; a twentieth of the cohort is usual, well above half of z. Units: members. */
   readonly countNoise: number;
   /** Largest clip; 65,536 times the first one if absent. */
   readonly maxNorm?: number | undefined;

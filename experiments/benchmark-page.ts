@@ -1,0 +1,95 @@
+import { readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type RecordedResult, readResults } from './benchmark.ts';
+
+/** Writes the page of the benchmark from the recorded results below `docs/benchmark`. */
+const DOCS = fileURLToPath(new URL('../../docs/', import.meta.url));
+const FOLDER = join(DOCS, 'benchmark');
+
+const percent = (share: number): string => (100 * share).toFixed(1);
+
+/** Mean over the seeds and their standard deviation, in percent. */
+function overSeeds(values: readonly number[]): string {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  if (values.length < 2) return percent(mean);
+  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1);
+  return `${percent(mean)} ± ${percent(Math.sqrt(variance))}`;
+}
+
+const kilobytes = (bytes: number): string => (bytes === 0 ? '-' : `${(bytes / 1e3).toFixed(0)} kB`);
+
+function rowOf(results: readonly RecordedResult[]): string {
+  const first = results[0] as RecordedResult;
+  const { algorithm, protection, epsilon, rounds, bytesUp, bytesDown } = first;
+  const spent = (view: 'server' | 'release'): string =>
+    epsilon === null ? '0' : protection === 'none' ? 'no claim' : epsilon[view].toFixed(2);
+  const of = (pick: (result: RecordedResult) => number): string => overSeeds(results.map(pick));
+  const cells = [
+    `\`${algorithm}\``,
+    of(({ personal }) => personal.weightedMean),
+    of(({ personal }) => personal.mean),
+    of(({ personal }) => personal.stddev),
+    of(({ personal }) => personal.worstTenth),
+    first.released === null ? '-' : of(({ released }) => released?.mean ?? 0),
+    spent('server'),
+    spent('release'),
+    String(rounds),
+    kilobytes(bytesUp),
+    kilobytes(bytesDown),
+  ];
+  return `| ${cells.join(' | ')} |`;
+}
+
+const HEAD = [
+  'algorithm',
+  'weighted',
+  'mean',
+  'std',
+  'worst 10 %',
+  'released, mean',
+  'ε server',
+  'ε release',
+  'rounds',
+  'up',
+  'down',
+];
+
+/** What the rows of a table have in common, the row that is alone without a release left out. */
+function captionOf(results: readonly RecordedResult[]): string {
+  const shared = results.find(({ unit }) => unit !== null) ?? (results[0] as RecordedResult);
+  const { settings, perStep, colluders, unit, delta, split } = shared;
+  const { batches, batchSize, clippingNorm, epochs, stepSize } = settings;
+  const seeds = [...new Set(results.map(({ seed }) => seed))].join(', ');
+  const local =
+    unit === 'record'
+      ? `one clipped gradient of every sampled record, probability ${settings.samplingProbability}`
+      : `${batches === undefined ? `${epochs} local epochs` : `${batches} local minibatches`} of ${batchSize}, step ${stepSize}`;
+  const cohort = perStep === null ? 'everybody in every round' : `${perStep} participants a round`;
+  return `Unit ${unit}, ${local}, clip ${clippingNorm}, ${cohort}, ${colluders} colluders, delta ${delta}; seeds ${seeds}; split ${split.slice(0, 16)}.`;
+}
+
+async function sectionOf(name: string): Promise<string> {
+  const results = await readResults(join(FOLDER, name));
+  const algorithms = [...new Set(results.map(({ algorithm }) => algorithm))];
+  const rows = algorithms.map((algorithm) => rowOf(results.filter((result) => result.algorithm === algorithm)));
+  const first = results[0] as RecordedResult;
+  const table = [`| ${HEAD.join(' | ')} |`, `|${HEAD.map(() => '---').join('|')}|`, ...rows].join('\n');
+  return `## ${name}: ${first.scenario}\n${captionOf(results)}\n\n${table}`;
+}
+
+const sections: string[] = [];
+for (const name of readdirSync(FOLDER).sort()) sections.push(await sectionOf(name));
+const page = `# Benchmark
+Every row went through the encoding, noise, ledger and decoding of a deployment, summed by the ideal aggregator, which releases
+the same bits as the real protocol. Accuracies in percent over the participants' own test records, of the last round, with the
+standard deviation over seeds; "released" is the model before any personal part. ε is what the ledger charges (RDP). "No claim":
+noise of no consequence, to see what protection costs. Settings are those of the scenario (\`experiments/settings.ts\`) and were
+not tuned for single methods, so a row says how a method does there, not how well it could do.
+
+Recorded by \`covey experiment run <scenario> --out docs/benchmark/<name>\`; this page is written from the records by
+\`npm run docs:benchmark\`.
+
+${sections.join('\n\n')}
+`;
+writeFileSync(join(DOCS, 'benchmark.md'), page);

@@ -181,19 +181,20 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     }
   }
 
-  /** Members of a released sum, as the log has it. */
-  function survivorsOf(sid: Uint8Array): number {
-    const name = toHex(sid);
-    for (const line of journal.lines()) {
-      const { type, body } = JSON.parse(line) as { type: string; body: { sid: string; survivors: number } };
-      if (type === 'round.release' && body.sid === name) return body.survivors;
-    }
-    throw new CoveyError('INTERNAL_INVARIANT', `the log lost the release of session ${name.slice(0, 12)}`);
+  /** Number of members of every released sum, as the log has it, by session. */
+  function survivorsBySession(): ReadonlyMap<string, number> {
+    const entries = journal
+      .lines()
+      .map((line) => JSON.parse(line) as { type: string; body: { sid: string; survivors: number } });
+    const released = entries.filter(({ type }) => type === 'round.release');
+    return new Map(released.map(({ body }) => [body.sid, body.survivors]));
   }
 
   function replay(): void {
+    const survivorsOf = survivorsBySession();
     for (const record of journal.releases()) {
-      const survivors = survivorsOf(record.sid);
+      const survivors = survivorsOf.get(toHex(record.sid));
+      if (survivors === undefined) throw new CoveyError('INTERNAL_INVARIANT', 'the log lost a release of the store');
       state = applyRelease(crypto, config, plan, state, decodeParams(record.params), record.sum, survivors);
       if (isClashed(state, record)) state = { ...state, position: state.position - 1 };
     }

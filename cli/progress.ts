@@ -15,7 +15,9 @@ export function progressLine(progress: RunProgress): string | null {
         progress.counts === null
           ? ''
           : `, members per slot about ${progress.counts.map((count) => count.toFixed(1)).join(' ')}`;
-      return `round ${progress.round} ${what}: ${progress.survivors} members, ${progress.dropped} dropped, epsilon ${progress.epsilonServer.toFixed(2)} of ${progress.targetEpsilon}${counts}${metrics}`;
+      const signal =
+        progress.signalToNoise === null ? '' : `, signal to noise ${progress.signalToNoise.toPrecision(2)}`;
+      return `round ${progress.round} ${what}: ${progress.survivors} members, ${progress.dropped} dropped, epsilon ${progress.epsilonServer.toFixed(2)} of ${progress.targetEpsilon}${signal}${counts}${metrics}`;
     }
     case 'abort':
       return `round ${progress.round} given up while ${progress.phase}: ${progress.reason} [${progress.code}]`;

@@ -26,6 +26,7 @@ async function serve(
     epsilonRelease: 1.5,
     targetEpsilon: 8,
     counts: null,
+    signalToNoise: 0.25,
     metrics: { mean: 0.75, stddev: 0.125, worstTenth: 0.5 },
     uploadBytesTotal: 12,
   });
@@ -67,6 +68,7 @@ describe('http beside the socket', () => {
       'covey_lost_nodes_total 1',
       'covey_training_step 4',
       'covey_survivors 11',
+      'covey_signal_to_noise 0.25',
       'covey_epsilon{view="server"} 1.25',
       'covey_epsilon{view="release"} 1.5',
       'covey_epsilon_target 8',

@@ -24,6 +24,8 @@ export type RunProgress =
       readonly epsilonServer: number;
       readonly epsilonRelease: number;
       readonly targetEpsilon: number;
+      /** Norm of what the released sum says over the norm of its noise; null for a sum without noise. */
+      readonly signalToNoise: number | null;
       readonly counts: readonly number[] | null;
       /** Accuracies over the members after the step, once all groups have released them. */
       readonly metrics: HistogramSummary | null;

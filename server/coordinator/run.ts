@@ -9,6 +9,7 @@ import { wordsToBytes } from '../../protocol/ring.ts';
 import type { Roster, SessionOutcome, SessionParams } from '../../protocol/session.ts';
 import type { ReleasedModels } from '../../src/learning/algorithm.ts';
 import { eventToJson } from '../../src/privacy/event-json.ts';
+import { reportSignal } from '../../src/privacy/noise-shares.ts';
 import { configHash, type RunConfig } from '../../src/run/config.ts';
 import { groupIdOf, groupMembers, isInGroup } from '../../src/run/groups.ts';
 import { decodeRunMessage, encodeRunMessage, type RunMessage } from '../../src/run/messages.ts';
@@ -83,6 +84,13 @@ export interface Coordinator {
   onClose(id: Uint8Array): void;
   journal(): Journal;
   models(): ReleasedModels;
+}
+
+/** How much of a released sum is signal: post-processing, free of privacy cost. */
+function signalToNoise(params: SessionParams, { sum, survivors }: SessionOutcome): number | null {
+  const { mechanism, shareVariance } = params.noise;
+  if (mechanism === 'none') return null;
+  return reportSignal(sumCoordinates(params, sum), survivors.length * shareVariance).ratio;
 }
 
 /** The coordinator of one run: replays its journal, then opens session after session until the schedule is done. */
@@ -408,6 +416,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       epsilonServer: accounts.worst('server'),
       epsilonRelease: accounts.worst('release'),
       targetEpsilon,
+      signalToNoise: signalToNoise(params, outcome),
       counts: kind === 'choice' ? next.counts : null,
       metrics: kind === 'metrics' ? summarizeMetrics(config, next.metrics) : null,
       uploadBytesTotal,

@@ -56,6 +56,11 @@ export function createMetrics(options: { connectedNodes(): number; readonly with
     labelNames: ['statistic'],
     registers,
   });
+  const signal = new Gauge({
+    name: 'covey_signal_to_noise',
+    help: 'Norm of the signal in the latest released training sum over the norm of its noise.',
+    registers,
+  });
   const target = new Gauge({ name: 'covey_epsilon_target', help: 'Epsilon at which the run stops.', registers });
   const exhausted = new Gauge({
     name: 'covey_budget_exhausted',
@@ -78,6 +83,7 @@ export function createMetrics(options: { connectedNodes(): number; readonly with
           epsilon.set({ view: 'server' }, progress.epsilonServer);
           epsilon.set({ view: 'release' }, progress.epsilonRelease);
           target.set(progress.targetEpsilon);
+          if (progress.kind === 'train' && progress.signalToNoise !== null) signal.set(progress.signalToNoise);
           if (progress.metrics !== null) {
             accuracy.set({ statistic: 'mean' }, progress.metrics.mean);
             accuracy.set({ statistic: 'stddev' }, progress.metrics.stddev);

@@ -1,6 +1,7 @@
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { ALGORITHMS } from '../src/learning/registry.ts';
 import { type RecordedResult, readResults } from './benchmark.ts';
 
 /** Writes the page of the benchmark from the recorded results below `docs/benchmark`. */
@@ -64,18 +65,26 @@ function captionOf(results: readonly RecordedResult[]): string {
   const local =
     unit === 'record'
       ? `one clipped gradient of every sampled record, probability ${settings.samplingProbability}`
-      : `${batches === undefined ? `${epochs} local epochs` : `${batches} local minibatches`} of ${batchSize}, step ${stepSize}`;
+      : `${batches === undefined ? `${epochs} local ${epochs === 1 ? 'epoch' : 'epochs'}` : `${batches} local minibatches`}, batch ${batchSize}, step ${stepSize}`;
   const cohort = perStep === null ? 'everybody in every round' : `${perStep} participants a round`;
-  return `Unit ${unit}, ${local}, clip ${clippingNorm}, ${cohort}, ${colluders} colluders, delta ${delta}; seeds ${seeds}; split ${split.slice(0, 16)}.`;
+  return `Unit ${unit}, ${local}, clip ${clippingNorm}, ${cohort}, ${colluders} colluders, delta ${delta}; seeds ${seeds}; split of the first ${split.slice(0, 16)}.`;
 }
+
+/** Baselines first, then the order of the registry, whenever they were computed. */
+const ROWS = ['local', 'fedavg', 'fedavg+ft', ...ALGORITHMS.map(({ info }) => info.id)];
 
 async function sectionOf(name: string): Promise<string> {
   const results = await readResults(join(FOLDER, name));
-  const algorithms = [...new Set(results.map(({ algorithm }) => algorithm))];
+  const place = (row: string): number => {
+    const at = ROWS.indexOf(row);
+    return at < 0 ? ROWS.length : at;
+  };
+  const algorithms = [...new Set(results.map(({ algorithm }) => algorithm))].sort((a, b) => place(a) - place(b));
   const rows = algorithms.map((algorithm) => rowOf(results.filter((result) => result.algorithm === algorithm)));
   const first = results[0] as RecordedResult;
   const table = [`| ${HEAD.join(' | ')} |`, `|${HEAD.map(() => '---').join('|')}|`, ...rows].join('\n');
-  return `## ${name}: ${first.scenario}\n${captionOf(results)}\n\n${table}`;
+  const title = name === first.scenario ? name : `${name} (${first.scenario})`;
+  return `## ${title}\n${captionOf(results)}\n\n${table}`;
 }
 
 const sections: string[] = [];

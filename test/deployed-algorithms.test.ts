@@ -1,0 +1,148 @@
+import { describe, expect, it } from 'vitest';
+import { openMemory } from '../clients/core/memory.ts';
+import { createNode, type FederationNode, type NodeProgress } from '../clients/core/node.ts';
+import { createMemoryStore } from '../platform/memory/store.ts';
+import { nodeCrypto, nodeRandom } from '../platform/node/crypto.ts';
+import { toHex } from '../protocol/bytes.ts';
+import { type Coordinator, createCoordinator } from '../server/coordinator/run.ts';
+import { generateDigits } from '../src/data/digits.ts';
+import { createRandom } from '../src/data/random.ts';
+import type { LocalVectors, ReleasedModels } from '../src/learning/algorithm.ts';
+import { createDenseOracle } from '../src/learning/dense-oracle.ts';
+import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
+import { personalModel } from '../src/run/home.ts';
+import { NEW_MEMBER } from '../src/run/member.ts';
+import { buildRoster } from '../src/run/roster.ts';
+import { COORDINATOR, createIdentity, type Identity } from './support/transport.ts';
+
+const RUN_ID = '0f0e0d0c0b0a09080706050403020100';
+const MEMBERS = 4;
+const now = (): string => '2030-01-01T00:00:00.000Z';
+const POLICY = {
+  maxEpsilon: 1e9,
+  maxDelta: 1e-5,
+  minCohort: 3,
+  minOrgs: 3,
+  colluders: 0,
+  minCluster: 0,
+  minNoiseMultiplier: 0,
+  openClusters: false,
+  maxClippingNorm: 1,
+  sparse: false,
+};
+
+function configFor(id: string): RunConfig {
+  const base = scenarioConfig('digits', {
+    seed: 5,
+    steps: 3,
+    targetEpsilon: 1e9,
+    participants: MEMBERS,
+    unit: 'participant',
+  });
+  return parseRunConfig({
+    ...base,
+    model: { inputs: 64, hidden: [12], classes: 10 },
+    training: { ...base.training, local: { epochs: 1, batches: 6, batchSize: 16, stepSize: 0.05 } },
+    clusters: null,
+    algorithm: { id },
+    personal: { ...base.personal, method: 'none', epochs: 1 },
+  });
+}
+
+interface Deployed {
+  readonly models: ReleasedModels;
+  /** What each node keeps, read anew from its store. */
+  readonly locals: readonly LocalVectors[];
+  readonly finished: readonly NodeProgress[];
+}
+
+/** A coordinator and its nodes in this process: the code of a deployment without sockets and files. */
+async function deploy(config: RunConfig): Promise<Deployed> {
+  const identities = Array.from({ length: MEMBERS }, (_, i) => createIdentity(i + 1));
+  const roster = buildRoster(
+    nodeCrypto,
+    1,
+    identities.map(({ publicKey }, i) => ({ organization: `org-${i}`, publicKey })),
+  );
+  const nodes = new Map<string, FederationNode>();
+  const stores = identities.map(() => createMemoryStore());
+  const finished: NodeProgress[] = [];
+  const fail = (error: unknown): void => {
+    throw error;
+  };
+  const coordinator: Coordinator = await createCoordinator({
+    config,
+    runId: RUN_ID,
+    roster,
+    identity: COORDINATOR,
+    crypto: nodeCrypto,
+    store: createMemoryStore(),
+    peers: {
+      connected: () => identities.map(({ id }) => id),
+      async send(id, bytes) {
+        nodes.get(toHex(id))?.onMessage(bytes.slice());
+        return true;
+      },
+    },
+    now,
+    onProgress: () => undefined,
+    onError: fail,
+    graceMs: 60_000,
+    joinMs: 60_000,
+    gatherMs: 60_000,
+  });
+  identities.forEach((identity: Identity, i) => {
+    const { train, test } = generateDigits(5, i);
+    const node = createNode({
+      identity,
+      federation: { coordinatorKey: COORDINATOR.publicKey, roster },
+      policy: POLICY,
+      data: train,
+      test,
+      createOracle: createDenseOracle,
+      crypto: nodeCrypto,
+      random: nodeRandom,
+      store: stores[i] as ReturnType<typeof createMemoryStore>,
+      send: (bytes) => coordinator.onMessage(identity.id, bytes.slice()),
+      now,
+      onProgress: async (progress) => {
+        if (progress.event === 'finished') finished.push(progress);
+      },
+      onError: fail,
+    });
+    nodes.set(toHex(identity.id), node);
+  });
+  for (const { id } of identities) coordinator.onOpen(id, false);
+  await coordinator.run();
+  await Promise.all([...nodes.values()].map((node) => node.finished));
+  const locals = await Promise.all(stores.map(async (store) => (await openMemory(store, RUN_ID)).local()));
+  return { models: coordinator.models(), locals, finished };
+}
+
+describe('algorithms in a deployment', () => {
+  it('SCAFFOLD: the control variate of the coordinator is the mean of those that the nodes keep', async () => {
+    const { models, locals } = await deploy(configFor('scaffold'));
+    const [body] = models.extra as [Float32Array];
+    const mean = (i: number): number =>
+      locals.reduce((sum, { controlBody }) => sum + (controlBody?.[i] ?? 0), 0) / MEMBERS;
+    const normOf = (values: Iterable<number>): number => Math.hypot(...values);
+    // A little noise is all that is between them.
+    const apart = normOf(body.map((value, i) => value - mean(i)));
+    expect(apart / normOf(body)).toBeLessThan(0.1);
+    expect(apart).toBeGreaterThan(0);
+  });
+
+  it('Ditto: the personal model survives in the store and is what a node ends with', async () => {
+    const config = configFor('ditto');
+    const { models, locals, finished } = await deploy(config);
+    expect(finished.length).toBe(MEMBERS);
+    const oracle = createDenseOracle(config.model);
+    locals.forEach((local, i) => {
+      const inputs = { oracle, data: generateDigits(5, i).train, local };
+      const personal = personalModel(config, models, NEW_MEMBER, inputs, createRandom(1));
+      expect(personal.body).toEqual(local['body']);
+      expect(personal.body).not.toEqual(Float64Array.from(models.body));
+    });
+    expect(new Set(locals.map(({ body }) => body?.join())).size).toBe(MEMBERS);
+  });
+});

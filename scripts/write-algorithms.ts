@@ -7,10 +7,10 @@ import { ROOT } from './checks/run.ts';
 const page = `# Algorithms
 What a participant computes, what it keeps and what a sum means is an algorithm; slots, the server's momentum, the unit of
 privacy and fine-tuning at the end are the run's, and go with every algorithm that does not refuse them. A run names one in its
-configuration:
+configuration; in \`covey.yaml\` an embedded scenario takes it too, with the slots that it asks for:
 
 \`\`\`yaml
-algorithm: { id: ditto, options: { lambda: 0.1 } }
+run: { scenario: digits, unit: participant, algorithm: { id: ditto, options: { lambda: 0.1 } } }
 \`\`\`
 
 Without a name a run is FedAvg: local epochs under one clip at unit \`participant\`, one clipped gradient of every sampled record

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type MetricsConfig, metricsSchema } from '../src/run/config.ts';
+import { algorithmSchema, type MetricsConfig, metricsSchema, type RunConfig } from '../src/run/config.ts';
 
 /** A run: an embedded scenario with its options, or a whole run configuration. */
 export type RunChoice =
@@ -11,6 +11,8 @@ export type RunChoice =
       readonly unit: 'record' | 'participant';
       /** Law of the noise shares; discrete Gaussian where it is left out. */
       readonly mechanism?: 'discrete-gaussian' | 'skellam' | undefined;
+      /** The scenario's own clusters where it is left out. */
+      readonly algorithm?: RunConfig['algorithm'];
       /** Accuracies that are released while the run goes on; they cost a part of the budget. */
       readonly metrics?: MetricsConfig | undefined;
     }
@@ -62,6 +64,7 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
       targetEpsilon: z.number().positive().default(8),
       unit: z.enum(['record', 'participant']).default('record'),
       mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
+      algorithm: algorithmSchema.optional(),
       metrics: metricsSchema.optional(),
     }),
     z.strictObject({ config: z.unknown() }),

@@ -38,6 +38,7 @@ function runConfigOf(config: ServerConfig, participants: number): RunConfig {
     targetEpsilon: run.targetEpsilon,
     unit: run.unit,
     mechanism: run.mechanism,
+    algorithm: run.algorithm,
     metrics: run.metrics,
     participants,
   });

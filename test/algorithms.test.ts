@@ -289,6 +289,20 @@ describe('the planner', () => {
     requireRecordRule(info, shared, ['exponential-mechanism']);
   });
 
+  it('gives an embedded scenario the slots and minibatches that an algorithm asks for', () => {
+    for (const { info, fixedBatches } of ALGORITHMS) {
+      if (info.id === 'fedavgm') continue;
+      const options = { seed: 1, steps: 20, targetEpsilon: 8, participants: 12, unit: 'participant' } as const;
+      const { clusters, training } = scenarioConfig('digits', { ...options, algorithm: { id: info.id } });
+      const { slots = 'none' } = info;
+      expect(clusters === null ? 'none' : clusters.assignment).toBe(slots === 'chosen' ? 'hard' : slots);
+      expect(training.local?.batches !== undefined).toBe(fixedBatches === true);
+    }
+    expect(
+      scenarioConfig('digits', { seed: 1, steps: 20, targetEpsilon: 8, participants: 12 }).algorithm,
+    ).toBeUndefined();
+  });
+
   it('refuses what does not compose, with one line', () => {
     const change = (id: string, changes: Partial<RunConfig>): void => {
       parseRunConfig({ ...configFor(findAlgorithm('fedavg'), 'participant'), algorithm: { id }, ...changes });

@@ -11,6 +11,7 @@ import { digitsNominalRecords } from '../data/digits.ts';
 import type { Curriculum } from '../learning/curriculum.ts';
 import type { EpochOptions } from '../learning/local-training.ts';
 import { bodyLayers, type DenseShape } from '../learning/manifest.ts';
+import { findAlgorithm } from '../learning/registry.ts';
 import type { SumMechanism } from '../privacy/sum-event.ts';
 import { checkAlgorithm } from './algorithm.ts';
 import { groupCount } from './groups.ts';
@@ -146,6 +147,12 @@ export const metricsSchema: z.ZodType<MetricsConfig> = z.strictObject({
   noiseStddev: positive,
 });
 
+/** Reads the `algorithm` of a configuration. */
+export const algorithmSchema: z.ZodType<NonNullable<RunConfig['algorithm']>> = z.strictObject({
+  id: z.string(),
+  options: z.record(z.string(), z.number()).optional(),
+});
+
 const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
   federation: z.string().min(1).max(64),
   data: z.strictObject({ scenario: z.string().min(1).max(64), seed }),
@@ -208,7 +215,7 @@ const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
       countNoiseStddev: positive,
     })
     .nullable(),
-  algorithm: z.strictObject({ id: z.string(), options: z.record(z.string(), z.number()).optional() }).optional(),
+  algorithm: algorithmSchema.optional(),
   metrics: metricsSchema.nullable().optional(),
   personal: z.strictObject({
     method: z.enum(['fine-tuning', 'none']),
@@ -372,6 +379,8 @@ export interface ScenarioOptions {
   readonly unit?: RunConfig['privacy']['unit'] | undefined;
   /** `discrete-gaussian` by default. */
   readonly mechanism?: SumMechanism | undefined;
+  /** The scenario's own by default: clusters with fine-tuning. Another one brings the slots that it asks for. */
+  readonly algorithm?: RunConfig['algorithm'];
   readonly seed: number;
   readonly steps: number;
   readonly targetEpsilon: number;
@@ -415,11 +424,27 @@ function clustersOf(participants: number, steps: number, kept: number, countNois
   };
 }
 
+/** Slots of another algorithm than the scenario's own: as it asks for them, none if it does not say. */
+function slotsFor(id: string, own: ClusterConfig | null, kept: number): ClusterConfig | null {
+  const use = findAlgorithm(id).info.slots ?? 'none';
+  if (use === 'none') return null;
+  if (use === 'chosen' || own === null) return own;
+  const filled = use === 'several' ? { filled: Math.min(2, kept) } : {};
+  return { ...own, assignment: use, ...filled, foundingSlots: 0, seatPositions: 0, choiceSteps: [] };
+}
+
+/** Minibatches where everybody must take as many: an epoch of the mean organization. */
+const FIXED_BATCHES = 12;
+
 /** An embedded scenario with the settings that were measured for it. @throws CoveyError USAGE_CONFIG */
 export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOptions): RunConfig {
-  const { metrics, participants, steps, seed, targetEpsilon, unit = 'record', mechanism } = options;
+  const { algorithm, metrics, participants, steps, seed, targetEpsilon, unit = 'record', mechanism } = options;
   const record = unit === 'record';
   const digits = scenario === 'digits';
+  const kept = digits ? 3 : 2;
+  const own = clustersOf(participants, steps, kept, record ? 0.7 : 4);
+  const fixed = algorithm !== undefined && findAlgorithm(algorithm.id).fixedBatches === true;
+  const epochs = { epochs: 1, ...(fixed ? { batches: FIXED_BATCHES } : {}), batchSize: 32 };
   return parseRunConfig({
     federation: 'covey-demo',
     data: { scenario, seed },
@@ -433,9 +458,10 @@ export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOp
       nominalRecords: digits ? digitsNominalRecords(participants) : 480,
       maxRecordsPerStep: 1_400,
       initialSeed: seed,
-      local: record ? null : { epochs: 1, batchSize: 32, stepSize: digits ? 0.1 : 0.05 },
+      local: record ? null : { ...epochs, stepSize: digits ? 0.1 : 0.05 },
     },
-    clusters: clustersOf(participants, steps, digits ? 3 : 2, record ? 0.7 : 4),
+    clusters: algorithm === undefined ? own : slotsFor(algorithm.id, own, kept),
+    ...(algorithm === undefined ? {} : { algorithm }),
     ...(metrics === undefined ? {} : { metrics }),
     personal: { method: 'fine-tuning', epochs: 30, batchSize: 32, stepSize: digits ? 0.1 : 0.05 },
     privacy: {

@@ -240,10 +240,15 @@ describe('the vector of a participant under an adaptive clip', () => {
   }
 
   it('is what the algorithm hears of the clip: a SCAFFOLD control is kept of the update as it was clipped', () => {
-    const base = configOf(ADAPTIVE, 6, 12, { algorithm: { id: 'scaffold', options: { localSteps: 4 } } });
+    const base = configOf(ADAPTIVE, 6, 12);
     const config = {
       ...base,
-      training: { ...base.training, clippingNorm: 0.01, local: { epochs: 1, batchSize: 16, stepSize: 0.5 } },
+      algorithm: { id: 'scaffold' },
+      training: {
+        ...base.training,
+        clippingNorm: 0.01,
+        local: { epochs: 1, batches: 4, batchSize: 16, stepSize: 0.5 },
+      },
     };
     const history = [{ sum: 12 * planRun(config).countUnits, survivors: 12 }];
     const [first, second] = [[], history].map((counts) => {

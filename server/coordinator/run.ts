@@ -492,22 +492,21 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     },
   };
 
-  /** Genesis, run.open and the censuses so far: what a new or restarted node needs before its first session. */
+  /**
+   * Genesis, run.open and the censuses so far: what a new or restarted node needs before its first session. All of it is
+   * handed over in this turn, so that no message of a session that opens meanwhile comes before it.
+   */
   async function greet(id: Uint8Array): Promise<void> {
-    for (const line of journal.lines().slice(0, 2))
-      await peers.send(id, encodeRunMessage({ type: 'run/log', payload: utf8(line) }));
-    for (const { transcript } of journal.releases()) {
-      if (transcript.length > 0) await peers.send(id, encodeRunMessage({ type: 'run/census', payload: transcript }));
-    }
-    if (isOver) {
-      await peers.send(
-        id,
-        encodeRunMessage({
-          type: 'run/finished',
-          payload: encodeModels(state.models),
-        }),
-      );
-    }
+    const logged = journal.lines().slice(0, 2);
+    const messages: RunMessage[] = [
+      ...logged.map((line): RunMessage => ({ type: 'run/log', payload: utf8(line) })),
+      ...journal
+        .releases()
+        .filter(({ transcript }) => transcript.length > 0)
+        .map(({ transcript }): RunMessage => ({ type: 'run/census', payload: transcript })),
+      ...(isOver ? [{ type: 'run/finished', payload: encodeModels(state.models) } as const] : []),
+    ];
+    await Promise.all(messages.map((message) => peers.send(id, encodeRunMessage(message))));
   }
 
   async function receive(id: Uint8Array, bytes: Uint8Array): Promise<void> {

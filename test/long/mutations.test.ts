@@ -232,7 +232,7 @@ const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'corrupt neighbours do not raise the sparse threshold',
-    suite: 'attacks/sparse-coalition',
+    suite: 'graph',
     file: 'graph.ts',
     from: "const least = model === 'semi-honest' ? mostCorrupt + 1 : Math.floor((degree + mostCorrupt) / 2) + 1;",
     to: 'const least = mostCorrupt + 1;',

@@ -12,9 +12,10 @@ import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import type { GradientOracle } from '../src/learning/oracle.ts';
 import { createEncoder } from '../src/privacy/encode.ts';
 import type { EpsilonReport } from '../src/privacy/views.ts';
-import { type RunConfig, scenarioConfig } from '../src/run/config.ts';
+import type { RunConfig } from '../src/run/config.ts';
 import { planRun, trainingBlocks } from '../src/run/plan.ts';
 import { applyRelease, initialState, type ReleaseState, sumCoordinates } from '../src/run/release.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import {
   appendRecords,
   blankRecords,

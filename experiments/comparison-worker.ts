@@ -2,7 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { loadHeart } from '../clients/node/scenario-data.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { generateDigits } from '../src/data/digits.ts';
-import { scenarioConfig } from '../src/run/config.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { compareFederation, compareLocal, globalConfig } from './comparison.ts';
 import type { DemoPlan } from './demo-setup.ts';
 

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { algorithmSchema, type MetricsConfig, metricsSchema, type RunConfig } from '../src/run/config.ts';
+import type { MetricsConfig, RunConfig } from '../src/run/config.ts';
+import { algorithmSchema, metricsSchema } from '../src/run/config-schema.ts';
 
 /** A run: an embedded scenario with its options, or a whole run configuration. */
 export type RunChoice =

@@ -10,8 +10,9 @@ import { type SocketServer, startSocketServer } from '../platform/transport/sock
 import { fromUtf8, toHex, utf8 } from '../protocol/bytes.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import { nodeId } from '../protocol/params.ts';
-import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
+import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { federationFromJson } from '../src/run/roster.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import type { ServerConfig } from './config.ts';
 import type { RunProgress } from './coordinator/progress.ts';
 import { type Coordinator, createCoordinator } from './coordinator/run.ts';

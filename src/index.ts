@@ -28,6 +28,7 @@ export { flattenModel, layoutOf, splitModel } from './learning/trainer.ts';
 export { stepDitto } from './personalize/ditto.ts';
 export { fineTune } from './personalize/fine-tuning.ts';
 export * from './privacy/index.ts';
-export { parseRunConfig, type RunConfig, scenarioConfig } from './run/config.ts';
+export { parseRunConfig, type RunConfig } from './run/config.ts';
 export { planRun, type RunPlan } from './run/plan.ts';
+export { scenarioConfig } from './run/scenario.ts';
 export type { Store } from './run/store.ts';

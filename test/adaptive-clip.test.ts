@@ -30,11 +30,12 @@ import {
   portableExp,
   requireSameHistory,
 } from '../src/run/adaptive-clip.ts';
-import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
+import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { contribute, NEW_MEMBER } from '../src/run/member.ts';
 import { decodeOrder, encodeOrder, orderParams, type SessionOrder } from '../src/run/order.ts';
 import { planRun, sessionEvents, trainingSensitivity } from '../src/run/plan.ts';
 import { applyRelease, initialState, sumCoordinates } from '../src/run/release.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { repeatable } from './support/repeatable.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';

@@ -17,13 +17,14 @@ import { createManifest, denseManifest, manifestHash } from '../src/learning/man
 import { ALGORITHMS, findAlgorithm } from '../src/learning/registry.ts';
 import { fineTune } from '../src/personalize/fine-tuning.ts';
 import { createEncoder, type TermPart } from '../src/privacy/encode.ts';
-import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
+import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { personalModel } from '../src/run/home.ts';
 import { contribute, type MemberState, NEW_MEMBER } from '../src/run/member.ts';
 import { orderParams } from '../src/run/order.ts';
 import { planRun, trainingSensitivity } from '../src/run/plan.ts';
 import { initialState, sumCoordinates } from '../src/run/release.ts';
 import { modelsHash } from '../src/run/released.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { repeatable } from './support/repeatable.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';

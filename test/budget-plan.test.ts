@@ -12,8 +12,8 @@ import {
 import { budgetWarnings } from '../src/budget/warnings.ts';
 import { gdpAccountant, rdpAccountant } from '../src/privacy/accountant.ts';
 import { gaussianEpsilon } from '../src/privacy/analytic-gaussian.ts';
-import { scenarioConfig } from '../src/run/config.ts';
 import { planRun } from '../src/run/plan.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { codeOf } from './support/code-of.ts';
 
 type Input = Partial<Omit<BudgetProblem, 'practice'>> & { readonly practice?: Record<string, unknown> };

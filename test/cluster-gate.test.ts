@@ -5,11 +5,12 @@ import { countNoiseMargin } from '../src/cluster/census.ts';
 import type { Dataset } from '../src/data/dataset.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
-import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
+import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { contribute, missChoice, NEW_MEMBER } from '../src/run/member.ts';
 import { orderParams, type SessionOrder } from '../src/run/order.ts';
 import { buildSchedule, COUNT_SCALE, countShareVariance, openAfterCensus, planRun } from '../src/run/plan.ts';
 import { initialState, type ReleaseState, sumCoordinates } from '../src/run/release.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { repeatable } from './support/repeatable.ts';
 
 const PARTICIPANTS = 40;

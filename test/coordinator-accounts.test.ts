@@ -4,9 +4,9 @@ import { nodeCrypto } from '../platform/node/crypto.ts';
 import { toHex } from '../protocol/bytes.ts';
 import { createAccounts } from '../server/coordinator/accounts.ts';
 import { eventToJson } from '../src/privacy/event-json.ts';
-import { scenarioConfig } from '../src/run/config.ts';
 import type { SessionOrder } from '../src/run/order.ts';
 import { planRun, sessionEvents } from '../src/run/plan.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 
 const config = {
   ...scenarioConfig('digits', { seed: 1, steps: 12, targetEpsilon: 8, participants: 6 }),

@@ -3,9 +3,9 @@ import { createMemoryStore } from '../platform/memory/store.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { fromUtf8 } from '../protocol/bytes.ts';
 import { createCoordinator } from '../server/coordinator/run.ts';
-import { scenarioConfig } from '../src/run/config.ts';
 import { decodeRunMessage } from '../src/run/messages.ts';
 import { buildRoster } from '../src/run/roster.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { COORDINATOR, createIdentity, type Identity } from './support/transport.ts';
 
 it('a new member is handed the whole greeting at once, before any session that opens meanwhile', async () => {

@@ -10,8 +10,9 @@ import { createParticipant, type ParticipantState, stepParticipant } from '../pr
 import { applyMasks, ringWordCount, wordsToBytes } from '../protocol/ring.ts';
 import type { ParticipantEvent, SessionMessage } from '../protocol/session.ts';
 import { createCoordinator } from '../server/coordinator/run.ts';
-import { parseRunConfig, scenarioConfig } from '../src/run/config.ts';
+import { parseRunConfig } from '../src/run/config.ts';
 import { buildRoster } from '../src/run/roster.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { bytesFrom } from './support/malice.ts';
 import { COORDINATOR, createIdentity, type Identity, startTestClient, startTestServer } from './support/transport.ts';
 

@@ -9,10 +9,11 @@ import { generateDigits } from '../src/data/digits.ts';
 import { createRandom } from '../src/data/random.ts';
 import type { LocalVectors, ReleasedModels } from '../src/learning/algorithm.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
-import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
+import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { personalModel } from '../src/run/home.ts';
 import { NEW_MEMBER } from '../src/run/member.ts';
 import { buildRoster } from '../src/run/roster.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { COORDINATOR, createIdentity, type Identity } from './support/transport.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';

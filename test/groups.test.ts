@@ -6,10 +6,11 @@ import { toHex } from '../protocol/bytes.ts';
 import type { SessionParams } from '../protocol/session.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
-import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
+import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { groupMembers } from '../src/run/groups.ts';
 import { buildSchedule, groupOf, planRun } from '../src/run/plan.ts';
 import { initialState } from '../src/run/release.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { repeatable } from './support/repeatable.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';

@@ -9,7 +9,8 @@ import { openJournal } from '../server/coordinator/journal.ts';
 import { type Coordinator, createCoordinator } from '../server/coordinator/run.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
-import { parseRunConfig, scenarioConfig } from '../src/run/config.ts';
+import { parseRunConfig } from '../src/run/config.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { bytesFrom } from './support/malice.ts';
 import { repeatable } from './support/repeatable.ts';
 

@@ -21,13 +21,14 @@ import { accuracy, summarizeAccuracies } from '../src/learning/evaluation.ts';
 import { rdpAccountant } from '../src/privacy/accountant.ts';
 import { createDiscreteGaussian } from '../src/privacy/discrete-gaussian.ts';
 import { eventToJson } from '../src/privacy/event-json.ts';
-import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
+import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { releasedModel } from '../src/run/home.ts';
 import { contribute, NEW_MEMBER } from '../src/run/member.ts';
 import { METRICS_SCALE, metricsSensitivity } from '../src/run/metrics.ts';
 import { decodeOrder, encodeOrder, orderParams, type SessionOrder } from '../src/run/order.ts';
 import { planRun, type ScheduledSession, sessionEvents, sessionSlots } from '../src/run/plan.ts';
 import { initialModels } from '../src/run/released.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { repeatable } from './support/repeatable.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';

@@ -5,11 +5,11 @@ import { unpackLanes } from '../protocol/ring.ts';
 import { createDataset, type Dataset } from '../src/data/dataset.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
-import { scenarioConfig } from '../src/run/config.ts';
 import { contribute, NEW_MEMBER } from '../src/run/member.ts';
 import { orderParams } from '../src/run/order.ts';
 import { planRun } from '../src/run/plan.ts';
 import { initialState } from '../src/run/release.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 
 const config = scenarioConfig('digits', { seed: 1, steps: 80, targetEpsilon: 8, participants: 12 });
 const plan = planRun(config);

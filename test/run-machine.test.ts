@@ -8,10 +8,11 @@ import type { SessionParams } from '../protocol/session.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { rdpAccountant } from '../src/privacy/accountant.ts';
-import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
+import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { planRun, sessionEvents, slotsAt } from '../src/run/plan.ts';
 import { applyRelease, initialState } from '../src/run/release.ts';
 import { modelsHash } from '../src/run/released.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { repeatable } from './support/repeatable.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';

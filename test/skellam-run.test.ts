@@ -21,10 +21,11 @@ import type { DpEvent } from '../src/privacy/events.ts';
 import { reportSignal } from '../src/privacy/noise-shares.ts';
 import { createSkellam } from '../src/privacy/skellam.ts';
 import { sumEvent } from '../src/privacy/sum-event.ts';
-import { configHash, parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
+import { configHash, parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { contribute, NEW_MEMBER } from '../src/run/member.ts';
 import { orderParams } from '../src/run/order.ts';
 import { COUNT_SCALE, countShareVariance, openAfterCensus, planRun, sessionEvents, slotsAt } from '../src/run/plan.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { repeatable } from './support/repeatable.ts';
 import { skellamPmf } from './support/skellam-pmf.ts';
 

@@ -11,7 +11,7 @@ import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { accuracy } from '../src/learning/evaluation.ts';
 import { createEncoder } from '../src/privacy/encode.ts';
 import { eventToJson } from '../src/privacy/event-json.ts';
-import { parseRunConfig, type RunConfig, scenarioConfig } from '../src/run/config.ts';
+import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { contribute, type MemberState, NEW_MEMBER } from '../src/run/member.ts';
 import { orderParams, type SessionOrder } from '../src/run/order.ts';
 import {
@@ -23,6 +23,7 @@ import {
   trainingSensitivity,
 } from '../src/run/plan.ts';
 import { initialState, sumCoordinates } from '../src/run/release.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { repeatable } from './support/repeatable.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import type { z } from 'zod';
 import { hashParts, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
@@ -7,13 +7,12 @@ import { LABELS } from '../../protocol/labels.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { Lanes, Profile } from '../../protocol/session.ts';
 import { canonicalJson } from '../audit/canonical-json.ts';
-import { digitsNominalRecords } from '../data/digits.ts';
 import type { Curriculum } from '../learning/curriculum.ts';
 import type { EpochOptions } from '../learning/local-training.ts';
 import { bodyLayers, type DenseShape } from '../learning/manifest.ts';
-import { findAlgorithm } from '../learning/registry.ts';
 import type { SumMechanism } from '../privacy/sum-event.ts';
 import { checkAlgorithm } from './algorithm.ts';
+import { runConfigSchema } from './config-schema.ts';
 import { groupCount } from './groups.ts';
 
 /** Hidden slots with founding seats, private choice and a public schedule. @see learning design, embedded scenario */
@@ -135,114 +134,6 @@ export interface RunConfig {
   readonly encoding: { readonly scale: number; readonly lanes: Lanes };
   readonly deadlineMs: number;
 }
-
-const positive: z.ZodNumber = z.number().positive();
-const count: z.ZodNumber = z.number().int().min(1);
-const seed: z.ZodNumber = z.number().int().min(0).max(0xffffffff);
-
-/** Reads the `metrics` of a configuration. */
-export const metricsSchema: z.ZodType<MetricsConfig> = z.strictObject({
-  every: count,
-  bins: z.number().int().min(2).max(64),
-  noiseStddev: positive,
-});
-
-/** Reads the `algorithm` of a configuration. */
-export const algorithmSchema: z.ZodType<NonNullable<RunConfig['algorithm']>> = z.strictObject({
-  id: z.string(),
-  options: z.record(z.string(), z.number()).optional(),
-});
-
-const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
-  federation: z.string().min(1).max(64),
-  data: z.strictObject({ scenario: z.string().min(1).max(64), seed }),
-  model: z.strictObject({
-    inputs: count,
-    hidden: z.array(count).max(4),
-    classes: z.number().int().min(2),
-    sharedLayers: z.number().int().min(0).optional(),
-  }),
-  training: z.strictObject({
-    steps: z.number().int().min(1).max(100_000),
-    samplingProbability: z.number().gt(0).max(1),
-    clippingNorm: positive,
-    momentum: z.number().min(0).lt(1),
-    stepSize: positive,
-    lastStepShare: z.number().min(0).max(1).optional(),
-    nominalRecords: positive,
-    maxRecordsPerStep: count,
-    initialSeed: seed,
-    local: z
-      .strictObject({
-        epochs: count,
-        batches: count.optional(),
-        batchSize: count,
-        stepSize: positive,
-        curriculum: z
-          .strictObject({
-            expert: z.enum(['global', 'local', 'hybrid']),
-            pacing: z.enum(['linear', 'step', 'exponential', 'log']),
-            order: z.enum(['easy', 'hard', 'random']),
-            startShare: z.number().gt(0).max(1),
-            fullAt: z.number().gt(0).max(1),
-          })
-          .optional(),
-      })
-      .nullable(),
-    adaptiveClip: z
-      .strictObject({
-        quantile: z.number().gt(0).lt(1),
-        learningRate: z.number().gt(0).max(4),
-        countNoise: positive,
-        maxNorm: positive.optional(),
-      })
-      .optional(),
-  }),
-  clusters: z
-    .strictObject({
-      assignment: z.enum(['hard', 'soft', 'several']),
-      filled: count.optional(),
-      open: z
-        .array(z.array(z.string().min(1)).min(1))
-        .min(2)
-        .optional(),
-      foundingSlots: z.number().int().min(0).max(64),
-      seatPositions: z.number().int().min(0).max(65_536),
-      kept: count,
-      choiceSteps: z.array(z.number().int().min(0)),
-      choiceEpsilon: positive,
-      lossBound: positive,
-      countNoiseStddev: positive,
-    })
-    .nullable(),
-  algorithm: algorithmSchema.optional(),
-  metrics: metricsSchema.nullable().optional(),
-  personal: z.strictObject({
-    method: z.enum(['fine-tuning', 'none']),
-    epochs: count,
-    batchSize: count,
-    stepSize: positive,
-  }),
-  privacy: z.strictObject({
-    unit: z.enum(['record', 'participant']),
-    relation: z.enum(['add-remove', 'zero-out']),
-    delta: z.number().gt(0).lt(1),
-    targetEpsilon: positive,
-    mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
-  }),
-  cohort: z.strictObject({
-    participants: z.number().int().min(4).max(65_536),
-    groups: z.number().int().min(1).max(1_024),
-    profile: z.enum(['strict', 'sparse']),
-    minSurvivors: z.number().int().min(3),
-    minOrgs: count,
-    colluders: z.number().int().min(0),
-    maxLoss: z.number().int().min(0),
-    minCluster: z.number().int().min(0),
-  }),
-  encoding: z.strictObject({ scale: positive, lanes: z.union([z.literal(2), z.literal(3), z.literal(4)]) }),
-  deadlineMs: z.number().int().min(1_000).max(3_600_000),
-});
 
 function describeIssue(issue: z.core.$ZodIssue): string {
   return `"${issue.path.join('.') || 'config'}" ${issue.message}`;
@@ -371,109 +262,4 @@ export function mechanismOf({ privacy }: Pick<RunConfig, 'privacy'>): SumMechani
 /** Hash of the canonical form of a configuration, 32 bytes. */
 export function configHash(crypto: CryptoProvider, config: RunConfig): Uint8Array {
   return hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(config)));
-}
-
-/** Options of a run that a user may set; the rest of an embedded scenario is fixed by what was measured for it. */
-export interface ScenarioOptions {
-  /** `record` by default. A few participants cannot hide one of their own: unit `participant` needs hundreds. */
-  readonly unit?: RunConfig['privacy']['unit'] | undefined;
-  /** `discrete-gaussian` by default. */
-  readonly mechanism?: SumMechanism | undefined;
-  /** The scenario's own by default: clusters with fine-tuning. Another one brings the slots that it asks for. */
-  readonly algorithm?: RunConfig['algorithm'];
-  readonly seed: number;
-  readonly steps: number;
-  readonly targetEpsilon: number;
-  readonly participants: number;
-  readonly metrics?: MetricsConfig | undefined;
-}
-
-/** Fewest survivors and colluders that a cohort of this size can bear. */
-function cohortOf(participants: number): RunConfig['cohort'] {
-  const isStrict = participants <= LIMITS.cohort;
-  const minSurvivors = Math.max(3, Math.ceil(participants * (isStrict ? 0.75 : 0.9)));
-  // The strict profile asks for 3c < |U1|; two members may be lost for good and the rest must still satisfy it.
-  const colluders = isStrict ? Math.max(0, Math.ceil((participants - 2) / 3) - 1) : Math.floor(participants / 20);
-  return {
-    participants,
-    groups: 1,
-    profile: isStrict ? 'strict' : 'sparse',
-    minSurvivors,
-    minOrgs: minSurvivors,
-    colluders,
-    maxLoss: 3,
-    minCluster: 0,
-  };
-}
-
-/** The founding takes 14 of 80 steps; choices before 14, 15 and 30 scale with shorter and longer runs. */
-function clustersOf(participants: number, steps: number, kept: number, countNoiseStddev: number): ClusterConfig | null {
-  const at = (step: number): number => Math.max(1, Math.round((step * steps) / 80));
-  const first = at(14);
-  const choiceSteps = [first, first + 1, Math.max(first + 2, at(30))].filter((step) => step < steps);
-  if (choiceSteps.length === 0) return null;
-  return {
-    assignment: 'hard',
-    foundingSlots: participants,
-    seatPositions: 1_024,
-    kept,
-    choiceSteps,
-    choiceEpsilon: 0.5,
-    lossBound: 2,
-    countNoiseStddev,
-  };
-}
-
-/** Slots of another algorithm than the scenario's own: as it asks for them, none if it does not say. */
-function slotsFor(id: string, own: ClusterConfig | null, kept: number): ClusterConfig | null {
-  const use = findAlgorithm(id).info.slots ?? 'none';
-  if (use === 'none') return null;
-  if (use === 'chosen' || own === null) return own;
-  const filled = use === 'several' ? { filled: Math.min(2, kept) } : {};
-  return { ...own, assignment: use, ...filled, foundingSlots: 0, seatPositions: 0, choiceSteps: [] };
-}
-
-/** Minibatches where everybody must take as many: an epoch of the mean organization. */
-const FIXED_BATCHES = 12;
-
-/** An embedded scenario with the settings that were measured for it. @throws CoveyError USAGE_CONFIG */
-export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOptions): RunConfig {
-  const { algorithm, metrics, participants, steps, seed, targetEpsilon, unit = 'record', mechanism } = options;
-  const record = unit === 'record';
-  const digits = scenario === 'digits';
-  const kept = digits ? 3 : 2;
-  const own = clustersOf(participants, steps, kept, record ? 0.7 : 4);
-  const fixed = algorithm !== undefined && findAlgorithm(algorithm.id).fixedBatches === true;
-  const epochs = { epochs: 1, ...(fixed ? { batches: FIXED_BATCHES } : {}), batchSize: 32 };
-  return parseRunConfig({
-    federation: 'covey-demo',
-    data: { scenario, seed },
-    model: digits ? { inputs: 64, hidden: [48], classes: 10 } : { inputs: 13, hidden: [16], classes: 2 },
-    training: {
-      steps,
-      samplingProbability: record ? 0.5 : 1,
-      clippingNorm: 1,
-      momentum: record ? 0.9 : 0,
-      stepSize: !record ? 1 : digits ? 1.2 : 0.6,
-      nominalRecords: digits ? digitsNominalRecords(participants) : 480,
-      maxRecordsPerStep: 1_400,
-      initialSeed: seed,
-      local: record ? null : { ...epochs, stepSize: digits ? 0.1 : 0.05 },
-    },
-    clusters: algorithm === undefined ? own : slotsFor(algorithm.id, own, kept),
-    ...(algorithm === undefined ? {} : { algorithm }),
-    ...(metrics === undefined ? {} : { metrics }),
-    personal: { method: 'fine-tuning', epochs: 30, batchSize: 32, stepSize: digits ? 0.1 : 0.05 },
-    privacy: {
-      unit,
-      relation: record ? 'add-remove' : 'zero-out',
-      delta: 1e-5,
-      targetEpsilon,
-      // Left out where nobody asked: the hash of a configuration is that of its fields.
-      ...(mechanism === undefined ? {} : { mechanism }),
-    },
-    cohort: cohortOf(participants),
-    encoding: { scale: 65_536, lanes: 2 },
-    deadlineMs: 30_000,
-  });
 }

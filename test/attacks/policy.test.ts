@@ -7,10 +7,11 @@ import { type CoveyError, isCoveyError } from '../../protocol/errors.ts';
 import { decodeParams, encodeParams, sessionId } from '../../protocol/params.ts';
 import { strictThreshold } from '../../protocol/roster.ts';
 import type { SessionParams } from '../../protocol/session.ts';
-import { parseRunConfig, type RunConfig, scenarioConfig } from '../../src/run/config.ts';
+import { parseRunConfig, type RunConfig } from '../../src/run/config.ts';
 import { decodeOrder, encodeOrder, orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { planRun, slotsAt } from '../../src/run/plan.ts';
 import { initialModels } from '../../src/run/released.ts';
+import { scenarioConfig } from '../../src/run/scenario.ts';
 import { bytesFrom } from '../support/malice.ts';
 import { createMembers } from '../support/session-world.ts';
 

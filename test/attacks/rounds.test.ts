@@ -11,11 +11,11 @@ import type { SessionParams } from '../../protocol/session.ts';
 import { openJournal } from '../../server/coordinator/journal.ts';
 import { generateDigits } from '../../src/data/digits.ts';
 import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
-import { scenarioConfig } from '../../src/run/config.ts';
 import { contribute, type MemberState, NEW_MEMBER } from '../../src/run/member.ts';
 import { orderParams, type SessionOrder } from '../../src/run/order.ts';
 import { planRun, sessionBlocks, trainingSensitivity } from '../../src/run/plan.ts';
 import { initialState, sumCoordinates } from '../../src/run/release.ts';
+import { scenarioConfig } from '../../src/run/scenario.ts';
 import { bytesFrom } from '../support/malice.ts';
 
 const crypto = nodeCrypto;

@@ -12,11 +12,12 @@ import type { ParticipantEffect, SessionMessage, SessionParams } from '../../pro
 import { openJournal } from '../../server/coordinator/journal.ts';
 import { generateDigits } from '../../src/data/digits.ts';
 import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
-import { parseRunConfig, scenarioConfig } from '../../src/run/config.ts';
+import { parseRunConfig } from '../../src/run/config.ts';
 import { contribute, NEW_MEMBER } from '../../src/run/member.ts';
 import { orderParams, type SessionOrder } from '../../src/run/order.ts';
 import { planRun, sessionBlocks, trainingSensitivity } from '../../src/run/plan.ts';
 import { initialState } from '../../src/run/release.ts';
+import { scenarioConfig } from '../../src/run/scenario.ts';
 import { bytesFrom, codeOf, idOf, messagesOf, sentBy } from '../support/malice.ts';
 import { createMembers, plainSum, runSession, type World, type WorldOptions } from '../support/session-world.ts';
 import { SPARSE_MEMBERS as MEMBERS, SPARSE } from '../support/sparse.ts';

@@ -10,7 +10,7 @@ import { listFiles } from '../../platform/node/list-files.ts';
 import { fromBase64 } from '../../protocol/bytes.ts';
 import { decodeParams } from '../../protocol/params.ts';
 import { verifyBundle } from '../../src/audit/index.ts';
-import { scenarioConfig } from '../../src/run/config.ts';
+import { scenarioConfig } from '../../src/run/scenario.ts';
 import { type BuiltProcess, startBuilt } from '../support/built-command.ts';
 
 const folders: string[] = [];

@@ -3,7 +3,7 @@ import { type ComparisonRow, compareFederation, compareLocal, globalConfig } fro
 import { nodeCrypto } from '../../platform/node/crypto.ts';
 import { generateDigits } from '../../src/data/digits.ts';
 import { summarizeAccuracies } from '../../src/learning/evaluation.ts';
-import { scenarioConfig } from '../../src/run/config.ts';
+import { scenarioConfig } from '../../src/run/scenario.ts';
 
 /**
  * The table of the demo over several seeds, through the ideal aggregator, nobody lost. Size: COVEY_SEEDS seeds from

@@ -1,0 +1,111 @@
+import { z } from 'zod';
+import type { MetricsConfig, RunConfig } from './config.ts';
+
+const positive: z.ZodNumber = z.number().positive();
+const count: z.ZodNumber = z.number().int().min(1);
+const seed: z.ZodNumber = z.number().int().min(0).max(0xffffffff);
+
+/** Reads the `metrics` of a configuration. */
+export const metricsSchema: z.ZodType<MetricsConfig> = z.strictObject({
+  every: count,
+  bins: z.number().int().min(2).max(64),
+  noiseStddev: positive,
+});
+
+/** Reads the `algorithm` of a configuration. */
+export const algorithmSchema: z.ZodType<NonNullable<RunConfig['algorithm']>> = z.strictObject({
+  id: z.string(),
+  options: z.record(z.string(), z.number()).optional(),
+});
+
+/** Shape of a configuration; the rules that tie its fields together are those of `parseRunConfig`. */
+export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
+  federation: z.string().min(1).max(64),
+  data: z.strictObject({ scenario: z.string().min(1).max(64), seed }),
+  model: z.strictObject({
+    inputs: count,
+    hidden: z.array(count).max(4),
+    classes: z.number().int().min(2),
+    sharedLayers: z.number().int().min(0).optional(),
+  }),
+  training: z.strictObject({
+    steps: z.number().int().min(1).max(100_000),
+    samplingProbability: z.number().gt(0).max(1),
+    clippingNorm: positive,
+    momentum: z.number().min(0).lt(1),
+    stepSize: positive,
+    lastStepShare: z.number().min(0).max(1).optional(),
+    nominalRecords: positive,
+    maxRecordsPerStep: count,
+    initialSeed: seed,
+    local: z
+      .strictObject({
+        epochs: count,
+        batches: count.optional(),
+        batchSize: count,
+        stepSize: positive,
+        curriculum: z
+          .strictObject({
+            expert: z.enum(['global', 'local', 'hybrid']),
+            pacing: z.enum(['linear', 'step', 'exponential', 'log']),
+            order: z.enum(['easy', 'hard', 'random']),
+            startShare: z.number().gt(0).max(1),
+            fullAt: z.number().gt(0).max(1),
+          })
+          .optional(),
+      })
+      .nullable(),
+    adaptiveClip: z
+      .strictObject({
+        quantile: z.number().gt(0).lt(1),
+        learningRate: z.number().gt(0).max(4),
+        countNoise: positive,
+        maxNorm: positive.optional(),
+      })
+      .optional(),
+  }),
+  clusters: z
+    .strictObject({
+      assignment: z.enum(['hard', 'soft', 'several']),
+      filled: count.optional(),
+      open: z
+        .array(z.array(z.string().min(1)).min(1))
+        .min(2)
+        .optional(),
+      foundingSlots: z.number().int().min(0).max(64),
+      seatPositions: z.number().int().min(0).max(65_536),
+      kept: count,
+      choiceSteps: z.array(z.number().int().min(0)),
+      choiceEpsilon: positive,
+      lossBound: positive,
+      countNoiseStddev: positive,
+    })
+    .nullable(),
+  algorithm: algorithmSchema.optional(),
+  metrics: metricsSchema.nullable().optional(),
+  personal: z.strictObject({
+    method: z.enum(['fine-tuning', 'none']),
+    epochs: count,
+    batchSize: count,
+    stepSize: positive,
+  }),
+  privacy: z.strictObject({
+    unit: z.enum(['record', 'participant']),
+    relation: z.enum(['add-remove', 'zero-out']),
+    delta: z.number().gt(0).lt(1),
+    targetEpsilon: positive,
+    mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
+  }),
+  cohort: z.strictObject({
+    participants: z.number().int().min(4).max(65_536),
+    groups: z.number().int().min(1).max(1_024),
+    profile: z.enum(['strict', 'sparse']),
+    minSurvivors: z.number().int().min(3),
+    minOrgs: count,
+    colluders: z.number().int().min(0),
+    maxLoss: z.number().int().min(0),
+    minCluster: z.number().int().min(0),
+  }),
+  encoding: z.strictObject({ scale: positive, lanes: z.union([z.literal(2), z.literal(3), z.literal(4)]) }),
+  deadlineMs: z.number().int().min(1_000).max(3_600_000),
+});

@@ -14,6 +14,7 @@ const SOURCES: readonly KernelSource[] = [
   { folder: 'protocol/kernels', name: 'hadamard', pages: 1 },
   { folder: 'protocol/kernels', name: 'shamir', pages: 2 },
   { folder: 'protocol/kernels', name: 'sampler', pages: 3 },
+  { folder: 'src/learning/kernels', name: 'matrix', pages: 1 },
 ];
 
 interface Compiler {

@@ -1,6 +1,6 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../data/dataset.ts';
-import { backDense, forwardDense, forwardRow, kernelGradient, outerGradient } from './dense-kernels.ts';
+import { backDense, backRow, forwardDense, forwardRow, kernelGradient, outerGradient } from './dense-kernels.ts';
 import { bodyLayers, type DenseShape, denseManifest, type ModelManifest } from './manifest.ts';
 import type { FeatureExtractor, GradientOracle } from './oracle.ts';
 
@@ -101,7 +101,9 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
   function backward(body: Float64Array, head: Float64Array, rows: number): void {
     for (let l = last; l > 0; l--) {
       const { inputs: n, outputs: m, kernel, group } = layers[l] as Layer;
-      backDense(err(l + 1), rows, m, group === 'head' ? head : body, kernel, n, act(l), err(l));
+      const weights = group === 'head' ? head : body;
+      if (rows === 1) backRow(err(l + 1), m, weights, kernel, n, act(l), err(l));
+      else backDense(err(l + 1), rows, m, weights, kernel, n, act(l), err(l));
     }
   }
 

@@ -105,6 +105,7 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
         oracle,
         local,
         seed: random(32),
+        localNoise: plan.local,
       });
       const { words } = contribution;
       members[i] = contribution.member;

@@ -167,7 +167,8 @@ export function createNode(options: NodeOptions): FederationNode {
         const received = currentOrder(sid);
         await onProgress({ event: 'contributing', session: received.session });
         const { data, test } = options;
-        const inputs = { data, test, oracle, local: memory.local(), seed: options.random(32) };
+        const { local: localNoise } = facts.plan;
+        const inputs = { data, test, oracle, local: memory.local(), seed: options.random(32), localNoise };
         const { words, member, local } = contribute(crypto, facts.config, received, params, memory.member(), inputs);
         inputs.seed.fill(0);
         proposed = local === inputs.local ? null : { sid: toHex(sid), local };

@@ -6,6 +6,7 @@ import type { SessionParams } from '../../protocol/session.ts';
 import type { DatasetBudget } from '../../src/privacy/dataset-ledger.ts';
 import { checkRingWidth } from '../../src/privacy/ring-width.ts';
 import { largestClip } from '../../src/run/adaptive-clip.ts';
+import { sendsUpdates } from '../../src/run/config.ts';
 import { orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { COUNT_SCALE, trainingSensitivity } from '../../src/run/plan.ts';
 
@@ -103,7 +104,7 @@ export function checkSession(
     coordinates: coordinateCount(params),
     largestTerm: unitTerm,
     // At record level one coordinate may collect every record of every member.
-    terms: training && config.privacy.unit === 'record' ? members * config.training.maxRecordsPerStep : members,
+    terms: training && !sendsUpdates(config) ? members * config.training.maxRecordsPerStep : members,
     noiseVariance: members * params.noise.shareVariance,
   });
 }

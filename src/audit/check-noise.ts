@@ -6,6 +6,7 @@ import { canonicalJson } from './canonical-json.ts';
 import { announcedClip } from './clips.ts';
 import { announcedMechanism, deriveCountUnits, deriveEvents, deriveSensitivity } from './derive-events.ts';
 import { type AuditLocation, failAudit } from './failures.ts';
+import { type AnnouncedLocalNoise, announcedLocalNoise, chargedQueries, localEvents } from './local-noise.ts';
 import { announcedMetrics } from './metrics.ts';
 import type { RunHistory, SessionHistory } from './replay.ts';
 
@@ -20,6 +21,13 @@ function checkParams(session: SessionHistory, open: EntryBody<'run.open'>, mecha
     // The one release without noise: positions drawn before any data is read, in a vector of nothing else.
     const seatsOnly = params.layout.length === 1 && params.layout[0]?.segment === 'seats';
     expect(seatsOnly && params.noise.mechanism === 'none', 'a session without noise may only draw seats');
+    return;
+  }
+  if (kind === 'train' && announcedLocalNoise(open) !== null) {
+    expect(
+      params.noise.mechanism === 'none',
+      'organizations that add noise to every gradient add no shares to the sum',
+    );
     return;
   }
   expect(params.noise.mechanism !== 'none', 'a session that depends on data must carry noise');
@@ -78,6 +86,13 @@ function checkParams(session: SessionHistory, open: EntryBody<'run.open'>, mecha
   );
 }
 
+/** What the charges of training steps are made of where organizations add noise themselves. */
+interface LocalTerms {
+  readonly noise: AnnouncedLocalNoise;
+  readonly queries: number;
+  readonly mechanism: string;
+}
+
 /** Events of a charge must be the derived ones, character by character. */
 function checkEvents(
   kind: SessionHistory['kind'],
@@ -87,8 +102,12 @@ function checkEvents(
   view: View,
   events: readonly unknown[],
   at: AuditLocation,
+  local: LocalTerms | null,
 ): void {
-  const derived = deriveEvents(kind, params, plan, survivors, view);
+  const derived =
+    kind === 'train' && local !== null
+      ? localEvents(local.noise, local.queries, local.mechanism, plan)
+      : deriveEvents(kind, params, plan, survivors, view);
   if (derived === null)
     failAudit('noise', at, `no honest share of noise is left among ${survivors} survivors (${view} view)`);
   const expected = canonicalJson(derived.map(eventToJson));
@@ -96,8 +115,13 @@ function checkEvents(
 }
 
 /** Noise of the plan itself: shares calibrated to the fewest survivors without the colluders. @see privacy F18 */
-function checkPlan(plan: RunPlanClaim, at: AuditLocation): void {
-  const honest = plan.minSurvivors - plan.colluders;
+function checkPlan(plan: RunPlanClaim, local: LocalTerms | null, at: AuditLocation): void {
+  // Noise inside the organizations stands alone: no other share counts, and none is left out.
+  const honest = local === null ? plan.minSurvivors - plan.colluders : 1;
+  if (local !== null && local.noise.sensitivity > Number(plan.sensitivity))
+    failAudit('noise', at, `"sensitivity" expected at least ${local.noise.sensitivity}, got ${plan.sensitivity}`);
+  if (local !== null && local.queries > 0 && local.queries < local.noise.batches)
+    failAudit('noise', at, `"events" expected at least ${local.noise.batches} gradients a step, got ${local.queries}`);
   const planned = (Number(plan.noiseMultiplier) * Number(plan.sensitivity)) ** 2;
   if (honest * Number(plan.shareVariance) < planned * (1 - 1e-9)) {
     failAudit(
@@ -115,17 +139,19 @@ function checkPlan(plan: RunPlanClaim, at: AuditLocation): void {
 export function checkNoise(history: RunHistory): number {
   const { config, plan } = history.open;
   const mechanism = announcedMechanism(config);
-  checkPlan(plan, history.openedAt);
+  const noise = announcedLocalNoise(history.open);
+  const local = noise === null ? null : { noise, mechanism, queries: chargedQueries(history) };
+  checkPlan(plan, local, history.openedAt);
   let checked = 0;
   for (const session of history.sessions) {
     const { charge, kind, params } = session;
     checkParams(session, history.open, mechanism, session.opened.at);
     for (const view of VIEWS) {
       if (charge !== undefined)
-        checkEvents(kind, params, plan, charge.body.survivors.length, view, charge.body.events[view], charge.at);
+        checkEvents(kind, params, plan, charge.body.survivors.length, view, charge.body.events[view], charge.at, local);
     }
     const own = [...session.reserved.values(), ...session.settled.values()];
-    for (const { at, body } of own) checkEvents(kind, params, plan, body.survivors, 'server', body.events, at);
+    for (const { at, body } of own) checkEvents(kind, params, plan, body.survivors, 'server', body.events, at, local);
     checked += own.length + (charge === undefined ? 0 : 1);
   }
   return checked;

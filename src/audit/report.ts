@@ -2,6 +2,7 @@ import { escapeMarkup, type LineSeries, lineChart } from '../charts/line-chart.t
 import { announcedClip } from './clips.ts';
 import { announcedMechanism } from './derive-events.ts';
 import type { ReportFacts, SessionFacts } from './facts.ts';
+import { announcedLocalNoise, chargedQueries } from './local-noise.ts';
 import type { ProtectedAccuracy } from './metrics.ts';
 import { REPORT_STYLE } from './report-style.ts';
 import type { ResultRow } from './results.ts';
@@ -217,6 +218,7 @@ function clipRow({ open, sessions }: ReportFacts['history']): string[][] {
 function parameters({ history }: ReportFacts): string {
   const { config, plan } = history.open;
   const law = announcedMechanism(config) === 'skellam' ? 'Skellam' : 'discrete Gaussian';
+  const isLocal = announcedLocalNoise(history.open) !== null;
   const lossOf =
     plan.unit === 'record'
       ? 'one record (one row); who owns several rows is protected less'
@@ -225,15 +227,22 @@ function parameters({ history }: ReportFacts): string {
     ['Unit of privacy', lossOf],
     ['Neighbouring relation', esc(plan.relation)],
     ['Target', `ε = ${esc(plan.targetEpsilon)} at δ = ${esc(plan.delta)}, coordinator’s view`],
-    ['Mechanism', `${law} noise, a share from every organization, summed under secure aggregation`],
+    [
+      'Mechanism',
+      isLocal
+        ? `${law} noise inside every organization, in each local gradient; it protects against all others, and nobody outside can check it`
+        : `${law} noise, a share from every organization, summed under secure aggregation`,
+    ],
     [
       'Noise',
-      `noise multiplier ${Number(plan.noiseMultiplier).toFixed(3)} with the fewest accepted survivors; each share has variance ${Number(plan.shareVariance).toExponential(3)} at sensitivity ${Number(plan.sensitivity)} (integer units)`,
+      isLocal
+        ? `noise multiplier ${Number(plan.noiseMultiplier).toFixed(3)} in each of ${chargedQueries(history)} gradients a step: variance ${Number(plan.shareVariance).toExponential(3)} at sensitivity ${Number(plan.sensitivity)} (integer units)`
+        : `noise multiplier ${Number(plan.noiseMultiplier).toFixed(3)} with the fewest accepted survivors; each share has variance ${Number(plan.shareVariance).toExponential(3)} at sensitivity ${Number(plan.sensitivity)} (integer units)`,
     ],
     [
       'Record sampling',
       plan.unit === 'record'
-        ? `each record joins a step with probability ${esc(plan.samplingProbability)}, drawn in secret inside its organization`
+        ? `each record joins a ${isLocal ? 'gradient' : 'step'} with probability ${esc(plan.samplingProbability)}, drawn in secret inside its organization`
         : 'none: every organization sends one clipped update a step',
     ],
     ...clipRow(history),

@@ -26,7 +26,8 @@ export function checkAlgorithm(config: RunConfig): void {
   const { extra, fixedBatches, info, shares } = algorithmOf(config).algorithm;
   // The counts of a choice are charged wherever slots are chosen at unit record.
   const charges = config.clusters?.assignment === 'hard' ? ['exponential-mechanism'] : [];
-  requireRecordRule(info, { unit: config.privacy.unit, noise: 'shared' }, charges);
+  const { localNoise, unit } = config.privacy;
+  requireRecordRule(info, { unit, noise: localNoise === undefined ? 'shared' : 'local' }, charges);
   const use = slotUse(config);
   const require = (holds: boolean, line: string): void => {
     if (!holds) throw new CoveyError('USAGE_CONFIG', line);

@@ -95,6 +95,7 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     delta: z.number().gt(0).lt(1),
     targetEpsilon: positive,
     mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
+    localNoise: z.strictObject({ clippingNorm: positive }).optional(),
   }),
   cohort: z.strictObject({
     participants: z.number().int().min(4).max(65_536),

@@ -14,6 +14,7 @@ import type { SumMechanism } from '../privacy/sum-event.ts';
 import { checkAlgorithm } from './algorithm.ts';
 import { runConfigSchema } from './config-schema.ts';
 import { groupCount } from './groups.ts';
+import { localQueries } from './local-queries.ts';
 
 /** Hidden slots with founding seats, private choice and a public schedule. @see learning design, embedded scenario */
 export interface ClusterConfig {
@@ -114,6 +115,11 @@ export interface RunConfig {
     readonly targetEpsilon: number;
     /** Law of the noise shares; discrete Gaussian where it is left out. */
     readonly mechanism?: SumMechanism | undefined;
+    /**
+     * Noise inside each organization, in every local gradient (DP-SGD), in place of shares in the sum. Unit `record` only;
+     * `training.samplingProbability` draws the records of each gradient. Units: l2 norm of a record's gradient.
+     */
+    readonly localNoise?: { readonly clippingNorm: number } | undefined;
   };
   readonly cohort: {
     readonly participants: number;
@@ -139,6 +145,26 @@ function describeIssue(issue: z.core.$ZodIssue): string {
   return `"${issue.path.join('.') || 'config'}" ${issue.message}`;
 }
 
+/** With noise inside the organizations the number of gradients in a step is public and nothing else reads a record. */
+function checkLocalNoise(
+  { clusters, encoding, training }: RunConfig,
+  { clippingNorm }: { readonly clippingNorm: number },
+  require: (holds: boolean, line: string) => void,
+): void {
+  const { local } = training;
+  require(local?.batches !==
+    undefined, '"training.local.batches" expected a number with noise inside the organizations: every minibatch is charged');
+  require(local?.curriculum ===
+    undefined, '"training.local.curriculum" expected none with noise inside the organizations: it reads losses of raw records');
+  const units = encoding.scale * clippingNorm;
+  require(units >= 1 &&
+    units <=
+      2 ** 26, `"privacy.localNoise.clippingNorm" expected 1 to 2^26 units of 1/${encoding.scale}, got ${units}`);
+  require(clusters === null ||
+    clusters.assignment ===
+      'hard', '"clusters.assignment" expected hard with noise inside the organizations: weights would read losses of raw records');
+}
+
 /**
  * Checks a configuration and the rules that tie its fields together.
  * @throws CoveyError USAGE_CONFIG with one line that names the field.
@@ -154,9 +180,11 @@ export function parseRunConfig(value: unknown): RunConfig {
   const require = (holds: boolean, line: string): void => {
     if (!holds) throw new CoveyError('USAGE_CONFIG', line);
   };
-  const { unit, relation } = config.privacy;
+  const { localNoise, relation, unit } = config.privacy;
   const { adaptiveClip, clippingNorm, local, samplingProbability } = config.training;
   if (unit === 'participant') {
+    require(localNoise ===
+      undefined, '"privacy.localNoise" expected unit record: clipped gradients say nothing of whole participants');
     require(relation === 'zero-out', `"privacy.relation" expected zero-out for participants, got ${relation}`);
     require(local !== null, '"training.local" expected epochs, batchSize and stepSize at unit participant, got null');
     // The server sees who takes part, so cohort sampling amplifies nothing (privacy 3.9).
@@ -165,7 +193,8 @@ export function parseRunConfig(value: unknown): RunConfig {
   } else {
     require(relation === 'add-remove', `"privacy.relation" expected add-remove for records, got ${relation}`);
     // More than one step between two releases makes a record's term depend on other raw records (record rule).
-    require(local === null, '"training.local" expected null at unit record');
+    if (localNoise === undefined) require(local === null, '"training.local" expected null at unit record');
+    else checkLocalNoise(config, localNoise, require);
   }
   if (adaptiveClip !== undefined) {
     require(unit === 'participant', `"training.adaptiveClip" expected a fixed clip at unit record`);
@@ -251,12 +280,18 @@ export function parseRunConfig(value: unknown): RunConfig {
     ), '"clusters.choiceSteps" expected increasing steps');
   }
   checkAlgorithm(config);
+  if (localNoise !== undefined) localQueries(config);
   return config;
 }
 
 /** Law of the noise shares of a run. */
 export function mechanismOf({ privacy }: Pick<RunConfig, 'privacy'>): SumMechanism {
   return privacy.mechanism ?? 'discrete-gaussian';
+}
+
+/** Whether members send updates of their own training, or sums of terms of single records. */
+export function sendsUpdates({ privacy }: Pick<RunConfig, 'privacy'>): boolean {
+  return privacy.unit === 'participant' || privacy.localNoise !== undefined;
 }
 
 /** Hash of the canonical form of a configuration, 32 bytes. */

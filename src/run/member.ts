@@ -11,7 +11,7 @@ import { drawSeat, seatRank } from '../cluster/founding.ts';
 import { bestSlotOfRecord } from '../cluster/soft.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { accuracyBin } from '../learning/accuracy-histogram.ts';
-import type { LocalVectors, ReleasedModels } from '../learning/algorithm.ts';
+import type { LocalContext, LocalVectors, ReleasedModels } from '../learning/algorithm.ts';
 import { accuracy } from '../learning/evaluation.ts';
 import type { GradientOracle } from '../learning/oracle.ts';
 import { poissonSample } from '../learning/sampling.ts';
@@ -20,7 +20,8 @@ import { createEncoder } from '../privacy/encode.ts';
 import { createSkellam } from '../privacy/skellam.ts';
 import { clipCount } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
-import type { RunConfig } from './config.ts';
+import { type RunConfig, sendsUpdates } from './config.ts';
+import { type LocalNoise, privateInputs } from './local-noise.ts';
 import { type MemberState, memberHead, releasedModel } from './member-model.ts';
 import { METRICS_SCALE, metricsBlock } from './metrics.ts';
 import type { SessionOrder } from './order.ts';
@@ -49,6 +50,8 @@ export interface MemberInputs {
   /** What the algorithm keeps at the site from step to step. */
   readonly local: LocalVectors;
   readonly seed: Uint8Array;
+  /** The plan's, in a run with noise inside the organizations. */
+  readonly localNoise?: LocalNoise | null | undefined;
 }
 
 export interface Contribution {
@@ -161,13 +164,32 @@ function trainingContribution(
   const { clippingNorm } = params.encoding;
   const context = { ...localContext(config, models, placement, order.session.step, inputs, random), clippingNorm };
   const countUnits = clipCount(params);
-  const sent =
-    config.privacy.unit === 'participant'
-      ? encodeUpdate(crypto, config, params, blocks, context, countUnits, streamOf(crypto, inputs.seed, 'rounding'))
-      : { values: recordTerms(crypto, config, order, params, slot, own, inputs), local: inputs.local };
+  const noised = noisedContext(crypto, config, context, inputs);
+  const sent = sendsUpdates(config)
+    ? encodeUpdate(crypto, config, params, blocks, noised, countUnits, streamOf(crypto, inputs.seed, 'rounding'))
+    : { values: recordTerms(crypto, config, order, params, slot, own, inputs), local: inputs.local };
   const { keep } = algorithmOf(config).algorithm;
   if (keep === undefined || inputs.data.count === 0) return sent;
   return { values: sent.values, local: { ...sent.local, ...keep(context) } };
+}
+
+/**
+ * The context of the shared part: with noise inside the organization nothing in it has read a record but through noised
+ * gradients, vectors that `keep` wrote included.
+ */
+function noisedContext(
+  crypto: CryptoProvider,
+  config: RunConfig,
+  context: LocalContext,
+  inputs: MemberInputs,
+): LocalContext {
+  if (config.privacy.localNoise === undefined) return context;
+  const { localNoise, seed } = inputs;
+  if (localNoise === null || localNoise === undefined)
+    throw new CoveyError('INTERNAL_INVARIANT', '"localNoise" expected the noise of the plan');
+  const streams = { sample: streamOf(crypto, seed, 'sample'), noise: streamOf(crypto, seed, 'local-noise') };
+  const local = algorithmOf(config).algorithm.keep === undefined ? context.local : {};
+  return { ...context, ...privateInputs(crypto, config, localNoise, inputs, streams), local };
 }
 
 /** Unit `record`: one clipped gradient of every sampled record at the released point. */

@@ -14,7 +14,7 @@ import {
   encodeClipHistory,
   followClip,
 } from './adaptive-clip.ts';
-import { configHash, mechanismOf, type RunConfig } from './config.ts';
+import { configHash, mechanismOf, type RunConfig, sendsUpdates } from './config.ts';
 import { groupIdOf, groupMembers } from './groups.ts';
 import {
   groupOf,
@@ -126,9 +126,10 @@ export function orderParams(
       clippingNorm: training ? clip.clippingNorm : 1,
       scale: training ? clip.scale : scale,
       rotationSeed: hashParts(crypto, utf8(LABELS.rotation), fromHex(runId), u32le(number.round)),
-      rounding: !training ? 'none' : config.privacy.unit === 'record' ? 'toward-zero' : 'conditional',
+      rounding: !training ? 'none' : sendsUpdates(config) ? 'conditional' : 'toward-zero',
     },
-    noise: { mechanism: session.kind === 'seats' ? 'none' : mechanismOf(config), shareVariance },
+    // No shares: seats depend on no data, and updates of organizations that add noise themselves carry it.
+    noise: { mechanism: shareVariance === 0 ? 'none' : mechanismOf(config), shareVariance },
     minSurvivors: config.cohort.minSurvivors,
     minOrgs: config.cohort.minOrgs,
     colluders: config.cohort.colluders,

@@ -8,8 +8,10 @@ import { sumEvent, unitSensitivity } from '../privacy/sum-event.ts';
 import type { View } from '../privacy/views.ts';
 import { clipCountUnits, jointSensitivity } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
-import { mechanismOf, type RunConfig } from './config.ts';
+import { mechanismOf, type RunConfig, sendsUpdates } from './config.ts';
 import { groupCount } from './groups.ts';
+import { type LocalNoise, localEvents, localNoiseOf } from './local-noise.ts';
+import { localQueries } from './local-queries.ts';
 import { isMeasured, METRICS_SCALE, metricsBlock, metricsSensitivity, metricsShareVariance } from './metrics.ts';
 import { modelManifest } from './released.ts';
 
@@ -33,10 +35,12 @@ export interface RunPlan {
   readonly shareVariance: number;
   /** What a member adds to or takes off the count of updates within an adaptive clip; 0 with a fixed one. Units: integer units. */
   readonly countUnits: number;
+  /** Noise inside the organizations; `sensitivity` and `shareVariance` are then those of one local gradient. */
+  readonly local: LocalNoise | null;
 }
 
 /** What the charge of a session depends on. */
-type PlanNoise = Pick<RunPlan, 'shareVariance' | 'countUnits'>;
+type PlanNoise = Pick<RunPlan, 'shareVariance' | 'countUnits' | 'local'>;
 
 /** Number of a session's group; sessions of the whole cohort count as group 0. */
 export function groupOf(session: ScheduledSession): number {
@@ -94,7 +98,7 @@ function dimension(config: RunConfig, slots: number): number {
  */
 export function trainingSensitivity(config: RunConfig, slots: number, countUnits = 0): number {
   const scaledNorm = config.encoding.scale * config.training.clippingNorm;
-  if (config.privacy.unit === 'participant') return jointSensitivity(scaledNorm, dimension(config, slots), countUnits);
+  if (sendsUpdates(config)) return jointSensitivity(scaledNorm, dimension(config, slots), countUnits);
   return unitSensitivity(config.privacy.unit, scaledNorm, dimension(config, slots));
 }
 
@@ -110,6 +114,7 @@ export function sessionEvents(
   if (session.kind === 'seats') return [];
   const { colluders } = config.cohort;
   const mechanism = mechanismOf(config);
+  if (session.kind === 'train' && plan.local !== null) return localEvents(config, plan.local);
   if (session.kind === 'train') {
     const { samplingProbability } = config.training;
     const sensitivity = trainingSensitivity(config, slots, plan.countUnits);
@@ -151,9 +156,11 @@ export function planRun(config: RunConfig): RunPlan {
     Math.max(...trained.map((session) => trainingSensitivity(config, sessionSlots(config, session), countUnits)));
   const updateSensitivity = sensitivityOf(0);
   const { adaptiveClip } = config.training;
+  const queries = config.privacy.localNoise === undefined ? 0 : localQueries(config);
   const noiseOf = (multiplier: number): PlanNoise => ({
     shareVariance: (multiplier * updateSensitivity) ** 2 / shares,
     countUnits: adaptiveClip === undefined ? 0 : clipCountUnits(adaptiveClip, multiplier * updateSensitivity),
+    local: queries === 0 ? null : localNoiseOf(config, queries, multiplier),
   });
   const build = (multiplier: number): { event: DpEvent; count: number }[] => {
     const noise = noiseOf(multiplier);
@@ -175,6 +182,10 @@ export function planRun(config: RunConfig): RunPlan {
   // Of the updates alone; what the count of an adaptive clip costs is in the events.
   const updateMultiplier = calibrateNoiseMultiplier({ epsilon: targetEpsilon, delta }, build);
   const noise = noiseOf(updateMultiplier);
+  if (noise.local !== null) {
+    const { sensitivity, variance } = noise.local;
+    return { schedule, noiseMultiplier: updateMultiplier, sensitivity, ...noise, shareVariance: variance };
+  }
   const sensitivity = sensitivityOf(noise.countUnits);
   const noiseMultiplier =
     noise.countUnits === 0 ? updateMultiplier : Math.sqrt(shares * noise.shareVariance) / sensitivity;
@@ -220,12 +231,12 @@ export function purposeOf(session: ScheduledSession): SessionParams['purpose'] {
 /** Scale of a session's vector and the noise that one participant adds to it. Units: `shareVariance` in squared integer units. */
 export function sessionNoise(
   config: RunConfig,
-  plan: Pick<RunPlan, 'shareVariance'>,
+  plan: Pick<RunPlan, 'shareVariance' | 'local'>,
   session: ScheduledSession,
 ): { readonly scale: number; readonly shareVariance: number } {
   switch (session.kind) {
     case 'train':
-      return { scale: config.encoding.scale, shareVariance: plan.shareVariance };
+      return { scale: config.encoding.scale, shareVariance: plan.local === null ? plan.shareVariance : 0 };
     case 'choice':
       return { scale: COUNT_SCALE, shareVariance: countShareVariance(config) };
     case 'metrics':

@@ -16,7 +16,7 @@ import { createEncoder } from '../privacy/encode.ts';
 import type { ClipCount, ClipHistory } from './adaptive-clip.ts';
 import { clipCount, clipSteps } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
-import type { RunConfig } from './config.ts';
+import { type RunConfig, sendsUpdates } from './config.ts';
 import { groupCount } from './groups.ts';
 import { addMetrics, type MetricsRelease } from './metrics.ts';
 import type { SessionOrder } from './order.ts';
@@ -96,9 +96,8 @@ export function decodeCounts(coordinates: Int32Array): number[] {
 
 /** Public denominators: expected records of a step, or the participants, whose updates are averaged. */
 function denominatorsOf(config: RunConfig, slots: number): { body: number; head: number } {
-  const { clusters, cohort, privacy, training } = config;
-  if (privacy.unit === 'record')
-    return publicDenominators(training.samplingProbability, training.nominalRecords, slots);
+  const { clusters, cohort, training } = config;
+  if (!sendsUpdates(config)) return publicDenominators(training.samplingProbability, training.nominalRecords, slots);
   const { body, head } = publicDenominators(1, cohort.participants, slots);
   // With n filled slots each receives n times as many updates, scaled by 1 / sqrt(n).
   return { body, head: head * Math.sqrt(clusters?.filled ?? 1) };

@@ -19,6 +19,7 @@ interface RunFlags {
   readonly rounds?: number;
   readonly clip?: number;
   readonly unit?: string;
+  readonly noise: string;
   readonly slots?: number;
   readonly set: readonly string[];
   readonly epsilon?: number;
@@ -57,10 +58,14 @@ function settingsFor(scenario: string, flags: RunFlags): TrainingSettings {
   const { unit = settings.unit } = flags;
   if (unit !== 'record' && unit !== 'participant')
     throw new CoveyError('USAGE_CONFIG', `"--unit" expected record or participant, got ${unit}`);
+  const noise = oneOf('--noise', ['shared', 'local'] as const, flags.noise);
+  if (noise === 'local' && unit !== 'record')
+    throw new CoveyError('USAGE_CONFIG', '"--noise" expected shared at unit participant, got local');
   return {
     ...settings,
     // One gradient of each record and step: larger steps with momentum and one clip a record.
-    ...(unit === 'record' ? { clippingNorm: 1, momentum: 0.9, serverStep: 1 } : {}),
+    ...(unit !== 'record' ? {} : noise === 'local' ? { noise } : { momentum: 0.9 }),
+    ...(unit === 'record' ? { serverStep: 1 } : {}),
     rounds: flags.rounds ?? settings.rounds,
     clippingNorm: flags.clip ?? (unit === 'record' ? 1 : settings.clippingNorm),
     delta: flags.delta ?? settings.delta,
@@ -126,18 +131,19 @@ function algorithmOptions(
 }
 
 /** Refuses a row before any is computed. @throws CoveyError PRIVACY_POLICY */
-function checkRow(row: string, { unit }: TrainingSettings): void {
+function checkRow(row: string, { noise, unit }: TrainingSettings): void {
   if (row === 'local') return;
   const { info } = findAlgorithm(row.replace(/\+ft$/, ''));
   const charges = info.slots === 'chosen' ? ['exponential-mechanism'] : [];
-  requireRecordRule(info, { unit, noise: 'shared' }, charges);
+  requireRecordRule(info, { unit, noise: noise ?? 'shared' }, charges);
 }
 
 function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
   const { scenario, options } = findScenario(name);
   const settings = settingsFor(scenario.id, flags);
   const runnable = ALGORITHMS.filter(
-    ({ info }) => settings.unit === 'participant' || info.recordLevel.kind !== 'local-noise-only',
+    ({ info }) =>
+      settings.unit === 'participant' || settings.noise === 'local' || info.recordLevel.kind !== 'local-noise-only',
   ).filter(({ info }) => info.id !== 'fedavgm' || settings.momentum > 0);
   const asked = flags.algorithm === 'all' ? runnable.map(({ info }) => info.id) : flags.algorithm.split(',');
   const rows = [...new Set([...BASELINES, ...asked.map((row) => row.trim())])];
@@ -306,6 +312,11 @@ export function addExperimentCommand(program: Command): void {
     .option('--rounds <n>', 'training rounds', integerIn(1, 100_000))
     .option('--clip <x>', 'clipping norm', numberIn(1e-6, 1e6))
     .option('--unit <unit>', 'record or participant (default: of the scenario)')
+    .option(
+      '--noise <place>',
+      'shared in the sum, or local: in every gradient inside a participant (unit record)',
+      'shared',
+    )
     .option('--slots <n>', 'slots of clustered algorithms', integerIn(2, 64))
     .option('--set <name=number>', 'an option of an algorithm', (pair: string, all: string[]) => [...all, pair], [])
     .option('--epsilon <x>', 'target, server view', numberIn(1e-3, 1e6))

@@ -64,6 +64,9 @@ const LOCAL_STREAM = 0x6c6f_636c;
 /** Largest norm in integer units that the encoder takes. */
 const LARGEST_NORM = 2 ** 20;
 
+/** Bound of an update that carries its noise already: it only has to fit the ring. */
+const UPDATE_NORM = 64;
+
 /** Server settings of FedAdam, FedYogi and FedAdagrad. @see Reddi et al. 2021, appendix D */
 const ADAPTIVE = { momentum: 0.9, step: 0.03 };
 
@@ -81,6 +84,11 @@ function rowOf(algorithm: string): Row {
 function targetOf({ privacy, settings }: ExperimentOptions): number {
   if (privacy === null) return UNPROTECTED;
   if ('epsilon' in privacy) return privacy.epsilon;
+  if (settings.noise === 'local')
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      '"noise multiplier" expected a target epsilon with local noise: the number of gradients is the algorithm\'s',
+    );
   const { noiseMultiplier } = privacy;
   const relation = settings.unit === 'record' ? 'add-remove' : 'zero-out';
   const gaussian = { kind: 'gaussian', noiseMultiplier } as const;
@@ -119,35 +127,40 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
   const { batchSize, curriculum, epochs, stepSize, clippingNorm, rounds } = settings;
   const all = records.reduce((sum, count) => sum + count, 0);
   const isAdaptive = findAlgorithm(id).optimizer !== undefined;
+  const isLocal = record && settings.noise === 'local';
   // Where everybody must take as many steps: those of the mean participant.
   const mean = Math.max(1, Math.round((epochs * all) / participants / batchSize));
-  const batches = settings.batches ?? (findAlgorithm(id).fixedBatches === true ? mean : undefined);
-  const scale = 2 ** Math.floor(Math.log2(LARGEST_NORM / clippingNorm));
+  const batches = settings.batches ?? (isLocal || findAlgorithm(id).fixedBatches === true ? mean : undefined);
+  const updateNorm = isLocal ? UPDATE_NORM : clippingNorm;
+  const scale = 2 ** Math.floor(Math.log2(LARGEST_NORM / updateNorm));
+  // A local gradient draws the records of a minibatch of the mean participant.
+  const drawn = isLocal ? Math.min(1, (batchSize * participants) / all) : settings.samplingProbability;
   return parseRunConfig({
     federation: 'covey-experiment',
     data: { scenario: data.manifest.scenario, seed },
     model: data.model,
     training: {
       steps: rounds,
-      samplingProbability: record ? settings.samplingProbability : 1,
-      clippingNorm,
+      samplingProbability: record ? drawn : 1,
+      clippingNorm: updateNorm,
       // Adaptive servers scale every coordinate by its own size: their steps are lengths, not shares of an update.
       momentum: isAdaptive ? ADAPTIVE.momentum : settings.momentum,
       // Updates are divided by the number of participants; those of a step count.
       stepSize: ((isAdaptive ? ADAPTIVE.step : settings.serverStep) * participants) / present,
-      lastStepShare: record ? 0.1 : 1,
+      lastStepShare: record && !isLocal ? 0.1 : 1,
       nominalRecords: all,
       maxRecordsPerStep: Math.max(...records),
       initialSeed: seed,
-      local: record
-        ? null
-        : {
-            epochs,
-            ...(batches === undefined ? {} : { batches }),
-            batchSize,
-            stepSize,
-            ...(curriculum === undefined ? {} : { curriculum }),
-          },
+      local:
+        record && !isLocal
+          ? null
+          : {
+              epochs,
+              ...(batches === undefined ? {} : { batches }),
+              batchSize,
+              stepSize,
+              ...(curriculum === undefined ? {} : { curriculum }),
+            },
     },
     clusters: clustersOf(id, settings),
     algorithm: { id, options: experiment.options },
@@ -157,6 +170,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
       relation: record ? 'add-remove' : 'zero-out',
       delta: settings.delta,
       targetEpsilon: targetOf(experiment),
+      ...(isLocal ? { localNoise: { clippingNorm } } : {}),
     },
     cohort: {
       participants,

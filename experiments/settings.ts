@@ -17,6 +17,8 @@ export interface TrainingSettings {
   /** Fine-tuning of rows that end with "+ft". */
   readonly tuning: { readonly epochs: number; readonly batchSize: number; readonly stepSize: number };
   readonly unit: RunConfig['privacy']['unit'];
+  /** Record unit: noise in every local gradient instead of shares in the sum; `clippingNorm` is then a gradient's. */
+  readonly noise?: 'local';
   readonly delta: number;
   readonly slots: number;
   /** Record unit: probability that a record joins a step. */

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { MetricsConfig, RunConfig } from '../src/run/config.ts';
-import { algorithmSchema, metricsSchema } from '../src/run/config-schema.ts';
+import { algorithmSchema, localNoiseSchema, metricsSchema } from '../src/run/config-schema.ts';
 
 /** A run: an embedded scenario with its options, or a whole run configuration. */
 export type RunChoice =
@@ -16,6 +16,8 @@ export type RunChoice =
       readonly algorithm?: RunConfig['algorithm'];
       /** Accuracies that are released while the run goes on; they cost a part of the budget. */
       readonly metrics?: MetricsConfig | undefined;
+      /** Noise in every local gradient in place of shares in the sum; unit `record`. */
+      readonly localNoise?: RunConfig['privacy']['localNoise'];
     }
   | { readonly config: unknown };
 
@@ -67,6 +69,7 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
       mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
       algorithm: algorithmSchema.optional(),
       metrics: metricsSchema.optional(),
+      localNoise: localNoiseSchema.optional(),
     }),
     z.strictObject({ config: z.unknown() }),
   ]),

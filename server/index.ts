@@ -41,6 +41,7 @@ function runConfigOf(config: ServerConfig, participants: number): RunConfig {
     mechanism: run.mechanism,
     algorithm: run.algorithm,
     metrics: run.metrics,
+    localNoise: run.localNoise,
     participants,
   });
 }

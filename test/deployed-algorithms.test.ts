@@ -12,6 +12,8 @@ import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { personalModel } from '../src/run/home.ts';
 import { NEW_MEMBER } from '../src/run/member.ts';
+import { planRun } from '../src/run/plan.ts';
+import { initialState } from '../src/run/release.ts';
 import { buildRoster } from '../src/run/roster.ts';
 import { scenarioConfig } from '../src/run/scenario.ts';
 import { COORDINATOR, createIdentity, type Identity } from './support/transport.ts';
@@ -28,7 +30,7 @@ const POLICY = {
   minCluster: 0,
   minNoiseMultiplier: 0,
   openClusters: false,
-  maxClippingNorm: 1,
+  maxClippingNorm: 64,
   sparse: false,
 };
 
@@ -55,6 +57,8 @@ interface Deployed {
   /** What each node keeps, read anew from its store. */
   readonly locals: readonly LocalVectors[];
   readonly finished: readonly NodeProgress[];
+  /** Epsilons that nodes charged, in the order they said so. */
+  readonly charged: readonly number[];
 }
 
 /** A coordinator and its nodes in this process: the code of a deployment without sockets and files. */
@@ -68,6 +72,7 @@ async function deploy(config: RunConfig): Promise<Deployed> {
   const nodes = new Map<string, FederationNode>();
   const stores = identities.map(() => createMemoryStore());
   const finished: NodeProgress[] = [];
+  const charged: number[] = [];
   const fail = (error: unknown): void => {
     throw error;
   };
@@ -108,6 +113,7 @@ async function deploy(config: RunConfig): Promise<Deployed> {
       now,
       onProgress: async (progress) => {
         if (progress.event === 'finished') finished.push(progress);
+        if (progress.event === 'charged') charged.push(progress.epsilon);
       },
       onError: fail,
     });
@@ -117,7 +123,7 @@ async function deploy(config: RunConfig): Promise<Deployed> {
   await coordinator.run();
   await Promise.all([...nodes.values()].map((node) => node.finished));
   const locals = await Promise.all(stores.map(async (store) => (await openMemory(store, RUN_ID)).local()));
-  return { models: coordinator.models(), locals, finished };
+  return { models: coordinator.models(), locals, finished, charged };
 }
 
 describe('algorithms in a deployment', () => {
@@ -145,5 +151,26 @@ describe('algorithms in a deployment', () => {
       expect(personal.body).not.toEqual(Float64Array.from(models.body));
     });
     expect(new Set(locals.map(({ body }) => body?.join())).size).toBe(MEMBERS);
+  });
+
+  it('FedRep at unit record: heads and bodies learn from gradients that carry noise, and every node charges them', async () => {
+    const base = scenarioConfig('digits', {
+      seed: 5,
+      steps: 2,
+      targetEpsilon: 6,
+      participants: MEMBERS,
+      algorithm: { id: 'fedrep' },
+      localNoise: { clippingNorm: 1 },
+    });
+    const config = parseRunConfig({ ...base, personal: { ...base.personal, method: 'none', epochs: 1 } });
+    const plan = planRun(config);
+    expect(plan.local?.queries).toBe(24);
+    const { charged, finished, locals, models } = await deploy(config);
+    expect(finished.length).toBe(MEMBERS);
+    expect(locals.every(({ head }) => head?.some((value) => value !== 0) === true)).toBe(true);
+    expect(models.body).not.toEqual(initialState(config).models.body);
+    // One share is all there is: the plan's worst case is what is paid.
+    for (const epsilon of charged.slice(-MEMBERS)) expect(epsilon).toBeGreaterThan(5.9);
+    expect(Math.max(...charged)).toBeLessThanOrEqual(6);
   });
 });

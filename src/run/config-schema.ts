@@ -12,6 +12,11 @@ export const metricsSchema: z.ZodType<MetricsConfig> = z.strictObject({
   noiseStddev: positive,
 });
 
+/** Reads the `localNoise` of a configuration. */
+export const localNoiseSchema: z.ZodType<NonNullable<RunConfig['privacy']['localNoise']>> = z.strictObject({
+  clippingNorm: positive,
+});
+
 /** Reads the `algorithm` of a configuration. */
 export const algorithmSchema: z.ZodType<NonNullable<RunConfig['algorithm']>> = z.strictObject({
   id: z.string(),
@@ -95,7 +100,7 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     delta: z.number().gt(0).lt(1),
     targetEpsilon: positive,
     mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
-    localNoise: z.strictObject({ clippingNorm: positive }).optional(),
+    localNoise: localNoiseSchema.optional(),
   }),
   cohort: z.strictObject({
     participants: z.number().int().min(4).max(65_536),

@@ -17,6 +17,8 @@ export interface ScenarioOptions {
   readonly targetEpsilon: number;
   readonly participants: number;
   readonly metrics?: MetricsConfig | undefined;
+  /** Noise in every local gradient in place of shares in the sum; unit `record`. */
+  readonly localNoise?: RunConfig['privacy']['localNoise'];
 }
 
 /** Fewest survivors and colluders that a cohort of this size can bear. */
@@ -67,14 +69,22 @@ function slotsFor(id: string, own: ClusterConfig | null, kept: number): ClusterC
 /** Minibatches where everybody must take as many: an epoch of the mean organization. */
 const FIXED_BATCHES = 12;
 
+/** Bound of an update that carries its noise already: it only has to fit the ring. */
+const LOCAL_UPDATE_NORM = 64;
+
 /** An embedded scenario with the settings that were measured for it. @throws CoveyError USAGE_CONFIG */
 export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOptions): RunConfig {
   const { algorithm, metrics, participants, steps, seed, targetEpsilon, unit = 'record', mechanism } = options;
-  const record = unit === 'record';
+  const { localNoise } = options;
+  const record = unit === 'record' && localNoise === undefined;
   const digits = scenario === 'digits';
   const kept = digits ? 3 : 2;
-  const own = clustersOf(participants, steps, kept, record ? 0.7 : 4);
-  const fixed = algorithm !== undefined && findAlgorithm(algorithm.id).fixedBatches === true;
+  const own = clustersOf(participants, steps, kept, unit === 'record' ? 0.7 : 4);
+  const fixed =
+    localNoise !== undefined || (algorithm !== undefined && findAlgorithm(algorithm.id).fixedBatches === true);
+  const nominalRecords = digits ? digitsNominalRecords(participants) : 480;
+  // A local gradient draws a minibatch of the mean organization.
+  const drawn = localNoise === undefined ? 1 : Math.min(1, (32 * participants) / nominalRecords);
   const epochs = { epochs: 1, ...(fixed ? { batches: FIXED_BATCHES } : {}), batchSize: 32 };
   return parseRunConfig({
     federation: 'covey-demo',
@@ -82,11 +92,11 @@ export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOp
     model: digits ? { inputs: 64, hidden: [48], classes: 10 } : { inputs: 13, hidden: [16], classes: 2 },
     training: {
       steps,
-      samplingProbability: record ? 0.5 : 1,
-      clippingNorm: 1,
+      samplingProbability: record ? 0.5 : drawn,
+      clippingNorm: localNoise === undefined ? 1 : LOCAL_UPDATE_NORM,
       momentum: record ? 0.9 : 0,
       stepSize: !record ? 1 : digits ? 1.2 : 0.6,
-      nominalRecords: digits ? digitsNominalRecords(participants) : 480,
+      nominalRecords,
       maxRecordsPerStep: 1_400,
       initialSeed: seed,
       local: record ? null : { ...epochs, stepSize: digits ? 0.1 : 0.05 },
@@ -97,11 +107,12 @@ export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOp
     personal: { method: 'fine-tuning', epochs: 30, batchSize: 32, stepSize: digits ? 0.1 : 0.05 },
     privacy: {
       unit,
-      relation: record ? 'add-remove' : 'zero-out',
+      relation: unit === 'record' ? 'add-remove' : 'zero-out',
       delta: 1e-5,
       targetEpsilon,
       // Left out where nobody asked: the hash of a configuration is that of its fields.
       ...(mechanism === undefined ? {} : { mechanism }),
+      ...(localNoise === undefined ? {} : { localNoise }),
     },
     cohort: cohortOf(participants),
     encoding: { scale: 65_536, lanes: 2 },

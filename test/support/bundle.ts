@@ -64,6 +64,8 @@ export interface BundleChanges {
   readonly cohort?: Readonly<Record<string, number>>;
   /** Adds accuracies after steps 2 and 4. */
   readonly metrics?: boolean;
+  /** Noise inside the organizations, in this many gradients a step. */
+  readonly localQueries?: number;
   readonly specs?: (specs: EntrySpec[], world: BundleWorld) => EntrySpec[];
   readonly lines?: (lines: string[], world: BundleWorld) => string[];
   readonly sums?: (sums: Map<string, Uint8Array>) => void;
@@ -141,20 +143,30 @@ const METRICS_SESSIONS: readonly SessionSpec[] = SESSIONS.flatMap((spec): Sessio
   // Rounds grow from session to session.
   .map((spec, i) => ({ ...spec, round: i < 3 ? spec.round : i }));
 
+/** Training whose every gradient carries one organization's noise: two layers of 4-3-2, hence 23 parameters. */
+const LOCAL = {
+  training: { steps: 4, samplingProbability: 0.5, local: { epochs: 1, batches: 5, batchSize: 8, stepSize: 0.1 } },
+  model: { inputs: 4, hidden: [3], classes: 2 },
+  encoding: { scale: SCALE, lanes: 2 },
+  privacy: { localNoise: { clippingNorm: 1 } },
+};
+const LOCAL_DIMENSION = 23;
+
 interface Run {
+  readonly localQueries: number | undefined;
   readonly config: JsonObject;
   readonly noise: BundleNoise;
   readonly sessions: readonly SessionSpec[];
 }
 
-function runOf({ metrics = false, noise = { used: 'discrete-gaussian' }, cohort }: BundleChanges): Run {
-  const config = configOf({ ...noise, cohort });
+function runOf({ metrics = false, noise = { used: 'discrete-gaussian' }, cohort, localQueries }: BundleChanges): Run {
+  const config = { ...configOf({ ...noise, cohort }), ...(localQueries === undefined ? {} : LOCAL) };
   return metrics
-    ? { noise, config: { ...config, metrics: METRICS }, sessions: METRICS_SESSIONS }
-    : { noise, config, sessions: SESSIONS };
+    ? { localQueries, noise, config: { ...config, metrics: METRICS }, sessions: METRICS_SESSIONS }
+    : { localQueries, noise, config, sessions: SESSIONS };
 }
 
-function paramsOf(spec: SessionSpec, { config, noise }: Run, roster: Uint8Array): SessionParams {
+function paramsOf(spec: SessionSpec, { config, localQueries, noise }: Run, roster: Uint8Array): SessionParams {
   const { kind, slots, round, attempt, step } = spec;
   const task = hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(config)));
   const heads = Array.from({ length: slots }, (_, i) => ({ segment: `head-${i}`, length: 32 }));
@@ -185,8 +197,13 @@ function paramsOf(spec: SessionSpec, { config, noise }: Run, roster: Uint8Array)
       rounding: kind === 'train' ? 'toward-zero' : 'none',
     },
     noise: {
-      mechanism: kind === 'seats' ? 'none' : noise.used,
-      shareVariance: { seats: 0, choice: 64, train: SHARE_VARIANCE, metrics: METRICS_SHARE_VARIANCE }[kind],
+      mechanism: kind === 'seats' || (kind === 'train' && localQueries !== undefined) ? 'none' : noise.used,
+      shareVariance: {
+        seats: 0,
+        choice: 64,
+        train: localQueries === undefined ? SHARE_VARIANCE : 0,
+        metrics: METRICS_SHARE_VARIANCE,
+      }[kind],
     },
     minSurvivors: 3,
     minOrgs: 3,
@@ -198,7 +215,7 @@ function paramsOf(spec: SessionSpec, { config, noise }: Run, roster: Uint8Array)
   };
 }
 
-function eventsOf(spec: SessionSpec, params: SessionParams, shares: number): DpEvent[] {
+function eventsOf(spec: SessionSpec, params: SessionParams, shares: number, { localQueries }: Run): DpEvent[] {
   if (spec.kind === 'seats') return [];
   if (spec.kind === 'choice') return [{ kind: 'exponentialMechanism', epsilon: 0.5, monotone: true }];
   const common = {
@@ -206,6 +223,11 @@ function eventsOf(spec: SessionSpec, params: SessionParams, shares: number): DpE
     dimension: coordinateCount(params),
     symmetric: true,
   };
+  if (spec.kind === 'train' && localQueries !== undefined) {
+    const own = { shares: 1, shareVariance: SHARE_VARIANCE, ...common, dimension: LOCAL_DIMENSION };
+    const gradient = { kind: 'poissonSampled', probability: 0.5, event: { kind: 'discreteGaussian', ...own } } as const;
+    return [{ kind: 'selfComposed', count: localQueries, event: gradient }];
+  }
   const { mechanism, shareVariance } = params.noise;
   const event: DpEvent =
     mechanism === 'skellam'
@@ -224,7 +246,7 @@ function sumOf(spec: SessionSpec, params: SessionParams): Int32Array {
       sum[2 + (i % 3)] = METRICS_SCALE * Math.ceil((spec.survivors - (i % 3)) / 3);
   const stream = crypto.aes256Ctr(seedOf(`noise ${spec.round}`));
   const create = params.noise.mechanism === 'skellam' ? createSkellam : createDiscreteGaussian;
-  if (spec.kind !== 'seats')
+  if (params.noise.shareVariance > 0)
     for (let i = 0; i < spec.survivors; i++) create(params.noise.shareVariance).add(sum, stream);
   return sum;
 }
@@ -279,7 +301,8 @@ function describeRun(
   say('run.open', {
     config: run.config,
     taskHash: toHex(hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(run.config)))),
-    plan: PLAN,
+    plan:
+      run.localQueries === undefined ? PLAN : { ...PLAN, noiseMultiplier: String(Math.sqrt(SHARE_VARIANCE) / SCALE) },
   });
   for (const spec of run.sessions) {
     const params = paramsOf(spec, run, roster);
@@ -312,7 +335,7 @@ function describeRun(
     }
     const survivors = members.slice(0, spec.survivors);
     const chargeOwn = (member: Node, chargeKind: 'reserve' | 'settle', count: number): void => {
-      const events = eventsOf(spec, params, count - 1).map(eventToJson);
+      const events = eventsOf(spec, params, count - 1, run).map(eventToJson);
       const head = hashParts(
         crypto,
         utf8(LABELS.ledgerEntry),
@@ -329,7 +352,7 @@ function describeRun(
       });
     };
     for (const member of survivors) chargeOwn(member, 'reserve', 3);
-    const events = eventsOf(spec, params, spec.survivors - 1);
+    const events = eventsOf(spec, params, spec.survivors - 1, run);
     say('charge.reserve', {
       sid,
       h3,

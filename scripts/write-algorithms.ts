@@ -17,6 +17,12 @@ Without a name a run is FedAvg: local epochs under one clip at unit \`participan
 at unit \`record\`. Which algorithms may run at unit \`record\` with shared noise is decided by the record rule: a term of the sum
 may depend on one record, public values and released values only. The planner refuses the others with the reason in the table.
 
+With noise inside the organizations (\`privacy.localNoise\`, \`--noise local\` of an experiment) most of those run at unit \`record\`
+too: whatever an algorithm learns of the records are gradients, each over a sample of its own and under noise of its own, and the
+charge is the number of gradients that it asks for: one a minibatch, FedRep one more for the head, Per-FedAvg two (with the
+Hessian four). Everything it makes of them is post-processing. MetaVers, FedRoD and q-FedAvg read features, labels or losses
+beside gradients and are refused there, as are curricula and slots that are filled by losses.
+
 C is the clipping norm: everything that a participant sends in a step is clipped once, jointly. Replacing a participant moves a
 sum by twice what taking it away does.
 

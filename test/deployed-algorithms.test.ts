@@ -30,7 +30,7 @@ const POLICY = {
   minCluster: 0,
   minNoiseMultiplier: 0,
   openClusters: false,
-  maxClippingNorm: 64,
+  maxClippingNorm: 1,
   sparse: false,
 };
 

@@ -59,10 +59,13 @@ export function checkRun(policy: SitePolicy, facts: RunFacts): void {
   if (clusters?.open !== undefined && !policy.openClusters)
     refuse('clusters.open', 'clusters that the server cannot see', 'clusters in the open');
   if (cohort.profile === 'sparse' && !policy.sparse) refuse('cohort.profile', 'strict', cohort.profile);
-  if (training.clippingNorm > policy.maxClippingNorm)
-    refuse('training.clippingNorm', `at most ${policy.maxClippingNorm}`, training.clippingNorm);
+  const { localNoise } = privacy;
+  // With noise in every gradient it is their clip that counts; the update only has to fit the ring.
+  const clip = localNoise?.clippingNorm ?? training.clippingNorm;
+  const field = localNoise === undefined ? 'training.clippingNorm' : 'privacy.localNoise.clippingNorm';
+  if (clip > policy.maxClippingNorm) refuse(field, `at most ${policy.maxClippingNorm}`, clip);
   // An adaptive clip is refused for what it may come to, before it does.
-  if (largestClip(config) > policy.maxClippingNorm)
+  if (localNoise === undefined && largestClip(config) > policy.maxClippingNorm)
     refuse('training.adaptiveClip.maxNorm', `at most ${policy.maxClippingNorm}`, largestClip(config));
   if (plan.noiseMultiplier < policy.minNoiseMultiplier)
     refuse('noiseMultiplier', `at least ${policy.minNoiseMultiplier}`, plan.noiseMultiplier);

@@ -54,8 +54,13 @@ function statement({ history, results }: ReportFacts): string {
   const members = history.genesis.members.length;
   const unit = plan.unit === 'record' ? 'one record of one organization' : 'everything one organization holds';
   const { server, release } = results.claims;
-  const helpers = plan.colluders === 1 ? 'one organization' : `${plan.colluders} organizations`;
-  return `<p class="lead">${members} organizations trained a model together. The coordinator received only sums over at least ${plan.minSurvivors} of them, to which the organizations themselves had added calibrated noise; no contribution was ever readable to it without that noise. Adding or removing ${unit} changes what the coordinator could observe by at most <b>ε = ${epsilon(server.epsilon)}</b> (δ = ${esc(plan.delta)}), even if ${helpers} pool what they know with it. For whoever sees the released models, a fellow organization included, it is <b>ε = ${epsilon(release.epsilon)}</b>. The budget was ε = ${esc(plan.targetEpsilon)}.</p>
+  const helpers =
+    announcedLocalNoise(history.open) !== null
+      ? 'all other organizations'
+      : plan.colluders === 1
+        ? 'one organization'
+        : `${plan.colluders === 0 ? 'no' : plan.colluders} organizations`;
+  return `<p class="lead">${members} organizations trained a model together. The coordinator received only sums over at least ${plan.minSurvivors} of them, to which the organizations themselves had added calibrated noise; no contribution was ever readable to it without that noise. Adding or removing ${unit} changes what the coordinator could observe by at most <b>ε = ${epsilon(server.epsilon)}</b> (δ = ${esc(plan.delta)}), ${plan.colluders === 0 && announcedLocalNoise(history.open) === null ? 'as long as' : 'even if'} ${helpers} pool what they know with it. For whoever sees the released models, a fellow organization included, it is <b>ε = ${epsilon(release.epsilon)}</b>. The budget was ε = ${esc(plan.targetEpsilon)}.</p>
 <p class="soft">ε is a worst case over all observers: except with probability δ, seeing the outcome changes the odds of any statement about that ${plan.unit === 'record' ? 'record' : 'organization'} by a factor of at most e<sup>ε</sup>. Smaller is better, 0 would mean that nothing can be learned.</p>`;
 }
 

@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { loadHeart } from '../clients/node/scenario-data.ts';
+import { loadHeart } from '../clients/node/data.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { scenarioConfig } from '../src/run/scenario.ts';

@@ -1,11 +1,12 @@
 import { z } from 'zod';
 import type { MetricsConfig, RunConfig } from '../src/run/config.ts';
 import { algorithmSchema, localNoiseSchema, metricsSchema } from '../src/run/config-schema.ts';
+import type { ScenarioName, TableTask } from '../src/run/scenario.ts';
 
 /** A run: an embedded scenario with its options, or a whole run configuration. */
 export type RunChoice =
   | {
-      readonly scenario: 'digits' | 'heart';
+      readonly scenario: ScenarioName;
       readonly seed: number;
       readonly steps: number;
       readonly targetEpsilon: number;
@@ -18,6 +19,10 @@ export type RunChoice =
       readonly metrics?: MetricsConfig | undefined;
       /** Noise in every local gradient in place of shares in the sum; unit `record`. */
       readonly localNoise?: RunConfig['privacy']['localNoise'];
+      /** Protects persons with all their records at a site. */
+      readonly perPerson: boolean;
+      /** What the sites' tables have in common, for the scenario `table`. */
+      readonly table?: TableTask | undefined;
     }
   | { readonly config: unknown };
 
@@ -61,7 +66,7 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
   maskThreads: z.number().int().min(1).max(64).default(2),
   run: z.union([
     z.strictObject({
-      scenario: z.enum(['digits', 'heart']),
+      scenario: z.enum(['digits', 'heart', 'table']),
       seed: z.number().int().min(0).max(0xffffffff).default(1),
       steps: z.number().int().min(1).max(100_000).default(80),
       targetEpsilon: z.number().positive().default(8),
@@ -70,6 +75,16 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
       algorithm: algorithmSchema.optional(),
       metrics: metricsSchema.optional(),
       localNoise: localNoiseSchema.optional(),
+      perPerson: z.boolean().default(false),
+      table: z
+        .strictObject({
+          features: z.number().int().min(1).max(65_536),
+          classes: z.number().int().min(2).max(256),
+          hidden: z.array(z.number().int().min(1)).max(4).default([]),
+          nominalRecords: z.number().positive(),
+          maxRecords: z.number().int().min(1).default(10_000),
+        })
+        .optional(),
     }),
     z.strictObject({ config: z.unknown() }),
   ]),

@@ -42,6 +42,8 @@ function runConfigOf(config: ServerConfig, participants: number): RunConfig {
     algorithm: run.algorithm,
     metrics: run.metrics,
     localNoise: run.localNoise,
+    perPerson: run.perPerson,
+    table: run.table,
     participants,
   });
 }

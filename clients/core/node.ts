@@ -26,7 +26,7 @@ import type { Store } from '../../src/run/store.ts';
 import { type ChargeBook, openChargeBook } from './charge-book.ts';
 import { type HeadKeeper, openDatasetBook } from './dataset-book.ts';
 import { type NodeMemory, openMemory } from './memory.ts';
-import { checkRun, checkSession, type SitePolicy } from './policy.ts';
+import { checkData, checkRun, checkSession, type SitePolicy } from './policy.ts';
 import { type ParticipantSessions, startParticipant } from './session.ts';
 
 /** What the site sees of its own node while a run goes on; stays at the site. */
@@ -207,6 +207,7 @@ export function createNode(options: NodeOptions): FederationNode {
       const config = parseRunConfig(body.config);
       const facts: RunFacts = { runId: entry.run, config, plan: planRun(config), roster };
       checkRun(policy, facts);
+      checkData(config, options.data);
       if (options.data.count > config.training.maxRecordsPerStep) {
         throw new CoveyError(
           'PRIVACY_POLICY',

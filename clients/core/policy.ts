@@ -3,10 +3,11 @@ import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { coordinateCount, encodeParams } from '../../protocol/params.ts';
 import type { SessionParams } from '../../protocol/session.ts';
+import { type Dataset, unitsOf } from '../../src/data/dataset.ts';
 import type { DatasetBudget } from '../../src/privacy/dataset-ledger.ts';
 import { checkRingWidth } from '../../src/privacy/ring-width.ts';
 import { largestClip } from '../../src/run/adaptive-clip.ts';
-import { sendsUpdates } from '../../src/run/config.ts';
+import { type RunConfig, sendsUpdates } from '../../src/run/config.ts';
 import { orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { COUNT_SCALE, trainingSensitivity } from '../../src/run/plan.ts';
 
@@ -69,6 +70,19 @@ export function checkRun(policy: SitePolicy, facts: RunFacts): void {
     refuse('training.adaptiveClip.maxNorm', `at most ${policy.maxClippingNorm}`, largestClip(config));
   if (plan.noiseMultiplier < policy.minNoiseMultiplier)
     refuse('noiseMultiplier', `at least ${policy.minNoiseMultiplier}`, plan.noiseMultiplier);
+}
+
+/**
+ * Checks before the first session that the site holds what the run trains on.
+ * @throws CoveyError USAGE_CONFIG
+ */
+export function checkData({ model, privacy }: RunConfig, data: Dataset): void {
+  if (data.featureLength !== model.inputs || data.classes > model.classes)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"data" expected ${model.inputs} features and at most ${model.classes} classes of the run, got ${data.featureLength} and ${data.classes}; hint: compare the description of the table`,
+    );
+  unitsOf(data, privacy.perPerson === true);
 }
 
 /** Name of the first field in which two parameter sets differ. */

@@ -1,13 +1,16 @@
 import { z } from 'zod';
 import type { SeenHead } from '../../src/privacy/dataset-ledger.ts';
 import type { SitePolicy } from '../core/policy.ts';
+import type { TableFiles } from './table.ts';
 
 /** Where a node's records come from. */
 export type NodeData =
   /** Generated handwriting of one organization of the embedded scenario. */
   | { readonly kind: 'digits'; readonly seed: number; readonly organization: number }
   /** One hospital of the UCI heart disease data; `folder` holds the four processed files. */
-  | { readonly kind: 'heart'; readonly folder: string; readonly hospital: number };
+  | { readonly kind: 'heart'; readonly folder: string; readonly hospital: number }
+  /** The site's own table. */
+  | ({ readonly kind: 'table' } & TableFiles);
 
 /** `node.yaml`: what the site owns. Relative paths are relative to the file. */
 export interface NodeConfig {
@@ -44,6 +47,13 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
       organization: z.number().int().min(0).max(11),
     }),
     z.strictObject({ kind: z.literal('heart'), folder: z.string().min(1), hospital: z.number().int().min(0).max(3) }),
+    z.strictObject({
+      kind: z.literal('table'),
+      description: z.string().min(1),
+      train: z.string().min(1),
+      test: z.string().min(1).optional(),
+      testShare: z.number().min(0.01).max(0.9).default(0.2),
+    }),
   ]),
   trainer: z.enum(['dense', 'tfjs']).default('dense'),
   maskThreads: z.number().int().min(1).max(64).default(2),

@@ -17,8 +17,8 @@ import { type FederationFile, federationFromJson } from '../../src/run/roster.ts
 import type { HeadKeeper } from '../core/dataset-book.ts';
 import { createNode, type NodeProgress } from '../core/node.ts';
 import { type NodeConfig, seenHeadSchema } from './config.ts';
+import { loadNodeData } from './data.ts';
 import { createEvaluator } from './evaluation.ts';
-import { loadNodeData } from './scenario-data.ts';
 
 export { nodeCrypto } from '../../platform/node/crypto.ts';
 export { type ExternalTrainerOptions, openExternalTrainer } from '../trainers/external-trainer.ts';
@@ -98,15 +98,14 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
   const secretSeed = await readKeyFile(at(config.key));
   const publicKey = nodeCrypto.ed25519PublicKey(secretSeed);
   const identity = { id: nodeId(nodeCrypto, publicKey), publicKey, secretSeed };
-  const data = await loadNodeData(
-    config.data.kind === 'heart' ? { ...config.data, folder: at(config.data.folder) } : config.data,
-  );
+  const data = await loadNodeData(config.data, at);
   const folder = at(config.state);
   await mkdir(folder, { recursive: true });
   const store = await openStore(join(folder, 'node.sqlite'));
   const createOracle = await chooseTrainer(config.trainer, options.onState);
   const evaluator = createEvaluator(data, folder);
   const masks = createMaskPool({ threads: config.maskThreads });
+  let isFinished = false;
   let client: SocketClient | null = null;
   let fail: (error: unknown) => void = () => undefined;
   const failed = new Promise<never>((_, reject) => {
@@ -133,6 +132,7 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
       if (progress.event === 'agreed' && progress.session.kind === 'train')
         options.drill?.('after-upload', progress.session.step);
       if (progress.event === 'models' && options.evaluate) evaluator.onModels(progress);
+      if (progress.event === 'finished') isFinished = true;
       if (progress.event === 'finished') await evaluator.onFinished(progress);
     },
     onError: (error) => fail(error),
@@ -150,7 +150,7 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
     onOpen: (isResumed) => node.onOpen(isResumed),
     onClose({ retryInMs, error }) {
       if (retryInMs === null && error !== null) fail(error);
-      else options.onState(`connection lost${error === null ? '' : ` (${error.code})`}, trying again`);
+      else if (!isFinished) options.onState(`connection lost${error === null ? '' : ` (${error.code})`}, trying again`);
     },
     onError: (error) => fail(error),
   });

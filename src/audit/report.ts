@@ -1,4 +1,5 @@
 import { escapeMarkup, type LineSeries, lineChart } from '../charts/line-chart.ts';
+import type { JsonObject } from './canonical-json.ts';
 import { announcedClip } from './clips.ts';
 import { announcedMechanism } from './derive-events.ts';
 import type { ReportFacts, SessionFacts } from './facts.ts';
@@ -49,10 +50,16 @@ function table(
   return `<table>${headLine}<tbody>${rows.map(line).join('')}</tbody></table>`;
 }
 
+/** Whether a unit is a person with all its records at one organization. */
+function protectsPersons(config: JsonObject): boolean {
+  return (config['privacy'] as { readonly perPerson?: boolean } | undefined)?.perPerson === true;
+}
+
 function statement({ history, results }: ReportFacts): string {
   const { plan } = history.open;
   const members = history.genesis.members.length;
-  const unit = plan.unit === 'record' ? 'one record of one organization' : 'everything one organization holds';
+  const one = protectsPersons(history.open.config) ? 'one person’s records at' : 'one record of';
+  const unit = plan.unit === 'record' ? `${one} one organization` : 'everything one organization holds';
   const { server, release } = results.claims;
   const helpers =
     announcedLocalNoise(history.open) !== null
@@ -226,7 +233,9 @@ function parameters({ history }: ReportFacts): string {
   const isLocal = announcedLocalNoise(history.open) !== null;
   const lossOf =
     plan.unit === 'record'
-      ? 'one record (one row); who owns several rows is protected less'
+      ? protectsPersons(config)
+        ? 'one person with all rows at one organization: drawn, summed and clipped together'
+        : 'one record (one row); who owns several rows is protected less'
       : 'one organization with all its records';
   const rows = [
     ['Unit of privacy', lossOf],
@@ -351,7 +360,7 @@ function trust({ history }: ReportFacts): string {
 <ul>
 <li>At most ${colluders} organizations collude with the coordinator, leave out their noise, or do both.</li>
 <li>Every organization runs the published program: clips each record, draws its sample and its noise from a secure generator. Nobody else can check this from outside.</li>
-<li>No person appears in more than one record and in more than one organization; otherwise the loss adds up.</li>
+<li>No person appears ${protectsPersons(history.open.config) ? '' : 'in more than one record and '}in more than one organization; otherwise the loss adds up.</li>
 <li>The keys in the roster belong to the named organizations; elliptic-curve cryptography holds (it does not against a large quantum computer).</li>
 <li>Poisoned data is not detected. Times, message sizes and participation are visible.</li>
 </ul>`;

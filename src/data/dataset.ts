@@ -12,6 +12,8 @@ export interface Dataset {
   readonly classes: number;
   readonly features: Float32Array;
   readonly labels: Uint8Array;
+  /** Whose record each one is, numbered from 0 without gaps; absent where nobody says. Shapes: `count`. */
+  readonly persons?: Uint32Array;
 }
 
 /** Training and test records of one organization. */
@@ -54,7 +56,51 @@ export function selectRecords(data: Dataset, records: Uint32Array): Dataset {
     features.set(data.features.subarray(record * featureLength, (record + 1) * featureLength), i * featureLength);
     labels[i] = data.labels[record] as number;
   });
-  return createDataset(featureLength, classes, features, labels);
+  const selected = createDataset(featureLength, classes, features, labels);
+  const { persons } = data;
+  return persons === undefined
+    ? selected
+    : withPersons(
+        selected,
+        Array.from(records, (record) => String(persons[record])),
+      );
+}
+
+/**
+ * Says whose record each one is; persons are numbered in the order in which they are first met.
+ * @throws CoveyError USAGE_RANGE unless there is a name for each record.
+ */
+export function withPersons(data: Dataset, names: readonly string[]): Dataset {
+  if (names.length !== data.count)
+    throw new CoveyError('USAGE_RANGE', `"persons" expected ${data.count} names, got ${names.length}`);
+  const numbers = new Map<string, number>();
+  const persons = Uint32Array.from(names, (name) => {
+    const number = numbers.get(name) ?? numbers.size;
+    numbers.set(name, number);
+    return number;
+  });
+  return { ...data, persons };
+}
+
+/** What one unit of privacy owns: records one by one, or all records of a person. */
+export type RecordUnits = readonly (readonly number[])[];
+
+/**
+ * Groups the records by what an epsilon protects.
+ * @throws CoveyError USAGE_CONFIG if persons are to be protected and nobody says whose the records are.
+ */
+export function unitsOf(data: Dataset, perPerson: boolean): RecordUnits {
+  if (!perPerson) return Array.from({ length: data.count }, (_, record) => [record]);
+  const { persons } = data;
+  if (persons === undefined && data.count > 0)
+    throw new CoveyError('USAGE_CONFIG', '"data" expected a person for every record in a run that protects persons');
+  const units: number[][] = [];
+  persons?.forEach((person, record) => {
+    const unit = units[person];
+    if (unit === undefined) units[person] = [record];
+    else unit.push(record);
+  });
+  return units;
 }
 
 const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;

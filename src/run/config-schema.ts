@@ -97,6 +97,7 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
   privacy: z.strictObject({
     unit: z.enum(['record', 'participant']),
     relation: z.enum(['add-remove', 'zero-out']),
+    perPerson: z.boolean().optional(),
     delta: z.number().gt(0).lt(1),
     targetEpsilon: positive,
     mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),

@@ -111,6 +111,8 @@ export interface RunConfig {
     readonly unit: 'record' | 'participant';
     /** `add-remove` for records; `zero-out` for participants, whose number is public. */
     readonly relation: 'add-remove' | 'zero-out';
+    /** Unit `record` stands for a person with all its records at one organization: drawn, summed and clipped together. */
+    readonly perPerson?: boolean | undefined;
     readonly delta: number;
     readonly targetEpsilon: number;
     /** Law of the noise shares; discrete Gaussian where it is left out. */
@@ -183,6 +185,8 @@ export function parseRunConfig(value: unknown): RunConfig {
   const { localNoise, relation, unit } = config.privacy;
   const { adaptiveClip, clippingNorm, local, samplingProbability } = config.training;
   if (unit === 'participant') {
+    require(config.privacy.perPerson !==
+      true, '"privacy.perPerson" expected unit record: a participant is protected with everybody it holds');
     require(localNoise ===
       undefined, '"privacy.localNoise" expected unit record: clipped gradients say nothing of whole participants');
     require(relation === 'zero-out', `"privacy.relation" expected zero-out for participants, got ${relation}`);

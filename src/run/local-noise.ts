@@ -1,9 +1,10 @@
 import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
-import type { Dataset } from '../data/dataset.ts';
+import { type Dataset, unitsOf } from '../data/dataset.ts';
 import { denseManifest, type ModelManifest } from '../learning/manifest.ts';
 import type { GradientOracle } from '../learning/oracle.ts';
 import { poissonSample } from '../learning/sampling.ts';
+import { unitGradient } from '../learning/unit-gradient.ts';
 import { createDiscreteGaussian } from '../privacy/discrete-gaussian.ts';
 import { type Block, createEncoder } from '../privacy/encode.ts';
 import type { DpEvent } from '../privacy/events.ts';
@@ -78,6 +79,8 @@ export function privateInputs(
   const sampler = create(local.variance);
   const sum = new Int32Array(local.dimension);
   const term = { body: new Float64Array(manifest.bodyLength), head: new Float64Array(manifest.headLength) };
+  const units = unitsOf(raw.data, config.privacy.perPerson === true);
+  const gradientOf = unitGradient(raw.oracle, raw.data, term);
   const parts = blocks.map(({ segment }, block) => ({ block, values: segment === 'body' ? term.body : term.head }));
   const unit = 1 / (scale * denominatorOf(config));
   let answered = 0;
@@ -86,8 +89,8 @@ export function privateInputs(
     if (answered > local.queries)
       throw new CoveyError('INTERNAL_INVARIANT', `"queries" expected at most ${local.queries} gradients in a step`);
     sum.fill(0);
-    for (const record of poissonSample(raw.data.count, config.training.samplingProbability, streams.sample)) {
-      raw.oracle.perRecordGradient(body, head, raw.data, record, term.body, term.head);
+    for (const unit of poissonSample(units.length, config.training.samplingProbability, streams.sample)) {
+      gradientOf(body, head, units[unit] ?? []);
       encoder.addRecord(sum, parts);
     }
     sampler.add(sum, streams.noise);

@@ -9,12 +9,13 @@ import { keptSlots, placeMember } from '../cluster/census.ts';
 import { chooseByExponentialMechanism, chooseLowestLoss, clippedLossScore } from '../cluster/choice.ts';
 import { drawSeat, seatRank } from '../cluster/founding.ts';
 import { bestSlotOfRecord } from '../cluster/soft.ts';
-import type { Dataset } from '../data/dataset.ts';
+import { type Dataset, unitsOf } from '../data/dataset.ts';
 import { accuracyBin } from '../learning/accuracy-histogram.ts';
 import type { LocalContext, LocalVectors, ReleasedModels } from '../learning/algorithm.ts';
 import { accuracy } from '../learning/evaluation.ts';
 import type { GradientOracle } from '../learning/oracle.ts';
 import { poissonSample } from '../learning/sampling.ts';
+import { lossesOfUnits, unitGradient } from '../learning/unit-gradient.ts';
 import { createDiscreteGaussian } from '../privacy/discrete-gaussian.ts';
 import { createEncoder } from '../privacy/encode.ts';
 import { createSkellam } from '../privacy/skellam.ts';
@@ -91,12 +92,15 @@ function choiceContribution(
   const { choiceEpsilon, lossBound } = config.clusters ?? { choiceEpsilon: 0, lossBound: 0 };
   const body = toDoubles(order.models.body);
   const lossesOf = (head: Float32Array): Float64Array => inputs.oracle.losses(body, toDoubles(head), inputs.data);
+  const units = unitsOf(inputs.data, config.privacy.perPerson === true);
   const choose = (): number =>
     config.privacy.unit === 'participant'
       ? chooseLowestLoss(order.models.heads.map(lossesOf))
       : chooseByExponentialMechanism(
           // Sum, not mean: a mean would bring the private number of records in. privacy 3.4
-          Float64Array.from(order.models.heads, (head) => clippedLossScore(lossesOf(head), lossBound)),
+          Float64Array.from(order.models.heads, (head) =>
+            clippedLossScore(lossesOfUnits(lossesOf(head), units), lossBound),
+          ),
           choiceEpsilon,
           lossBound,
           true,
@@ -212,15 +216,17 @@ function recordTerms(
   const values = new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0));
   const body = toDoubles(models.body);
   const heads = models.heads.map(toDoubles);
-  const losses = soft ? heads.map((head) => oracle.losses(body, head, data)) : [];
+  const units = unitsOf(data, config.privacy.perPerson === true);
+  const losses = soft ? heads.map((head) => lossesOfUnits(oracle.losses(body, head, data), units)) : [];
   const common = toDoubles(own ?? new Float32Array(0));
   const term = { body: new Float64Array(body.length), head: new Float64Array(heads[0]?.length ?? 0) };
-  const drawn = poissonSample(data.count, config.training.samplingProbability, streamOf(crypto, seed, 'sample'));
-  for (const record of drawn) {
-    // Record rule: the slot and the term read this record and released values only.
-    const filled = soft ? bestSlotOfRecord(losses, record) : slot;
+  const gradientOf = unitGradient(oracle, data, term);
+  const drawn = poissonSample(units.length, config.training.samplingProbability, streamOf(crypto, seed, 'sample'));
+  for (const unit of drawn) {
+    // Record rule: the slot and the term read this record, or this person's, and released values only.
+    const filled = soft ? bestSlotOfRecord(losses, unit) : slot;
     const head = filled === null ? common : (heads[filled] as Float64Array);
-    oracle.perRecordGradient(body, head, data, record, term.body, term.head);
+    gradientOf(body, head, units[unit] ?? []);
     encoder.addRecord(values, [
       { block: 0, values: term.body },
       // With a closed slot the body alone learns, through the released cohort-wide head.

@@ -1,8 +1,24 @@
+import { CoveyError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { digitsNominalRecords } from '../data/digits.ts';
 import { findAlgorithm } from '../learning/registry.ts';
 import type { SumMechanism } from '../privacy/sum-event.ts';
 import { type ClusterConfig, type MetricsConfig, parseRunConfig, type RunConfig } from './config.ts';
+
+/** Scenarios with settings of their own; `table` is whatever the sites hold. */
+export type ScenarioName = 'digits' | 'heart' | 'table';
+
+/** What has to be known of the tables of all sites; public, agreed on by them. */
+export interface TableTask {
+  /** Numbers that a record becomes by the description of the table. */
+  readonly features: number;
+  readonly classes: number;
+  readonly hidden: readonly number[];
+  /** About how many records there are in all, persons with `perPerson`: a public denominator, never the private sum. */
+  readonly nominalRecords: number;
+  /** Most that one site may hold. */
+  readonly maxRecords: number;
+}
 
 /** Options of a run that a user may set; the rest of an embedded scenario is fixed by what was measured for it. */
 export interface ScenarioOptions {
@@ -19,6 +35,10 @@ export interface ScenarioOptions {
   readonly metrics?: MetricsConfig | undefined;
   /** Noise in every local gradient in place of shares in the sum; unit `record`. */
   readonly localNoise?: RunConfig['privacy']['localNoise'];
+  /** Protects persons with all their records at a site, in place of single records. */
+  readonly perPerson?: boolean | undefined;
+  /** Needed for the scenario `table`, and for no other. */
+  readonly table?: TableTask | undefined;
 }
 
 /** Fewest survivors and colluders that a cohort of this size can bear. */
@@ -72,50 +92,99 @@ const FIXED_BATCHES = 12;
 /** Bound of an update that carries its noise already: it only has to fit the ring. */
 const LOCAL_UPDATE_NORM = 64;
 
-/** An embedded scenario with the settings that were measured for it. @throws CoveyError USAGE_CONFIG */
-export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOptions): RunConfig {
-  const { algorithm, metrics, participants, steps, seed, targetEpsilon, unit = 'record', mechanism } = options;
-  const { localNoise } = options;
+/** What differs from scenario to scenario. */
+interface Preset {
+  readonly model: RunConfig['model'];
+  readonly nominalRecords: number;
+  readonly maxRecordsPerStep: number;
+  readonly kept: number;
+  /** Step of the server at unit `record`, and of local training. */
+  readonly serverStep: number;
+  readonly localStep: number;
+  readonly scale: number;
+}
+
+/** Sums of a 32-bit ring stay below half of it, even if one coordinate collects every record of everybody. */
+function scaleFor(participants: number, maxRecords: number): number {
+  return Math.min(65_536, 2 ** Math.floor(Math.log2(2 ** 30 / (participants * maxRecords))));
+}
+
+function presetOf(scenario: ScenarioName, { participants, table }: ScenarioOptions): Preset {
+  if (scenario === 'digits')
+    return {
+      model: { inputs: 64, hidden: [48], classes: 10 },
+      nominalRecords: digitsNominalRecords(participants),
+      maxRecordsPerStep: 1_400,
+      kept: 3,
+      serverStep: 1.2,
+      localStep: 0.1,
+      scale: 65_536,
+    };
+  const tabular = { kept: 2, serverStep: 0.6, localStep: 0.05 };
+  if (scenario === 'heart') {
+    const model = { inputs: 13, hidden: [16], classes: 2 };
+    return { ...tabular, model, nominalRecords: 480, maxRecordsPerStep: 1_400, scale: 65_536 };
+  }
+  if (table === undefined)
+    throw new CoveyError('USAGE_CONFIG', '"table" expected features, classes and records of the scenario table');
+  const { classes, features, hidden, maxRecords, nominalRecords } = table;
+  return {
+    ...tabular,
+    model: { inputs: features, hidden: [...hidden], classes },
+    nominalRecords,
+    maxRecordsPerStep: maxRecords,
+    scale: scaleFor(participants, maxRecords),
+  };
+}
+
+/** A scenario with settings that were measured for it, or that suit tables. @throws CoveyError USAGE_CONFIG */
+export function scenarioConfig(scenario: ScenarioName, options: ScenarioOptions): RunConfig {
+  const { algorithm, localNoise, mechanism, metrics, participants, perPerson, seed, steps, targetEpsilon } = options;
+  const { unit = 'record' } = options;
   const record = unit === 'record' && localNoise === undefined;
-  const digits = scenario === 'digits';
-  const kept = digits ? 3 : 2;
-  const own = clustersOf(participants, steps, kept, unit === 'record' ? 0.7 : 4);
+  const preset = presetOf(scenario, options);
+  const { kept, nominalRecords } = preset;
+  // Nothing is known of a site's own data: slots are asked for, never given.
+  const own =
+    scenario === 'table' && algorithm === undefined
+      ? null
+      : clustersOf(participants, steps, kept, unit === 'record' ? 0.7 : 4);
   const fixed =
     localNoise !== undefined || (algorithm !== undefined && findAlgorithm(algorithm.id).fixedBatches === true);
-  const nominalRecords = digits ? digitsNominalRecords(participants) : 480;
   // A local gradient draws a minibatch of the mean organization.
   const drawn = localNoise === undefined ? 1 : Math.min(1, (32 * participants) / nominalRecords);
   const epochs = { epochs: 1, ...(fixed ? { batches: FIXED_BATCHES } : {}), batchSize: 32 };
   return parseRunConfig({
-    federation: 'covey-demo',
+    federation: scenario === 'table' ? 'covey' : 'covey-demo',
     data: { scenario, seed },
-    model: digits ? { inputs: 64, hidden: [48], classes: 10 } : { inputs: 13, hidden: [16], classes: 2 },
+    model: preset.model,
     training: {
       steps,
       samplingProbability: record ? 0.5 : drawn,
       clippingNorm: localNoise === undefined ? 1 : LOCAL_UPDATE_NORM,
       momentum: record ? 0.9 : 0,
-      stepSize: !record ? 1 : digits ? 1.2 : 0.6,
+      stepSize: record ? preset.serverStep : 1,
       nominalRecords,
-      maxRecordsPerStep: 1_400,
+      maxRecordsPerStep: preset.maxRecordsPerStep,
       initialSeed: seed,
-      local: record ? null : { ...epochs, stepSize: digits ? 0.1 : 0.05 },
+      local: record ? null : { ...epochs, stepSize: preset.localStep },
     },
     clusters: algorithm === undefined ? own : slotsFor(algorithm.id, own, kept),
     ...(algorithm === undefined ? {} : { algorithm }),
     ...(metrics === undefined ? {} : { metrics }),
-    personal: { method: 'fine-tuning', epochs: 30, batchSize: 32, stepSize: digits ? 0.1 : 0.05 },
+    personal: { method: 'fine-tuning', epochs: 30, batchSize: 32, stepSize: preset.localStep },
     privacy: {
       unit,
       relation: unit === 'record' ? 'add-remove' : 'zero-out',
+      // Left out where nobody asked: the hash of a configuration is that of its fields.
+      ...(perPerson === true ? { perPerson } : {}),
       delta: 1e-5,
       targetEpsilon,
-      // Left out where nobody asked: the hash of a configuration is that of its fields.
       ...(mechanism === undefined ? {} : { mechanism }),
       ...(localNoise === undefined ? {} : { localNoise }),
     },
     cohort: cohortOf(participants),
-    encoding: { scale: 65_536, lanes: 2 },
+    encoding: { scale: preset.scale, lanes: 2 },
     deadlineMs: 30_000,
   });
 }

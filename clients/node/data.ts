@@ -5,6 +5,7 @@ import type { SplitData } from '../../src/data/dataset.ts';
 import { generateDigits } from '../../src/data/digits.ts';
 import { HEART_HOSPITALS, parseHeart } from '../../src/data/heart.ts';
 import type { NodeConfig } from './config.ts';
+import { loadTable } from './table.ts';
 
 /** Reads the four hospitals' processed files from a folder. @throws CoveyError USAGE_CONFIG naming the missing file */
 export async function loadHeart(folder: string, hospital: number): Promise<SplitData> {
@@ -26,7 +27,19 @@ export async function loadHeart(folder: string, hospital: number): Promise<Split
   return parseHeart(hospital, text);
 }
 
-/** The records of a node, as `node.yaml` names them. */
-export async function loadNodeData(data: NodeConfig['data']): Promise<SplitData> {
-  return data.kind === 'digits' ? generateDigits(data.seed, data.organization) : loadHeart(data.folder, data.hospital);
+/** The records of a node, as `node.yaml` names them; `at` finds its files. */
+export async function loadNodeData(data: NodeConfig['data'], at: (path: string) => string): Promise<SplitData> {
+  switch (data.kind) {
+    case 'digits':
+      return generateDigits(data.seed, data.organization);
+    case 'heart':
+      return loadHeart(at(data.folder), data.hospital);
+    case 'table':
+      return loadTable({
+        ...data,
+        description: at(data.description),
+        train: at(data.train),
+        test: data.test === undefined ? undefined : at(data.test),
+      });
+  }
 }

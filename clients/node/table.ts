@@ -1,0 +1,188 @@
+import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { parse } from 'csv-parse/sync';
+import { z } from 'zod';
+import { loadConfig } from '../../platform/node/config.ts';
+import { nodeCrypto } from '../../platform/node/crypto.ts';
+import { utf8 } from '../../protocol/bytes.ts';
+import { CoveyError } from '../../protocol/errors.ts';
+import { createDataset, type Dataset, type SplitData, selectRecords, withPersons } from '../../src/data/dataset.ts';
+
+/** A column as one feature in [-1, 1], or as one feature of 0 or 1 for each of its values. */
+type Feature =
+  | { readonly column: string; readonly range: readonly [number, number] }
+  | { readonly column: string; readonly values: readonly string[] };
+
+/**
+ * What the columns of a table mean, the same at every site. Ranges and values are public: they are agreed on before anybody
+ * looks at records, so that the features of a record depend on that record alone.
+ */
+export interface TableDescription {
+  readonly label: { readonly column: string; readonly values: readonly string[] };
+  /** Column that says whose record a row is. */
+  readonly person?: string | undefined;
+  readonly features: readonly Feature[];
+  /** Cells that hold nothing: the middle of a range, none of the values. */
+  readonly missing: readonly string[];
+}
+
+const column: z.ZodString = z.string().min(1).max(200);
+const values: z.ZodArray<z.ZodString> = z.array(z.string().max(200)).min(2).max(256);
+const range: z.ZodType<readonly [number, number]> = z
+  .tuple([z.number(), z.number()])
+  .refine(([low, high]) => low < high, 'expected a low and a higher number');
+
+/** Reads the description of a table. */
+export const tableDescriptionSchema: z.ZodType<TableDescription> = z.strictObject({
+  label: z.strictObject({ column, values }),
+  person: column.optional(),
+  features: z
+    .array(z.union([z.strictObject({ column, range }), z.strictObject({ column, values })]))
+    .min(1)
+    .max(65_536),
+  missing: z.array(z.string().max(200)).max(64).default(['', '?', 'NA']),
+});
+
+/** Largest table that is read. Units: bytes. */
+const MAX_BYTES = 512 * 1024 * 1024;
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/;
+
+const widthOf = (feature: Feature): number => ('range' in feature ? 1 : feature.values.length);
+
+/** Numbers that a record becomes. */
+export function tableWidth({ features }: TableDescription): number {
+  return features.reduce((sum, feature) => sum + widthOf(feature), 0);
+}
+
+/** Writes the features of one cell; messages name line and column, never what is in the cell. */
+function writeCell(
+  feature: Feature,
+  cell: string,
+  isMissing: boolean,
+  line: number,
+  to: Float32Array,
+  at: number,
+): void {
+  if (isMissing) return;
+  const wrong = (expected: string): CoveyError =>
+    new CoveyError('CODEC_TYPE', `"${feature.column}" expected ${expected} in line ${line}`, { line });
+  if ('values' in feature) {
+    const found = feature.values.indexOf(cell);
+    if (found < 0) throw wrong(`one of ${feature.values.length} declared values`);
+    to[at + found] = 1;
+    return;
+  }
+  if (!NUMBER.test(cell)) throw wrong('a number');
+  const [low, high] = feature.range;
+  to[at] = (2 * (Math.min(high, Math.max(low, Number(cell))) - low)) / (high - low) - 1;
+}
+
+function readRows(text: Uint8Array, name: string): string[][] {
+  if (text.length > MAX_BYTES)
+    throw new CoveyError('CODEC_LIMIT', `"${name}" expected at most ${MAX_BYTES} bytes, got ${text.length}`);
+  try {
+    return parse(text, { bom: true, skip_empty_lines: true, trim: true });
+  } catch (error) {
+    // The parser's own messages may quote the table.
+    const { code, lines } = error as { readonly code?: string; readonly lines?: number };
+    const line = typeof lines === 'number' ? ` near line ${lines}` : '';
+    throw new CoveyError('CODEC_TYPE', `"${name}" expected comma-separated values with a header (${code})${line}`);
+  }
+}
+
+/** Records and the names of the persons that they belong to, if the table says so. */
+export interface Table {
+  readonly data: Dataset;
+  readonly names: readonly string[] | null;
+}
+
+/**
+ * Turns a comma-separated table with a header into labelled records.
+ * Shapes: `tableWidth` features. Rows without a label are refused: leaving them out would depend on them.
+ * @throws CoveyError CODEC_TYPE, naming file, line and column, or CODEC_LIMIT
+ */
+export function parseTable(text: Uint8Array, description: TableDescription, name: string): Table {
+  const [head = [], ...rows] = readRows(text, name);
+  const columnOf = (wanted: string): number => {
+    const found = head.indexOf(wanted);
+    if (found < 0 || head.lastIndexOf(wanted) !== found)
+      throw new CoveyError('CODEC_TYPE', `"${name}" expected one column "${wanted}" in its header`);
+    return found;
+  };
+  const { features, label, missing, person } = description;
+  const places = features.map((feature) => columnOf(feature.column));
+  const labelPlace = columnOf(label.column);
+  const width = tableWidth(description);
+  const numbers = new Float32Array(rows.length * width);
+  const labels = new Uint8Array(rows.length);
+  rows.forEach((row, i) => {
+    // The header is line 1; quoted line breaks may shift what follows.
+    const line = i + 2;
+    let at = i * width;
+    features.forEach((feature, j) => {
+      const cell = row[places[j] as number] ?? '';
+      writeCell(feature, cell, missing.includes(cell), line, numbers, at);
+      at += widthOf(feature);
+    });
+    const found = label.values.indexOf(row[labelPlace] ?? '');
+    if (found < 0)
+      throw new CoveyError(
+        'CODEC_TYPE',
+        `"${label.column}" expected one of ${label.values.length} classes in line ${line}`,
+        {
+          line,
+        },
+      );
+    labels[i] = found;
+  });
+  const data = createDataset(width, label.values.length, numbers, labels);
+  if (person === undefined) return { data, names: null };
+  const place = columnOf(person);
+  const names = rows.map((row, i) => {
+    const cell = row[place] ?? '';
+    if (missing.includes(cell))
+      throw new CoveyError('CODEC_TYPE', `"${person}" expected whose record it is in line ${i + 2}`, { line: i + 2 });
+    return cell;
+  });
+  return { data: withPersons(data, names), names };
+}
+
+/** Splits by person, or by row where nobody says whose they are: the same rows are held out in every run. */
+function holdOut({ data, names }: Table, share: number): SplitData {
+  const isTest = (record: number): boolean => {
+    const hash = nodeCrypto.sha256(utf8(`test ${names?.[record] ?? record}`));
+    return new DataView(hash.buffer, hash.byteOffset).getUint32(0) < share * 2 ** 32;
+  };
+  const all = Uint32Array.from({ length: data.count }, (_, i) => i);
+  return {
+    train: selectRecords(
+      data,
+      all.filter((record) => !isTest(record)),
+    ),
+    test: selectRecords(data, all.filter(isTest)),
+  };
+}
+
+/** Files of a site's table. Paths are absolute; without a test file a share of the persons is held out. */
+export interface TableFiles {
+  readonly description: string;
+  readonly train: string;
+  readonly test?: string | undefined;
+  readonly testShare: number;
+}
+
+async function read(path: string): Promise<Uint8Array> {
+  try {
+    return new Uint8Array(await readFile(path));
+  } catch (cause) {
+    throw new CoveyError('USAGE_CONFIG', `"data" expected a readable file ${path}`, {}, { cause });
+  }
+}
+
+/** Reads a site's own records. @throws CoveyError USAGE_CONFIG, CODEC_TYPE, CODEC_LIMIT */
+export async function loadTable(files: TableFiles): Promise<SplitData> {
+  const description = await loadConfig(files.description, tableDescriptionSchema);
+  const train = parseTable(await read(files.train), description, basename(files.train));
+  if (files.test === undefined) return holdOut(train, files.testShare);
+  return { train: train.data, test: parseTable(await read(files.test), description, basename(files.test)).data };
+}

@@ -18,6 +18,7 @@ import { groupMembers, isInGroup } from '../../src/run/groups.ts';
 import { contribute, type MemberState, missChoice, takeChoice, takeSeat } from '../../src/run/member.ts';
 import { decodeRunMessage, encodeRunMessage } from '../../src/run/messages.ts';
 import { decodeOrder, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
+import { checkOutside, contributeOutside, type OutsideTrainer } from '../../src/run/outside.ts';
 import { groupOf, planRun, type ScheduledSession } from '../../src/run/plan.ts';
 import { seatsAreDistinct, sumCoordinates } from '../../src/run/release.ts';
 import { decodeModels, modelsHash } from '../../src/run/released.ts';
@@ -62,6 +63,8 @@ export interface NodeOptions {
   readonly test: Dataset;
   /** Makes the model of a run for the site's data. */
   createOracle(model: RunFacts['config']['model']): GradientOracle;
+  /** Starts the site's own training program for a run; who opens it closes it. Absent: the oracle's gradients. */
+  readonly openTrainer?: ((model: RunFacts['config']['model']) => Promise<OutsideTrainer>) | undefined;
   readonly crypto: CryptoProvider;
   readonly random: RandomSource;
   readonly store: Store;
@@ -86,6 +89,7 @@ export interface FederationNode {
 interface ActiveRun {
   readonly facts: RunFacts;
   readonly oracle: GradientOracle;
+  readonly outside: OutsideTrainer | null;
   readonly memory: NodeMemory;
   readonly charges: ChargeBook;
 }
@@ -163,13 +167,15 @@ export function createNode(options: NodeOptions): FederationNode {
       },
       send: (message) => options.send(encodeSessionMessage(message)),
       async contribute(params, sid) {
-        const { facts, memory, oracle } = active();
+        const { facts, memory, oracle, outside } = active();
         const received = currentOrder(sid);
         await onProgress({ event: 'contributing', session: received.session });
         const { data, test } = options;
         const { local: localNoise } = facts.plan;
         const inputs = { data, test, oracle, local: memory.local(), seed: options.random(32), localNoise };
-        const { words, member, local } = contribute(crypto, facts.config, received, params, memory.member(), inputs);
+        const given = [crypto, facts.config, received, params, memory.member(), inputs] as const;
+        const { words, member, local } =
+          outside === null ? contribute(...given) : await contributeOutside(...given, outside);
         inputs.seed.fill(0);
         proposed = local === inputs.local ? null : { sid: toHex(sid), local };
         if (member !== memory.member()) await memory.saveMember(member);
@@ -208,6 +214,8 @@ export function createNode(options: NodeOptions): FederationNode {
       const facts: RunFacts = { runId: entry.run, config, plan: planRun(config), roster };
       checkRun(policy, facts);
       checkData(config, options.data);
+      const { openTrainer } = options;
+      if (openTrainer !== undefined) checkOutside(config);
       if (options.data.count > config.training.maxRecordsPerStep) {
         throw new CoveyError(
           'PRIVACY_POLICY',
@@ -226,7 +234,8 @@ export function createNode(options: NodeOptions): FederationNode {
           ? null
           : await openDatasetBook(store, crypto, datasetBudget, options.datasetHeads);
       const charges = await openChargeBook(store, crypto, identity, facts, maxEpsilon, options.now, dataset);
-      run = { facts, oracle: options.createOracle(config.model), memory, charges };
+      const outside = openTrainer === undefined ? null : await openTrainer(config.model);
+      run = { facts, oracle: options.createOracle(config.model), outside, memory, charges };
     } else if (entry.type === 'round.release' && body.modelHash !== undefined) {
       lastModelHash = body.modelHash;
     }

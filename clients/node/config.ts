@@ -12,6 +12,14 @@ export type NodeData =
   /** The site's own table. */
   | ({ readonly kind: 'table' } & TableFiles);
 
+/** A training program, started without a shell. Units: `timeLimitMs` for one task. */
+export interface TrainerProgram {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  readonly timeLimitMs: number;
+}
+
 /** `node.yaml`: what the site owns. Relative paths are relative to the file. */
 export interface NodeConfig {
   /** `wss://` or, on loopback only, `ws://`. */
@@ -22,8 +30,11 @@ export interface NodeConfig {
   /** Folder of ledger, records and personal model. */
   readonly state: string;
   readonly data: NodeData;
-  /** `dense`: plain TypeScript, fastest for small perceptrons; `tfjs`: the first tensor engine that works. */
-  readonly trainer: 'dense' | 'tfjs';
+  /**
+   * `dense`: Covey's own gradients, fastest for perceptrons; `tfjs`: the first tensor engine that works; or a program of the
+   * site (docs/trainers.md), which the others have to trust.
+   */
+  readonly trainer: 'dense' | 'tfjs' | TrainerProgram;
   /** Threads that mask one large vector; 1 starts none. The bytes are the same. */
   readonly maskThreads: number;
   /** Certificate authority of the coordinator (PEM file), if not a public one. */
@@ -55,7 +66,17 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
       testShare: z.number().min(0.01).max(0.9).default(0.2),
     }),
   ]),
-  trainer: z.enum(['dense', 'tfjs']).default('dense'),
+  trainer: z
+    .union([
+      z.enum(['dense', 'tfjs']),
+      z.strictObject({
+        command: z.string().min(1),
+        args: z.array(z.string()).max(64).default([]),
+        environment: z.record(z.string(), z.string()).default({}),
+        timeLimitMs: z.number().int().min(100).max(3_600_000).default(20_000),
+      }),
+    ])
+    .default('dense'),
   maskThreads: z.number().int().min(1).max(64).default(2),
   ca: z.string().min(1).optional(),
   insecure: z.boolean().default(false),

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { writeFileAtomic } from '../../platform/node/atomic-file.ts';
@@ -11,11 +12,14 @@ import { connectSocketClient, type SocketClient } from '../../platform/transport
 import { CoveyError } from '../../protocol/errors.ts';
 import { nodeId } from '../../protocol/params.ts';
 import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
-import type { DenseShape } from '../../src/learning/manifest.ts';
+import { type DenseShape, denseManifest } from '../../src/learning/manifest.ts';
 import type { GradientOracle } from '../../src/learning/oracle.ts';
+import type { Trainer } from '../../src/learning/trainer.ts';
+import type { OutsideTrainer } from '../../src/run/outside.ts';
 import { type FederationFile, federationFromJson } from '../../src/run/roster.ts';
 import type { HeadKeeper } from '../core/dataset-book.ts';
 import { createNode, type NodeProgress } from '../core/node.ts';
+import { openExternalTrainer } from '../trainers/external-trainer.ts';
 import { type NodeConfig, seenHeadSchema } from './config.ts';
 import { loadNodeData } from './data.ts';
 import { createEvaluator } from './evaluation.ts';
@@ -62,7 +66,8 @@ async function chooseTrainer(
   trainer: NodeConfig['trainer'],
   say: (text: string) => void,
 ): Promise<(model: DenseShape) => GradientOracle> {
-  if (trainer === 'dense') return createDenseOracle;
+  // Choices, metrics and personal parts of a site with a program of its own are computed here.
+  if (trainer !== 'tfjs') return createDenseOracle;
   const [{ loadTensorRuntime }, { createTfjsOracle }, { denseNetwork }] = await Promise.all([
     import('../trainers/tfjs-runtime.ts'),
     import('../trainers/tfjs-oracle.ts'),
@@ -71,6 +76,39 @@ async function chooseTrainer(
   const runtime = await loadTensorRuntime();
   say(runtime.why);
   return (model) => createTfjsOracle(runtime, denseNetwork(model));
+}
+
+/** The site's training program, started when a run says what model it trains, and ended with the node. */
+function createPrograms(
+  program: NodeConfig['trainer'],
+  base: string,
+  say: (text: string) => void,
+): { open: ((model: DenseShape) => Promise<OutsideTrainer>) | undefined; close(): Promise<void> } {
+  const opened: Trainer[] = [];
+  const close = async (): Promise<void> => {
+    for (const trainer of opened) await trainer.close();
+  };
+  if (typeof program === 'string') return { open: undefined, close };
+  const { args, command, environment, timeLimitMs } = program;
+  const open = async (model: DenseShape): Promise<OutsideTrainer> => {
+    const trainer = await openExternalTrainer({
+      manifest: denseManifest(model),
+      featureLength: model.inputs,
+      classes: model.classes,
+      crypto: nodeCrypto,
+      // A program beside the configuration file, or one on the path; it runs in a folder of its own.
+      command: /[\\/]/.test(command) ? resolve(base, command) : command,
+      args: args.map((arg) => (existsSync(resolve(base, arg)) ? resolve(base, arg) : arg)),
+      environment,
+      onLog: (line) => say(`trainer: ${line}`),
+    });
+    opened.push(trainer);
+    say(`trained by ${command}: ${trainer.assurance}`);
+    const onFailure = ({ code, message }: CoveyError): void =>
+      say(`trainer failed, this update is zero: ${message} [${code}]`);
+    return { trainer, timeLimitMs, onFailure };
+  };
+  return { open, close };
 }
 
 /** Keeps the head of a data set's ledger in a file of its own. */
@@ -103,6 +141,7 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
   await mkdir(folder, { recursive: true });
   const store = await openStore(join(folder, 'node.sqlite'));
   const createOracle = await chooseTrainer(config.trainer, options.onState);
+  const programs = createPrograms(config.trainer, base, options.onState);
   const evaluator = createEvaluator(data, folder);
   const masks = createMaskPool({ threads: config.maskThreads });
   let isFinished = false;
@@ -118,6 +157,7 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
     data: data.train,
     test: data.test,
     createOracle,
+    openTrainer: programs.open,
     crypto: nodeCrypto,
     random: nodeRandom,
     store,
@@ -158,6 +198,7 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
     await Promise.race([node.finished, failed]);
   } finally {
     await client.close();
+    await programs.close();
     await masks.close();
     await store.close();
   }

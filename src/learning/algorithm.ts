@@ -63,6 +63,9 @@ export interface ReleasedModels {
   readonly extra: readonly Float32Array[];
 }
 
+/** Local training by somebody else: the model after these epochs. `seed` (32 bits) orders the minibatches. */
+export type LocalFit = (data: Dataset, start: Model, epochs: EpochOptions, seed: number) => Model;
+
 /** Inputs of a participant's local work in a step. */
 export interface LocalContext {
   readonly oracle: GradientOracle;
@@ -85,6 +88,8 @@ export interface LocalContext {
   readonly steps: number;
   /** Order of minibatches; protects nothing. */
   readonly random: DataRandom;
+  /** Trains in place of the oracle's gradients, where a site trains with a program of its own. */
+  readonly fit?: LocalFit | undefined;
 }
 
 /** Descent directions (broadcast minus local parameters) of a participant; clipped once, jointly, by the encoder. */

@@ -43,6 +43,17 @@ export function trainEpochs(
   groups: readonly ('body' | 'head')[] = GROUPS,
   hook?: GradientHook,
 ): void {
+  if (context.fit !== undefined) {
+    // A program is given a start and gives back an end: nothing can be changed on the way.
+    if (hook !== undefined || groups !== GROUPS)
+      throw new CoveyError(
+        'USAGE_CONFIG',
+        'expected local training of the whole model without changes to its gradients',
+      );
+    const fitted = context.fit(context.data, model, epochs, context.random.word());
+    for (const group of GROUPS) model[group].set(fitted[group]);
+    return;
+  }
   const gradient = gradientOf(model);
   eachBatch(context.data.count, epochs, context.random, (records) => {
     sgdStep(context, model, gradient, records, epochs.stepSize, groups, hook);

@@ -1,9 +1,9 @@
 import { CoveyError, isCoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { createRandom } from '../data/random.ts';
-import type { LocalContext } from '../learning/algorithm.ts';
+import type { LocalContext, LocalFit } from '../learning/algorithm.ts';
 import { type DenseShape, denseManifest, type ModelManifest } from '../learning/manifest.ts';
-import type { GradientOracle } from '../learning/oracle.ts';
+import { copyModel, type GradientOracle } from '../learning/oracle.ts';
 import { algorithmOf } from './algorithm.ts';
 import type { RunConfig } from './config.ts';
 
@@ -42,19 +42,24 @@ export function gradientsOnly(manifest: ModelManifest, meanGradient: GradientOra
   };
 }
 
-/** The gradients of one run of the algorithm's local work on a model of single units. */
-function countOnce(config: RunConfig, seed: number): number {
+/** What one run of the algorithm's local work asks for, on a model of single units. */
+function countOnce(config: RunConfig, seed: number, outside: boolean): { queries: number; fits: number } {
   const { algorithm, options } = algorithmOf(config);
   const model = { ...config.model, inputs: 1, hidden: config.model.hidden.map(() => 1) };
   const manifest = denseManifest(model);
   const start = { body: new Float64Array(manifest.bodyLength), head: new Float64Array(manifest.headLength) };
   let queries = 0;
+  let fits = 0;
   const oracle = gradientsOnly(manifest, (_body, _head, _data, _records, body, head) => {
     queries++;
     body.fill(0);
     head.fill(0);
     return Number.NaN;
   });
+  const count: LocalFit = (_data, from) => {
+    fits++;
+    return copyModel(from);
+  };
   const context: LocalContext = {
     oracle,
     data: placeholder(model),
@@ -73,9 +78,10 @@ function countOnce(config: RunConfig, seed: number): number {
     step: 0,
     steps: config.training.steps,
     random: createRandom(seed),
+    fit: outside ? count : undefined,
   };
   algorithm.update?.(context);
-  return queries;
+  return { queries, fits };
 }
 
 /** Draws of minibatch orders that must all lead to the same number of gradients. */
@@ -93,7 +99,7 @@ export function localQueries(config: RunConfig): number {
   };
   const counts = new Set<number>();
   try {
-    for (let seed = 0; seed < TRIALS; seed++) counts.add(countOnce(config, seed));
+    for (let seed = 0; seed < TRIALS; seed++) counts.add(countOnce(config, seed, false).queries);
   } catch (error) {
     refuse(error);
   }
@@ -110,4 +116,22 @@ export function localQueries(config: RunConfig): number {
       `"algorithm.options" of ${info.id} expected a fixed number of gradients in a step, got ${[...counts].join(' or ')}`,
     );
   return queries;
+}
+
+/**
+ * Refuses algorithms whose local work is more than training from a start to an end.
+ * @throws CoveyError USAGE_CONFIG
+ */
+export function checkFits(config: RunConfig): void {
+  const { info } = algorithmOf(config).algorithm;
+  const refuse = (why: string): never => {
+    throw new CoveyError('USAGE_CONFIG', `"trainer" expected dense or tfjs for ${info.id}, got a program: ${why}`);
+  };
+  try {
+    const { fits, queries } = countOnce(config, 0, true);
+    if (fits === 0 || queries > 0) refuse('the algorithm needs single gradients');
+  } catch (error) {
+    if (!isCoveyError(error) || error.message.startsWith('"trainer"')) throw error;
+    refuse(error.message);
+  }
 }

@@ -11,7 +11,7 @@ import { drawSeat, seatRank } from '../cluster/founding.ts';
 import { bestSlotOfRecord } from '../cluster/soft.ts';
 import { type Dataset, unitsOf } from '../data/dataset.ts';
 import { accuracyBin } from '../learning/accuracy-histogram.ts';
-import type { LocalContext, LocalVectors, ReleasedModels } from '../learning/algorithm.ts';
+import type { LocalContext, LocalFit, LocalVectors, ReleasedModels } from '../learning/algorithm.ts';
 import { accuracy } from '../learning/evaluation.ts';
 import type { GradientOracle } from '../learning/oracle.ts';
 import { poissonSample } from '../learning/sampling.ts';
@@ -53,6 +53,8 @@ export interface MemberInputs {
   readonly seed: Uint8Array;
   /** The plan's, in a run with noise inside the organizations. */
   readonly localNoise?: LocalNoise | null | undefined;
+  /** Local training of the shared part by a program of the site. */
+  readonly fit?: LocalFit | undefined;
 }
 
 export interface Contribution {
@@ -187,7 +189,8 @@ function noisedContext(
   context: LocalContext,
   inputs: MemberInputs,
 ): LocalContext {
-  if (config.privacy.localNoise === undefined) return context;
+  if (config.privacy.localNoise === undefined)
+    return inputs.fit === undefined ? context : { ...context, fit: inputs.fit };
   const { localNoise, seed } = inputs;
   if (localNoise === null || localNoise === undefined)
     throw new CoveyError('INTERNAL_INVARIANT', '"localNoise" expected the noise of the plan');

@@ -1,5 +1,4 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -9,19 +8,12 @@ import { nodeCrypto } from '../../platform/node/crypto.ts';
 import { listFiles } from '../../platform/node/list-files.ts';
 import { verifyBundle } from '../../src/audit/index.ts';
 import { type BuiltProcess, startBuilt } from '../support/built-command.ts';
+import { freePort } from '../support/free-port.ts';
 
 const folders: string[] = [];
 afterAll(async () => {
   for (const folder of folders) await rm(folder, { recursive: true, force: true });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address !== null ? address.port : 0;
-}
 
 describe('protected accuracies of a federation of processes', () => {
   it('are released, charged and verified, also when the coordinator is killed while they are summed', async () => {

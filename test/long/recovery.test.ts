@@ -1,5 +1,4 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -10,6 +9,7 @@ import { listFiles } from '../../platform/node/list-files.ts';
 import { verifyBundle } from '../../src/audit/index.ts';
 import type { RunResults } from '../../src/audit/results.ts';
 import { type BuiltProcess, startBuilt } from '../support/built-command.ts';
+import { freePort } from '../support/free-port.ts';
 
 const PHASES = ['advertise', 'share-keys', 'masked-input', 'consistency', 'unmask'] as const;
 const folders: string[] = [];
@@ -17,14 +17,6 @@ const folders: string[] = [];
 afterAll(async () => {
   for (const folder of folders) await rm(folder, { recursive: true, force: true });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address !== null ? address.port : 0;
-}
 
 interface LogEntry {
   readonly type: string;

@@ -1,0 +1,169 @@
+import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
+import { CoveyError, isCoveyError } from '../../protocol/errors.ts';
+import type { SessionParams } from '../../protocol/session.ts';
+import type { Dataset } from '../data/dataset.ts';
+import type { LocalFit } from '../learning/algorithm.ts';
+import type { EpochOptions } from '../learning/local-training.ts';
+import { copyModel, type GradientOracle, type Model } from '../learning/oracle.ts';
+import { fitOrKeep } from '../learning/record-rule-probe.ts';
+import { flattenModel, MAX_GRADIENT_VALUES, parameterCount, splitModel, type Trainer } from '../learning/trainer.ts';
+import type { RunConfig } from './config.ts';
+import { checkFits } from './local-queries.ts';
+import { type Contribution, contribute, type MemberInputs } from './member.ts';
+import type { MemberState } from './member-model.ts';
+import type { SessionOrder } from './order.ts';
+
+/*
+ * Contributions whose training is done by a program of the site. A contribution is a function of its inputs, so it is run
+ * until it needs an answer, the answer is fetched, and it is run again from the start with all answers so far: the same
+ * sample, the same rounding, and no second code path for what is released.
+ */
+
+/** Most values of gradients of records that are kept for one contribution: 1 GiB. */
+const MAX_KEPT_VALUES = 2 ** 28;
+
+/** A training program and how long one task of it may take. */
+export interface OutsideTrainer {
+  readonly trainer: Trainer;
+  readonly timeLimitMs: number;
+  /** A task that failed counts as a zero update; the site should hear of it. */
+  onFailure(error: CoveyError): void;
+}
+
+/**
+ * Refuses runs that a training program cannot serve.
+ * @throws CoveyError USAGE_CONFIG: the algorithm changes gradients between steps, or each gradient has its own noise.
+ */
+export function checkOutside(config: RunConfig): void {
+  const { localNoise, unit } = config.privacy;
+  if (localNoise !== undefined)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      '"trainer" expected dense or tfjs with noise inside the organization, got a program',
+    );
+  if (unit === 'record') return;
+  if (config.training.local?.batches !== undefined)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      '"trainer" expected dense or tfjs with a number of batches, got a program: it trains whole epochs',
+    );
+  checkFits(config);
+}
+
+/** Stops a contribution at the first training that nobody has done yet. */
+class Unanswered extends Error {
+  readonly data: Dataset;
+  readonly start: Model;
+  readonly epochs: EpochOptions;
+  readonly seed: number;
+
+  constructor(data: Dataset, start: Model, epochs: EpochOptions, seed: number) {
+    super('unanswered');
+    this.data = data;
+    this.start = start;
+    this.epochs = epochs;
+    this.seed = seed;
+  }
+}
+
+interface Wanted {
+  readonly body: Float64Array;
+  readonly head: Float64Array;
+  readonly record: number;
+}
+
+/** What a task costs in failures: they depend on the records, so they become zeros (privacy 3.5). Faults of the caller are thrown. */
+function orZero<T>(error: unknown, { onFailure }: OutsideTrainer, zero: T): T {
+  if (!isCoveyError(error) || !(error.code === 'USAGE_DIVERGED' || error.code.startsWith('DEP_TRAINER_'))) throw error;
+  onFailure(error);
+  return zero;
+}
+
+/** Gradients of the wanted records, those at the same model together. Shapes: one row for each. */
+async function fetchRows(outside: OutsideTrainer, data: Dataset, wanted: readonly Wanted[]): Promise<Float32Array[]> {
+  const { timeLimitMs, trainer } = outside;
+  const length = parameterCount(trainer.manifest);
+  if (wanted.length * length > MAX_KEPT_VALUES)
+    throw new CoveyError(
+      'USAGE_RANGE',
+      `"trainer" expected at most ${MAX_KEPT_VALUES} values of gradients in a step, got ${wanted.length * length}`,
+    );
+  const rows: Float32Array[] = Array.from(wanted, () => new Float32Array(length));
+  const byHead = new Map<Float64Array, number[]>();
+  wanted.forEach(({ head }, i) => {
+    const places = byHead.get(head);
+    if (places === undefined) byHead.set(head, [i]);
+    else places.push(i);
+  });
+  const most = Math.max(1, Math.floor(MAX_GRADIENT_VALUES / length));
+  for (const [head, places] of byHead) {
+    const parameters = flattenModel({ body: wanted[places[0] as number]?.body ?? [], head });
+    for (let start = 0; start < places.length; start += most) {
+      const block = places.slice(start, start + most);
+      const records = Uint32Array.from(block, (i) => (wanted[i] as Wanted).record);
+      const task = { layout: trainer.layout, parameters, data, records, timeLimitMs };
+      const answer = await trainer.recordGradients(task).catch((error) => orZero(error, outside, null));
+      block.forEach((i, row) => {
+        if (answer !== null) rows[i] = answer.gradients.subarray(row * length, (row + 1) * length);
+      });
+    }
+  }
+  return rows;
+}
+
+async function fetchFit(outside: OutsideTrainer, { data, epochs, seed, start }: Unanswered): Promise<Model> {
+  const { timeLimitMs, trainer } = outside;
+  const optimizer = { kind: 'sgd', stepSize: epochs.stepSize, momentum: 0, weightDecay: 0 } as const;
+  const task = { layout: trainer.layout, parameters: flattenModel(start), data, timeLimitMs };
+  const batchSize = Math.min(epochs.batchSize, 1_000_000);
+  const fitted = await fitOrKeep(trainer, { ...task, epochs: epochs.epochs, batchSize, optimizer, seed });
+  if (fitted.failure === null) return splitModel(trainer.manifest, fitted.parameters);
+  outside.onFailure(fitted.failure);
+  return copyModel(start);
+}
+
+/**
+ * As `contribute`, with the gradients of records or the local training of a program. Choices, metrics and personal parts
+ * are computed here.
+ * @throws CoveyError as `contribute`, USAGE_RANGE for more gradients than fit in memory.
+ */
+export async function contributeOutside(
+  crypto: CryptoProvider,
+  config: RunConfig,
+  order: SessionOrder,
+  params: SessionParams,
+  member: MemberState,
+  inputs: MemberInputs,
+  outside: OutsideTrainer,
+): Promise<Contribution> {
+  const fits: Model[] = [];
+  let rows: readonly Float32Array[] | null = null;
+  for (;;) {
+    const wanted: Wanted[] = [];
+    let fit = 0;
+    const oracle: GradientOracle = {
+      ...inputs.oracle,
+      perRecordGradient(body, head, _data, record, bodyGradient, headGradient) {
+        const row = rows?.[wanted.length];
+        wanted.push({ body, head, record });
+        bodyGradient.set(row?.subarray(0, body.length) ?? new Float32Array(body.length));
+        headGradient.set(row?.subarray(body.length) ?? new Float32Array(head.length));
+        return Number.NaN;
+      },
+    };
+    const localFit: LocalFit = (data, start, epochs, seed) => {
+      const answer = fits[fit++];
+      if (answer === undefined) throw new Unanswered(data, copyModel(start), epochs, seed);
+      return answer;
+    };
+    try {
+      const contribution = contribute(crypto, config, order, params, member, { ...inputs, oracle, fit: localFit });
+      if (wanted.length === 0 || rows !== null) return contribution;
+    } catch (error) {
+      if (!(error instanceof Unanswered)) throw error;
+      fits.push(await fetchFit(outside, error));
+      continue;
+    }
+    rows = await fetchRows(outside, inputs.data, wanted);
+  }
+}

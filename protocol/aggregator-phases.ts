@@ -3,16 +3,16 @@ import {
   type AggregatorState,
   type AggregatorStep,
   abort,
-  type DealerBundle,
   proven,
   sendTo,
   signAbort,
   withSession,
 } from './aggregator-state.ts';
 import { fewestOpenings, reconstructSecrets, unmaskSeeds } from './aggregator-unmask.ts';
-import { encodePartLists, toHex } from './bytes.ts';
-import { arePeers, checkAdvertisements, checkDealings, checkReveals, type SessionContext } from './cohort.ts';
+import { toHex } from './bytes.ts';
+import { checkAdvertisements, checkDealings, checkReveals, dealersFor, type SessionContext } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
+import { type DealerBundle, encodeDelivery, withoutDelivery } from './dealer-bundle.ts';
 import { CoveyError, type ErrorCode, isCoveyError } from './errors.ts';
 import { hashDealers } from './key-schedule.ts';
 import { type Advertisement, encodeBodies, encodeResult, type SignedBody, signList, signMessage } from './messages.ts';
@@ -178,13 +178,9 @@ export function composeDelivery(
   list: Uint8Array = encodeBodies(p2),
 ): SessionMessage {
   const rank = rankOf(cohort.advertisements, holder);
-  const peers = dealers.dealers.filter(({ id }) => arePeers(cohort, rankOf(cohort.advertisements, id), rank));
-  const entries = peers.map(({ id }) => {
-    const { holders, leaves, ciphertexts, proofs } = bundles.get(toHex(id)) as DealerBundle;
-    const at = holders.indexOf(rank);
-    return [leaves[at] as Uint8Array, ciphertexts[at] as Uint8Array, ...(proofs[at] as Uint8Array[])];
-  });
-  return signList(crypto, identity.secretSeed, 'p2-all', sid, encodePartLists(list, entries), holder);
+  const others = dealersFor(cohort, dealers, rank).filter(({ rank: dealer }) => dealer !== rank);
+  const dealt = others.map(({ id }) => bundles.get(toHex(id)) as DealerBundle);
+  return signList(crypto, identity.secretSeed, 'p2-all', sid, encodeDelivery(list, dealt, rank), holder);
 }
 
 function closeMaskedInput(crypto: CryptoProvider, state: AggregatorState, session: AggregatorSession): AggregatorStep {
@@ -195,8 +191,7 @@ function closeMaskedInput(crypto: CryptoProvider, state: AggregatorState, sessio
   const agreement = checkUploads(contextOf(crypto, state, session), cohort, dealers, p3);
   const ids = agreement.survivors.map(({ id }) => id);
   const message = signList(crypto, state.identity.secretSeed, 'p4-ask', sid, encodeBodies(p3));
-  // Commitments are needed to check openings; nobody needs ciphertexts and paths any more.
-  const bundles = new Map([...session.bundles].map(([key, b]) => [key, { ...b, ciphertexts: [], proofs: [] }]));
+  const bundles = new Map([...session.bundles].map(([key, bundle]) => [key, withoutDelivery(bundle)]));
   const told = enter(crypto, state, { ...session, p3, agreement, bundles }, 'consistency', ids);
   const sent = sendTo(told.session, ids, message);
   return withSession(state, sent.session, [

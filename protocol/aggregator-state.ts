@@ -1,6 +1,7 @@
 import { compareBytes, toHex } from './bytes.ts';
 import type { Cohort, Dealers } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
+import type { DealerBundle } from './dealer-bundle.ts';
 import type { ErrorCode } from './errors.ts';
 import { encodeAbort, type SignedBody, signMessage, withoutAttachment } from './messages.ts';
 import type { Agreement } from './participant-unmask.ts';
@@ -10,15 +11,6 @@ import type { AggregatorEffect, Phase, Roster, SessionFault, SessionMessage, Ses
 export interface CoordinatorIdentity {
   readonly publicKey: Uint8Array;
   readonly secretSeed: Uint8Array;
-}
-
-/** What one dealer sent, in order of its holders; ciphertexts and paths only while they may be delivered. */
-export interface DealerBundle {
-  /** Ranks of the holders in U1, ascending. */
-  readonly holders: readonly number[];
-  readonly leaves: readonly Uint8Array[];
-  readonly ciphertexts: readonly Uint8Array[];
-  readonly proofs: readonly (readonly Uint8Array[])[];
 }
 
 /** Shares that one member opened in P5, by rank of the dealer in U1. */

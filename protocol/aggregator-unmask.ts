@@ -1,11 +1,12 @@
-import type { AggregatorSession, DealerBundle, MemberOpenings, RevealedSecrets } from './aggregator-state.ts';
+import type { AggregatorSession, MemberOpenings, RevealedSecrets } from './aggregator-state.ts';
 import { decodeParts, equalBytes, toHex } from './bytes.ts';
-import { arePeers, type Cohort, type Dealers, isHolder } from './cohort.ts';
+import { arePeers, type Cohort, type Dealers, dealersFor } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
+import { type DealerBundle, leafOf } from './dealer-bundle.ts';
 import { CoveyError } from './errors.ts';
 import { commitSelfSeed, commitShare, pairMaskSeed, pairSign, selfMaskSeed } from './key-schedule.ts';
 import { LABELS } from './labels.ts';
-import { type Advertisement, decodeLeaf, readFields } from './messages.ts';
+import { type Advertisement, readFields } from './messages.ts';
 import type { Agreement } from './participant-unmask.ts';
 import { rankOf } from './roster.ts';
 import type { MaskSeed, SessionMessage } from './session.ts';
@@ -24,15 +25,12 @@ export function checkOpenings(
   if (!equalBytes(bundleHash, crypto.sha256(message.attachment)))
     throw new CoveyError('CODEC_TYPE', '"openings" do not match their signed hash');
   const rank = rankOf(cohort.advertisements, holder);
-  const held = dealers.dealers
-    .map(({ id }) => ({ id, dealer: rankOf(cohort.advertisements, id) }))
-    .filter(({ dealer }) => isHolder(cohort, dealer, rank));
+  const held = dealersFor(cohort, dealers, rank);
   const openings = decodeParts(message.attachment.slice(), held.length);
   return new Map(
-    held.map(({ id, dealer }, i) => {
-      const { holders, leaves } = bundles.get(toHex(id)) as DealerBundle;
+    held.map(({ id, rank: dealer }, i) => {
       const [share, opening] = readFields(openings[i] as Uint8Array, [32, 32]) as [Uint8Array, Uint8Array];
-      const leaf = decodeLeaf(leaves[holders.indexOf(rank)] as Uint8Array);
+      const leaf = leafOf(bundles.get(toHex(id)) as DealerBundle, rank);
       const survived = rankOf(agreement.survivors, id) >= 0;
       const commitment = commitShare(crypto, survived ? LABELS.shareB : LABELS.shareS, sid, id, holder, share, opening);
       if (!equalBytes(commitment, survived ? leaf.commitmentB : leaf.commitmentS)) {

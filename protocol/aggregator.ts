@@ -5,7 +5,6 @@ import {
   type AggregatorStep,
   abort,
   type CoordinatorIdentity,
-  type DealerBundle,
   isExpected,
   newSession,
   nothing,
@@ -16,21 +15,18 @@ import {
 } from './aggregator-state.ts';
 import { checkOpenings, fewestOpenings } from './aggregator-unmask.ts';
 import { decodeParts, equalBytes, toHex } from './bytes.ts';
-import { arePeers, type Dealer, holdersOf, readAdvertisement, requireReveal } from './cohort.ts';
+import { arePeers, readAdvertisement, requireReveal } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
+import { readBundle } from './dealer-bundle.ts';
 import { CoveyError, type ErrorCode, isCoveyError } from './errors.ts';
-import { provedTree } from './merkle.ts';
 import {
   type Advertisement,
   decodeAbort,
   decodeComplaint,
-  decodeDealing,
-  decodeLeaf,
   decodeReveal,
   decodeUpload,
   readFields,
   requireSignature,
-  SEALED_SHARES_BYTES,
   signMessage,
   withoutAttachment,
 } from './messages.ts';
@@ -173,7 +169,7 @@ function receive(
       return closeIfComplete(crypto, state, answered);
     }
     case 'p2': {
-      const bundle = readBundle(crypto, session, from, message);
+      const bundle = readBundle(crypto, session.cohort, from, message);
       return closeIfComplete(crypto, state, { ...answered, bundles: new Map(session.bundles).set(key, bundle) });
     }
     case 'p3':
@@ -187,10 +183,11 @@ function receive(
     default: {
       const opened = checkOpenings(crypto, session, from, message);
       const openings = new Map(session.openings).set(key, opened);
-      const coverage = session.coverage.map((count, i) => {
-        const dealer = session.dealers.dealers[i] as Dealer;
-        return count + (opened.has(rankOf(session.cohort.advertisements, dealer.id)) ? 1 : 0);
-      });
+      const coverage = session.coverage.slice();
+      for (const dealer of opened.keys()) {
+        const at = rankOf(session.dealers.dealers, (session.cohort.advertisements[dealer] as Advertisement).id);
+        coverage[at] = (coverage[at] as number) + 1;
+      }
       const step = closeIfComplete(crypto, state, { ...answered, openings, coverage });
       const persist: AggregatorEffect = { type: 'persist', record: { kind: 'reply', sid: session.sid, id: from } };
       return { ...step, effects: [persist, ...step.effects] };
@@ -218,36 +215,6 @@ function committeeRank({ cohort }: AggregatorSession, from: Uint8Array): number 
   if (cohort.plan?.committee.includes(rank) !== true)
     throw new CoveyError('PROTO_UNEXPECTED', '"type" expected a reveal of a member of the committee');
   return rank;
-}
-
-/** P2: commitments and ciphertexts, checked against the root that the dealer signed. */
-function readBundle(
-  crypto: CryptoProvider,
-  { cohort }: AggregatorSession,
-  from: Uint8Array,
-  message: SessionMessage,
-): DealerBundle {
-  const { advertisements, h1 } = cohort;
-  const ownRank = rankOf(advertisements, from);
-  const holders = holdersOf(cohort, ownRank);
-  const dealing = decodeDealing(message.body);
-  if (!equalBytes(dealing.h1, h1)) throw new CoveyError('PROTO_EQUIVOCATION', '"h1" expected the list that was sent');
-  const parts = decodeParts(message.attachment.slice(), 2 * holders.length);
-  const leaves = parts.filter((_, i) => i % 2 === 0);
-  const ciphertexts = parts.filter((_, i) => i % 2 === 1);
-  const { root, proofs } = provedTree(crypto, leaves);
-  if (!equalBytes(root, dealing.root))
-    throw new CoveyError('CRYPTO_COMMITMENT', '"root" expected the root of the commitments');
-  leaves.forEach((leaf, i) => {
-    const ciphertext = ciphertexts[i] as Uint8Array;
-    // The dealer's own shares stay at home.
-    const expected = holders[i] === ownRank ? 0 : SEALED_SHARES_BYTES;
-    if (ciphertext.length !== expected)
-      throw new CoveyError('CRYPTO_COMMITMENT', `"ciphertext" expected ${expected} bytes, got ${ciphertext.length}`);
-    if (!equalBytes(decodeLeaf(leaf).ciphertextHash, crypto.sha256(ciphertext)))
-      throw new CoveyError('CRYPTO_COMMITMENT', '"ciphertext" expected its committed hash');
-  });
-  return { holders, leaves, ciphertexts, proofs };
 }
 
 /** P3: folded only when it is complete and verified; a broken upload leaves no trace. `folded` counts it. */

@@ -171,7 +171,8 @@ function writePart(target: Uint8Array, at: number, part: Uint8Array): number {
   return at + 4 + part.length;
 }
 
-function writeLength(target: Uint8Array, at: number, length: number): number {
+/** Writes the length that stands before a part; returns where the part begins. */
+export function writeLength(target: Uint8Array, at: number, length: number): number {
   target[at] = length;
   target[at + 1] = length >>> 8;
   target[at + 2] = length >>> 16;
@@ -190,18 +191,6 @@ export function encodeParts(parts: readonly Uint8Array[]): Uint8Array {
   const joined = new Uint8Array(partsLength(parts));
   let at = 0;
   for (const part of parts) at = writePart(joined, at, part);
-  return joined;
-}
-
-/** `encodeParts([first, encodeParts(lists[0]), ...])`, written once. */
-export function encodePartLists(first: Uint8Array, lists: readonly (readonly Uint8Array[])[]): Uint8Array {
-  const lengths = lists.map(partsLength);
-  const joined = new Uint8Array(4 + first.length + lengths.reduce((sum, length) => sum + 4 + length, 0));
-  let at = writePart(joined, 0, first);
-  lists.forEach((parts, i) => {
-    at = writeLength(joined, at, lengths[i] as number);
-    for (const part of parts) at = writePart(joined, at, part);
-  });
   return joined;
 }
 

@@ -169,12 +169,18 @@ export function holdersOf({ advertisements, plan, graph }: Cohort, dealer: numbe
   return all;
 }
 
-/** True if one member holds shares of another's secrets, or of its own in the strict profile. */
-export function isHolder({ graph }: Cohort, dealer: number, holder: number): boolean {
-  return graph === null || (dealer !== holder && areNeighbours(graph, dealer, holder));
+/** Members of U2 whose shares a member holds, in order: the graph is the same from both ends. `rank`: in U1. */
+export function dealersFor(
+  cohort: Cohort,
+  { dealers }: Dealers,
+  holder: number,
+): { readonly id: Uint8Array; readonly rank: number }[] {
+  return holdersOf(cohort, holder)
+    .map((rank) => ({ id: (cohort.advertisements[rank] as Advertisement).id, rank }))
+    .filter(({ id }) => rankOf(dealers, id) >= 0);
 }
 
 /** True if two different members exchange shares and pair masks. */
-export function arePeers(cohort: Cohort, a: number, b: number): boolean {
-  return a !== b && isHolder(cohort, a, b);
+export function arePeers({ graph }: Cohort, a: number, b: number): boolean {
+  return a !== b && (graph === null || areNeighbours(graph, a, b));
 }

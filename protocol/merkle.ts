@@ -37,24 +37,56 @@ export function merkleRoot(crypto: Hasher, leaves: readonly Uint8Array[]): Uint8
 
 /** Audit paths of all leaves at once. Shapes: one list of sibling hashes for each leaf. Cost: 2n hashes. */
 export function inclusionProofs(crypto: Hasher, leaves: readonly Uint8Array[]): Uint8Array[][] {
-  return provedTree(crypto, leaves).proofs;
+  const hashes = leaves.length === 0 ? new Uint8Array(0) : treeHashes(crypto, leaves);
+  return leaves.map((_, index) =>
+    siblingsOf(leaves.length, index).map((at) => hashes.slice(HASH_BYTES * at, HASH_BYTES * (at + 1))),
+  );
 }
 
-/** Root and audit paths from one walk over the tree. Shapes and cost as `inclusionProofs`. */
-export function provedTree(
-  crypto: Hasher,
-  leaves: readonly Uint8Array[],
-): { readonly root: Uint8Array; readonly proofs: Uint8Array[][] } {
-  const proofs: Uint8Array[][] = leaves.map(() => []);
+export const HASH_BYTES = 32;
+
+/** All 2n - 1 hashes of the tree of n > 0 leaves, one behind the other: both subtrees before their node, the root last. */
+export function treeHashes(crypto: Hasher, leaves: readonly Uint8Array[]): Uint8Array {
+  const hashes = new Uint8Array(HASH_BYTES * (2 * leaves.length - 1));
+  let at = 0;
   const build = (from: number, to: number): Uint8Array => {
-    if (to - from === 1) return leafHash(crypto, leaves[from] as Uint8Array);
-    const middle = from + leftSize(to - from);
-    const left = build(from, middle);
-    const right = build(middle, to);
-    for (let i = from; i < to; i++) (proofs[i] as Uint8Array[]).push(i < middle ? right : left);
-    return nodeHash(crypto, left, right);
+    let hash: Uint8Array;
+    if (to - from === 1) hash = leafHash(crypto, leaves[from] as Uint8Array);
+    else {
+      const middle = from + leftSize(to - from);
+      const left = build(from, middle);
+      hash = nodeHash(crypto, left, build(middle, to));
+    }
+    hashes.set(hash, at);
+    at += HASH_BYTES;
+    return hash;
   };
-  return { root: leaves.length === 0 ? merkleRoot(crypto, leaves) : build(0, leaves.length), proofs };
+  build(0, leaves.length);
+  return hashes;
+}
+
+/** Where in `treeHashes` the audit path of a leaf lies, lowest first. Units: hashes. */
+export function siblingsOf(size: number, index: number): number[] {
+  const path: number[] = [];
+  // The hashes of a subtree of m leaves are 2m - 1 in a row; this one ends before `end`.
+  let end = 2 * size - 1;
+  let rest = size;
+  let leaf = index;
+  while (rest > 1) {
+    const left = leftSize(rest);
+    const right = rest - left;
+    if (leaf < left) {
+      path.push(end - 2);
+      end -= 2 * right;
+      rest = left;
+    } else {
+      path.push(end - 2 * right - 1);
+      end -= 1;
+      rest = right;
+      leaf -= left;
+    }
+  }
+  return path.reverse();
 }
 
 /** Audit path of one leaf. @throws CoveyError USAGE_RANGE @see RFC 6962, section 2.1.1 */

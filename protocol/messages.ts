@@ -158,6 +158,9 @@ export function decodeReveal(body: Uint8Array): Reveal {
 /** Bytes of a sealed bundle of two shares and their openings: 4 x 32 and the GCM tag. */
 export const SEALED_SHARES_BYTES = 144;
 
+/** Bytes of an encoded leaf. */
+export const LEAF_BYTES = 108;
+
 /** Commitments of one holder's two shares and the hash of the ciphertext: one leaf of a dealer's tree. */
 export interface ShareLeaf {
   readonly commitmentB: Uint8Array;

@@ -64,14 +64,11 @@ function lagrangeWeights(bits: ElementBits, xs: readonly number[]): readonly num
   const name = `${bits}:${xs.join(',')}`;
   const cached = cachedWeights.get(name);
   if (cached !== undefined) return cached;
+  // Product of all x, once; each weight divides it by its own x as well.
+  const numerator = xs.reduce((product, x) => multiplyPublic(bits, product, x), 1);
   const weights = xs.map((x) => {
-    let numerator = 1;
-    let denominator = 1;
-    for (const other of xs) {
-      if (other === x) continue;
-      numerator = multiplyPublic(bits, numerator, other);
-      denominator = multiplyPublic(bits, denominator, other ^ x);
-    }
+    let denominator = x;
+    for (const other of xs) if (other !== x) denominator = multiplyPublic(bits, denominator, other ^ x);
     return multiplyPublic(bits, numerator, inverse(bits, denominator));
   });
   if (cachedWeights.size >= MAX_CACHED_WEIGHTS) cachedWeights.clear();

@@ -5,7 +5,6 @@ import {
   compareBytes,
   concatBytes,
   decodeParts,
-  encodePartLists,
   encodeParts,
   equalBytes,
   f64le,
@@ -198,13 +197,5 @@ describe('hashing and encoding in one pass', () => {
     hashConcatenation(spy, secret);
     const memory = seen.map((data) => new Uint8Array(data.buffer));
     expect(memory.every((bytes) => bytes.every((byte) => byte === 0))).toBe(true);
-  });
-
-  it('writes lists within a list as if each were encoded first', () => {
-    fc.assert(
-      fc.property(bytesOf(300), fc.array(fc.array(bytesOf(80), { maxLength: 4 }), { maxLength: 4 }), (first, lists) => {
-        expect(toHex(encodePartLists(first, lists))).toBe(toHex(encodeParts([first, ...lists.map(encodeParts)])));
-      }),
-    );
   });
 });

@@ -1,3 +1,4 @@
+import { releaseBuffer } from '../../platform/node/release-buffer.ts';
 import { type AggregatorState, createAggregator, stepAggregator } from '../../protocol/aggregator.ts';
 import { equalBytes, toHex } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
@@ -94,8 +95,12 @@ export function startSession(
 
   /** Wire form of a message; a broadcast is one message object for everybody and is encoded once. */
   function frameOf(message: SessionMessage): Uint8Array {
-    if (encoded?.message !== message) encoded = { message, frame: encodeSessionMessage(message) };
-    return encoded.frame;
+    if (encoded?.message === message) return encoded.frame;
+    const frame = encodeSessionMessage(message);
+    // A delivery is composed for this one send: left to the garbage collector, those of a large cohort would pile up.
+    if (message.type === 'p2-all') releaseBuffer(message.attachment.buffer as ArrayBuffer);
+    else encoded = { message, frame };
+    return frame;
   }
 
   async function run(effect: AggregatorEffect): Promise<AggregatorEvent | null> {

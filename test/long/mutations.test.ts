@@ -232,10 +232,17 @@ const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'corrupt neighbours do not raise the sparse threshold',
-    suite: 'graph',
+    suite: 'attacks/sparse-coalition',
     file: 'graph.ts',
     from: "const least = model === 'semi-honest' ? mostCorrupt + 1 : Math.floor((degree + mostCorrupt) / 2) + 1;",
     to: 'const least = mostCorrupt + 1;',
+  },
+  {
+    name: 'corrupt neighbours may hold t shares',
+    suite: 'attacks/sparse-coalition',
+    file: 'graph.ts',
+    from: 'const threshold = Math.max(least, 2);',
+    to: 'const threshold = least < 0 ? least : 2;',
   },
   {
     name: 'a member that was away gets the reveals without U1',

@@ -3,7 +3,7 @@ import { compareBytes, decodeParts, encodeParts, equalBytes, hashParts, toHex, u
 import { arePeers, type Cohort, holdersOf } from '../../protocol/cohort.ts';
 import type { ErrorCode } from '../../protocol/errors.ts';
 import { LABELS } from '../../protocol/labels.ts';
-import { provedTree } from '../../protocol/merkle.ts';
+import { inclusionProofs } from '../../protocol/merkle.ts';
 import { encodeBodies, type SignedBody, signList, signMessage } from '../../protocol/messages.ts';
 import { encodeParams, rosterHash } from '../../protocol/params.ts';
 import type { ParticipantState } from '../../protocol/participant.ts';
@@ -280,7 +280,7 @@ export function delivery(
 /** Leaf, ciphertext and path of the holder at a position. */
 export function shareOf(attachment: Uint8Array, at: number): Uint8Array[] {
   const parts = decodeParts(attachment);
-  const { proofs } = provedTree(
+  const proofs = inclusionProofs(
     crypto,
     parts.filter((_, i) => i % 2 === 0),
   );

@@ -10,7 +10,7 @@ import { CoveyError } from '../protocol/errors.ts';
 import { plotBudget } from '../src/budget/plots.ts';
 import { type BudgetProblem, budgetProblemSchema } from '../src/budget/problem.ts';
 import { type BudgetPlan, leastCohort, planBudget } from '../src/budget/solve.ts';
-import { type SpentLedger, spentBudgets, spentLedger } from '../src/budget/spent.ts';
+import { type SpentLedger, type SpentPaths, spentBudgets, spentLedger } from '../src/budget/spent.ts';
 import {
   colluderTable,
   dropoutTable,
@@ -146,6 +146,18 @@ function nodeLedgers(path: string): string[][] {
   }
 }
 
+/** A row of every payer and path: what that part of the releases tells by itself. */
+function printPaths(head: string, payers: readonly { readonly name: string; readonly paths: SpentPaths }[]): void {
+  const cell = (epsilon: number | undefined): string => (epsilon === undefined ? '-' : epsilonText(epsilon));
+  const rows = payers.flatMap(({ name, paths }) =>
+    paths.map(({ path, spent }, i) => [i === 0 ? name : '', path, cell(spent.server), cell(spent.release)]),
+  );
+  console.log(`\nBy path, each part alone\n${table([[head, 'path', 'server view', 'release view'], ...rows])}`);
+  console.log(
+    '\nParts of one vector share one event: it is in each of their rows and once in the total, never added up.',
+  );
+}
+
 function printLedgers(ledgers: readonly SpentLedger[]): void {
   const percent = (part: number, whole: number): string => `${Math.ceil((100 * part) / whole)} %`;
   const body = ledgers.map(({ participant, settled, reserved, spent, budgetEpsilon, budgetView, remaining }) => [
@@ -157,6 +169,10 @@ function printLedgers(ledgers: readonly SpentLedger[]): void {
     percent(spent[budgetView] ?? 0, budgetEpsilon),
   ]);
   console.log(table([['node', 'settled', 'reserved', 'server view', 'release view', 'remaining', 'used'], ...body]));
+  printPaths(
+    'node',
+    ledgers.map(({ participant, paths }) => ({ name: participant.slice(0, 12), paths })),
+  );
   for (const { unit, delta, relation, colluders, accountant, budgetEpsilon, budgetView } of ledgers.slice(0, 1)) {
     console.log(
       `\nepsilon of one ${unit} at delta ${deltaText(delta)}, relation ${relation}, ${colluders} colluders assumed, accountant ${accountant}; budget ${budgetEpsilon} (${budgetView} view)`,
@@ -205,6 +221,10 @@ async function show(folder: string, flags: { readonly json: boolean }): Promise<
     (Math.floor(100 * remaining) / 100).toFixed(2),
   ]);
   console.log(table([['organization', 'sessions', 'server view', 'release view', 'remaining'], ...body]));
+  printPaths(
+    'organization',
+    rows.map(({ organization, paths }) => ({ name: organization, paths })),
+  );
   console.log(
     `\nepsilon of one ${unit} at delta ${deltaText(delta)}, relation ${relation}, ${colluders} colluders assumed, accountant rdp; budget ${targetEpsilon} (server view)`,
   );

@@ -9,10 +9,11 @@ import { entryHash, signEntry } from '../../src/audit/entries.ts';
 import type { ViewEvents } from '../../src/privacy/charges.ts';
 import { eventToJson, type JsonObject } from '../../src/privacy/event-json.ts';
 import { createLedger, type LedgerStep, openLedger, reportLedger, reserve, settle } from '../../src/privacy/ledger.ts';
+import type { Path } from '../../src/privacy/paths.ts';
 import { VIEWS } from '../../src/privacy/views.ts';
 import type { RunFacts } from '../../src/run/order.ts';
 import type { ScheduledSession } from '../../src/run/plan.ts';
-import { sessionEvents } from '../../src/run/plan.ts';
+import { sessionEvents, sessionPaths } from '../../src/run/plan.ts';
 import type { Store } from '../../src/run/store.ts';
 import type { DatasetBook } from './dataset-book.ts';
 
@@ -64,9 +65,9 @@ export async function openChargeBook(
   let head = hashParts(crypto, utf8(LABELS.ledgerEntry), utf8(runId), identity.id);
   for (const line of entries) {
     const { body } = JSON.parse(line) as {
-      body: { sid: string; kind: string; events: JsonObject[]; ledgerHead: string };
+      body: { sid: string; kind: string; events: JsonObject[]; paths?: string[]; ledgerHead: string };
     };
-    head = nextHead(body.sid, body.kind, body.events);
+    head = nextHead(body.sid, body.kind, body.events, body.paths);
     if (toHex(head) !== body.ledgerHead) {
       throw new CoveyError('PRIVACY_LEDGER', '"ledgerHead" of a stored charge does not continue the chain');
     }
@@ -76,8 +77,16 @@ export async function openChargeBook(
   }
 
   /** Head of the chain over the charges: what a participant has charged itself cannot be cut or reordered. */
-  function nextHead(sid: string, kind: string, events: readonly JsonObject[]): Uint8Array {
-    return hashParts(crypto, utf8(LABELS.ledgerEntry), head, utf8(sid), utf8(kind), utf8(canonicalJson(events)));
+  function nextHead(
+    sid: string,
+    kind: string,
+    events: readonly JsonObject[],
+    paths: readonly string[] | undefined,
+  ): Uint8Array {
+    // Charges of earlier versions name no paths.
+    const named = paths === undefined ? [] : [utf8(canonicalJson(paths))];
+    const charged = [utf8(sid), utf8(kind), utf8(canonicalJson(events)), ...named];
+    return hashParts(crypto, utf8(LABELS.ledgerEntry), head, ...charged);
   }
 
   function openOrCreate(lines: readonly string[]): LedgerStep {
@@ -106,6 +115,7 @@ export async function openChargeBook(
     kind: 'reserve' | 'settle',
     survivors: number,
     events: ViewEvents,
+    paths: readonly Path[],
   ): Promise<string> {
     // All runs that read the data set share its budget; refused before anything of this session is written.
     const shared = dataset?.prepare({
@@ -117,7 +127,7 @@ export async function openChargeBook(
     });
     const last = entries.at(-1);
     const charged = (events.server ?? []).map(eventToJson);
-    const next = nextHead(toHex(sid), kind, charged);
+    const next = nextHead(toHex(sid), kind, charged, paths);
     const entry = signEntry(
       {
         type: 'client.charge',
@@ -133,6 +143,7 @@ export async function openChargeBook(
           kind,
           survivors,
           events: charged,
+          paths,
           ledgerHead: toHex(next),
         },
         prevByActor: last === undefined ? '' : entryHash(crypto, last),
@@ -163,13 +174,15 @@ export async function openChargeBook(
         // Signatures that could ever prove an absence: no cohort of the roster has a larger threshold.
         threshold: strictThreshold(roster.entries.length),
         events,
+        paths: sessionPaths(config, plan, session, slots),
       };
-      return write(reserve(crypto, ledger.ledger, charge), params, sid, 'reserve', params.minSurvivors, events);
+      const step = reserve(crypto, ledger.ledger, charge);
+      return write(step, params, sid, 'reserve', params.minSurvivors, events, charge.paths);
     },
     async settle(params, sid, session, slots, h3, survivors) {
       const events = eventsOf(session, slots, survivors);
       const step = settle(crypto, ledger.ledger, { sid: toHex(sid), h3: toHex(h3), survivors, events });
-      return write(step, params, sid, 'settle', survivors, events);
+      return write(step, params, sid, 'settle', survivors, events, sessionPaths(config, plan, session, slots));
     },
     epsilon: () => reportLedger(ledger.ledger).epsilon,
     recentLines: () => entries.slice(-REPEATED_LINES),

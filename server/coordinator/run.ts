@@ -15,7 +15,7 @@ import { groupIdOf, groupMembers, isInGroup } from '../../src/run/groups.ts';
 import { decodeRunMessage, encodeRunMessage, type RunMessage } from '../../src/run/messages.ts';
 import { summarizeMetrics } from '../../src/run/metrics.ts';
 import { encodeOrder, orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
-import { groupOf, planRun, sessionEvents } from '../../src/run/plan.ts';
+import { groupOf, planRun, sessionEvents, sessionPaths } from '../../src/run/plan.ts';
 import {
   applyRelease,
   decodeCounts,
@@ -331,6 +331,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
             survivors: survivors.map(toHex),
             colluders,
             events: { server: events('server'), release: events('release') },
+            paths: sessionPaths(config, plan, order.session, slots),
           });
           accounts.charge(toHex(sid), order, survivors.map(toHex));
           await journal.append('round.unmask', { sid: toHex(sid), h3: toHex(h3), requests: survivors.length });

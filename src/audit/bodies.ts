@@ -1,4 +1,6 @@
+import { CoveyError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
+import { isPath, type Path } from '../privacy/paths.ts';
 import type { JsonObject } from './canonical-json.ts';
 import {
   anyObject,
@@ -10,6 +12,7 @@ import {
   listOf,
   mapOf,
   oneOf,
+  optional,
   record,
   text,
 } from './checks.ts';
@@ -67,6 +70,8 @@ export interface EntryBodies {
     readonly survivors: readonly Hex[];
     readonly colluders: number;
     readonly events: { readonly server: EventsJson; readonly release: EventsJson };
+    /** What the events pay for, all together; left out by runs of earlier versions. */
+    readonly paths?: readonly Path[] | undefined;
   };
   readonly 'round.unmask': { readonly sid: Hex; readonly h3: Hex; readonly requests: number };
   readonly 'round.release': {
@@ -109,6 +114,7 @@ export interface EntryBodies {
     readonly kind: 'reserve' | 'settle';
     readonly survivors: number;
     readonly events: EventsJson;
+    readonly paths?: readonly Path[] | undefined;
     readonly ledgerHead: Hex;
   };
   readonly 'budget.block': {
@@ -136,6 +142,11 @@ const members: Check<readonly string[]> = listOf(id, LIMITS.cohort);
 const cohortSize: Check<number> = integer(0, LIMITS.cohort);
 /** Events in the JSON form of `eventToJson`; the audit compares them with the ones that it derives itself. */
 const events: Check<EventsJson> = listOf(anyObject, 64);
+const path: Check<Path> = (value, field) => {
+  if (isPath(value)) return value;
+  throw new CoveyError('CODEC_TYPE', `"${field}" expected the name of a path`, { field });
+};
+const paths: Check<readonly Path[] | undefined> = optional(listOf(path, 8));
 const positive: Check<string> = decimal(Number.MIN_VALUE);
 const filePath = /^[A-Za-z0-9_-][A-Za-z0-9._-]*(\/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$/;
 const files: Check<Readonly<Record<string, string>>> = mapOf(filePath, hash);
@@ -184,6 +195,7 @@ const BODIES: { readonly [T in EntryType]: Check<EntryBodies[T]> } = {
     survivors: members,
     colluders: cohortSize,
     events: record({ server: events, release: events }),
+    paths,
   }),
   'round.unmask': record({ sid, h3: hash, requests: cohortSize }),
   'round.release': record({
@@ -220,6 +232,7 @@ const BODIES: { readonly [T in EntryType]: Check<EntryBodies[T]> } = {
     kind: oneOf('reserve', 'settle'),
     survivors: cohortSize,
     events,
+    paths,
     ledgerHead: hash,
   }),
   'budget.block': record({ round, epsilon: decimal(0), target: positive, view }),

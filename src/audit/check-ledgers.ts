@@ -45,8 +45,10 @@ function readLedger(
     inClass('ledger', at, () => requireEntrySignature(entry, fromHex(member.publicKey), crypto));
     if (entry.seq !== seq || entry.prevByActor !== previous)
       failAudit('ledger', at, 'the ledger is not one chain without gaps');
-    const { sid, kind, events, ledgerHead } = entry.body;
-    head = hashParts(crypto, utf8(LABELS.ledgerEntry), head, utf8(sid), utf8(kind), utf8(canonicalJson(events)));
+    const { sid, kind, events, paths, ledgerHead } = entry.body;
+    const named = paths === undefined ? [] : [utf8(canonicalJson(paths))];
+    const charged = [utf8(sid), utf8(kind), utf8(canonicalJson(events)), ...named];
+    head = hashParts(crypto, utf8(LABELS.ledgerEntry), head, ...charged);
     if (toHex(head) !== ledgerHead) failAudit('ledger', at, '"ledgerHead" does not continue the chain');
     previous = toHex(crypto.sha256(line.bytes));
     return { at, bytes: line.bytes, entry };

@@ -4,7 +4,7 @@ import { VIEWS, type View } from '../privacy/views.ts';
 import type { EntryBody, RunPlanClaim } from './bodies.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { announcedClip } from './clips.ts';
-import { announcedMechanism, deriveCountUnits, deriveEvents, deriveSensitivity } from './derive-events.ts';
+import { announcedMechanism, deriveCountUnits, deriveEvents, derivePaths, deriveSensitivity } from './derive-events.ts';
 import { type AuditLocation, failAudit } from './failures.ts';
 import { announcedMetrics } from './metrics.ts';
 import type { RunHistory, SessionHistory } from './replay.ts';
@@ -95,6 +95,13 @@ function checkEvents(
   if (canonicalJson(events) !== expected) failAudit('noise', at, `"events" (${view} view) expected ${expected}`);
 }
 
+/** A charge that names paths must name those of the layout; earlier versions named none. */
+function checkPaths(session: SessionHistory, named: readonly string[] | undefined, at: AuditLocation): void {
+  const derived = derivePaths(session.kind, session.params).join(', ');
+  if (named !== undefined && named.join(', ') !== derived)
+    failAudit('noise', at, `"paths" expected ${derived || 'none'}, got ${named.join(', ') || 'none'}`);
+}
+
 /** Noise of the plan itself: shares calibrated to the fewest survivors without the colluders. @see privacy F18 */
 function checkPlan(plan: RunPlanClaim, at: AuditLocation): void {
   const honest = plan.minSurvivors - plan.colluders;
@@ -125,7 +132,11 @@ export function checkNoise(history: RunHistory): number {
         checkEvents(kind, params, plan, charge.body.survivors.length, view, charge.body.events[view], charge.at);
     }
     const own = [...session.reserved.values(), ...session.settled.values()];
-    for (const { at, body } of own) checkEvents(kind, params, plan, body.survivors, 'server', body.events, at);
+    if (charge !== undefined) checkPaths(session, charge.body.paths, charge.at);
+    for (const { at, body } of own) {
+      checkEvents(kind, params, plan, body.survivors, 'server', body.events, at);
+      checkPaths(session, body.paths, at);
+    }
     checked += own.length + (charge === undefined ? 0 : 1);
   }
   return checked;

@@ -1,7 +1,7 @@
 import { rdpAccountant } from '../privacy/accountant.ts';
 import { VIEWS, type View } from '../privacy/views.ts';
 import { failAudit } from './failures.ts';
-import { totalLoss } from './privacy-loss.ts';
+import { lossByPath, totalLoss } from './privacy-loss.ts';
 import { type ChargedEvents, createRecomposer, type Recomposer } from './recompose.ts';
 import type { RunHistory } from './replay.ts';
 import { RESULTS_FILE, type RunResults } from './results.ts';
@@ -16,6 +16,8 @@ export interface RecomposedLoss {
   readonly view: View;
   readonly epsilon: number;
   readonly secondEpsilon: number;
+  /** Largest loss of any participant through each path. */
+  readonly paths: readonly { readonly path: string; readonly epsilon: number }[];
 }
 
 function recomposeBoth(
@@ -47,6 +49,7 @@ export function checkPrivacy(history: RunHistory, results: RunResults): readonly
   const { plan } = history.open;
   const recomposer = createRecomposer(plan.relation);
   const where = { file: RESULTS_FILE };
+  const losses = lossByPath(history, recomposer);
   return VIEWS.map((view) => {
     const claim = results.claims[view];
     if (claim.delta > Number(plan.delta))
@@ -83,6 +86,7 @@ export function checkPrivacy(history: RunHistory, results: RunResults): readonly
         `the budget was epsilon ${plan.targetEpsilon}, the charges amount to ${least.toFixed(6)}`,
       );
     }
-    return { view, epsilon, secondEpsilon };
+    const paths = losses.map((loss) => ({ path: loss.path, epsilon: loss.epsilon[view] }));
+    return { view, epsilon, secondEpsilon, paths };
   });
 }

@@ -321,6 +321,33 @@ function participants({ history, results }: ReportFacts): string {
   return `<h2>Each organization</h2>${table(['Organization', 'Node', 'Sums joined', 'ε coordinator', 'ε released'], rows, [2, 3, 4])}`;
 }
 
+/** What the name of a path stands for. */
+function pathText(path: string): string {
+  const [name, cluster] = path.split('-');
+  if (name === 'cluster') return `model of open cluster ${cluster}`;
+  const texts: Readonly<Record<string, string>> = {
+    body: 'shared layers',
+    slots: 'hidden slots, all together',
+    extra: 'sums of the algorithm beside the models',
+    'clip-count': 'count of updates within the clip',
+    selection: 'choice of a slot',
+    metrics: 'accuracies',
+    personal: 'personal models: they never leave their organization',
+  };
+  return texts[path] ?? path;
+}
+
+function paths({ pathLosses }: ReportFacts): string {
+  const rows = pathLosses.map(({ path, epsilon: { server, release } }) => [
+    `<code>${esc(path)}</code>`,
+    esc(pathText(path)),
+    epsilon(server),
+    epsilon(release),
+  ]);
+  return `<h2>Each part of the releases</h2>${table(['Path', 'What it is', 'ε coordinator', 'ε released'], rows, [2, 3])}
+<p class="soft">The largest loss of any organization through each part alone. Parts of one vector share one clip and one noise: each may hold all that the event of the vector bounds, so it is shown with each of them and counted once in the total. The total composes all events; it is not the sum of these rows.</p>`;
+}
+
 function trust({ history }: ReportFacts): string {
   const { colluders } = history.open.plan;
   const rows = [
@@ -373,6 +400,7 @@ export function renderReport(facts: ReportFacts): string {
     parameters,
     cohorts,
     participants,
+    paths,
     trust,
     verification,
   ];

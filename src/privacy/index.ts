@@ -34,7 +34,9 @@ export {
   type Ledger,
   type LedgerStep,
   openLedger,
+  type PathEpsilon,
   reportLedger,
+  reportPaths,
   reserve,
   restore,
   settle,
@@ -43,6 +45,7 @@ export {
 } from './ledger.ts';
 export { decodeLine, hashLine, type LedgerEntry, type LedgerTerms, type SurvivorEvidence } from './ledger-entry.ts';
 export { type RealisedNoise, realisedNoise, reportSignal, type ShareTarget, shareVariance } from './noise-shares.ts';
+export { isPath, type Path } from './paths.ts';
 export { type PldOptions, pldAccountant } from './pld.ts';
 export { checkRingWidth, chooseScale, type RingLoad, type ScaleProblem } from './ring-width.ts';
 export {
@@ -50,6 +53,7 @@ export {
   createServerLedger,
   membersOverBudget,
   reportParticipant,
+  reportParticipantPaths,
   reportWorst,
   reserveFact,
   type ServerLedger,

@@ -5,6 +5,7 @@ import { LABELS } from '../../protocol/labels.ts';
 import type { ViewEvents } from './charges.ts';
 import { eventFromJson, eventToJson, type JsonObject, type JsonValue } from './event-json.ts';
 import { type DpEvent, RELATIONS, type Relation } from './events.ts';
+import { isPath, type Path } from './paths.ts';
 import { VIEWS, type View } from './views.ts';
 
 /** What every epsilon of a ledger means; written in its first line and never changed. */
@@ -39,6 +40,8 @@ export type LedgerEntry =
       /** Signatures that a proof of absence needs: the session's threshold. */
       readonly threshold: number;
       readonly events: ViewEvents;
+      /** What the session releases; a settlement is for the paths of its reserve. Left out by old ledgers. */
+      readonly paths?: readonly Path[] | undefined;
     }
   | {
       readonly kind: 'settle';
@@ -86,8 +89,9 @@ function bodyOf(entry: LedgerEntry): JsonObject {
       };
     }
     case 'reserve': {
-      const { events, purpose, round, sid, threshold } = entry;
-      return { events: eventsToJson(events), purpose, round, sid, threshold };
+      const { events, paths, purpose, round, sid, threshold } = entry;
+      const named = paths === undefined ? {} : { paths };
+      return { events: eventsToJson(events), ...named, purpose, round, sid, threshold };
     }
     case 'settle': {
       const { events, h3, sid, survivors } = entry;
@@ -154,6 +158,10 @@ function eventsFromJson(x: unknown): ViewEvents {
   return events;
 }
 
+function pathFromJson(x: unknown): Path {
+  return isPath(x) ? x : fail('paths', 'names of paths');
+}
+
 function parseTerms(body: Fields): LedgerTerms {
   const budget = object(body['budget'], 'budget');
   return {
@@ -189,6 +197,7 @@ function parseEntry(kind: unknown, body: Fields): LedgerEntry {
     return { kind, sid, h3: hex(body['h3'], 'h3', 32), survivors: count(body['survivors'], 'survivors'), events };
   }
   if (kind !== 'reserve') return fail('kind', 'open, reserve, settle or restore');
+  const named = body['paths'] === undefined ? {} : { paths: list(body['paths'], 'paths').map(pathFromJson) };
   return {
     kind,
     sid,
@@ -196,6 +205,7 @@ function parseEntry(kind: unknown, body: Fields): LedgerEntry {
     purpose: text(body['purpose'], 'purpose'),
     threshold: count(body['threshold'], 'threshold'),
     events,
+    ...named,
   };
 }
 

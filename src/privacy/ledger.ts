@@ -6,6 +6,7 @@ import {
   chargeStatus,
   chargesWouldExceed,
   createCharges,
+  pathCharges,
   reserveCharge,
   restoreCharge,
   settleCharge,
@@ -21,6 +22,7 @@ import {
   type LedgerTerms,
   type SurvivorEvidence,
 } from './ledger-entry.ts';
+import { PERSONAL_PATH } from './paths.ts';
 import type { EpsilonReport, View } from './views.ts';
 
 type Hasher = Pick<CryptoProvider, 'sha256'>;
@@ -97,7 +99,7 @@ function applyEntry(ledger: Ledger, entry: LedgerEntry, verify: EvidenceVerifier
     case 'reserve':
       return {
         ...ledger,
-        charges: reserveCharge(ledger.charges, entry.sid, entry.events),
+        charges: reserveCharge(ledger.charges, entry.sid, entry.events, entry.paths),
         thresholds: new Map(ledger.thresholds).set(entry.sid, entry.threshold),
       };
     case 'settle':
@@ -218,6 +220,26 @@ export function reportLedger(ledger: Ledger, view: View = ledger.terms.budgetVie
   const { budget, unit, relation, colluders, accountant } = ledger.terms;
   const epsilon = totalCharges(ledger.charges, view).epsilon(budget.delta);
   return { epsilon, delta: budget.delta, unit, relation, view, colluders, accountant };
+}
+
+/** Epsilon of one path of the releases. */
+export interface PathEpsilon {
+  /** A path, `unnamed` for charges of old ledgers, or `personal`. */
+  readonly path: string;
+  readonly epsilon: number;
+}
+
+/**
+ * Epsilon of every path that was charged, and zero for the personal part, which is in no release. Each number bounds what
+ * its path alone tells, at the full delta; the total is that of `reportLedger`, never the sum of these.
+ */
+export function reportPaths(ledger: Ledger, view: View = ledger.terms.budgetView): PathEpsilon[] {
+  const { delta } = ledger.terms.budget;
+  const charged = [...pathCharges(ledger.charges, view)].map(([path, spent]) => ({
+    path,
+    epsilon: spent.epsilon(delta),
+  }));
+  return [...charged, { path: PERSONAL_PATH, epsilon: 0 }];
 }
 
 /** True if a session with these events would be refused. */

@@ -1,9 +1,11 @@
 import type { SessionParams } from '../../protocol/session.ts';
 import { countNoiseMargin, openSlots } from '../cluster/census.ts';
 import { hiddenLayout } from '../cluster/layout.ts';
+import { bodyLayers } from '../learning/manifest.ts';
 import { calibrateNoiseMultiplier } from '../privacy/calibrate.ts';
 import type { Block } from '../privacy/encode.ts';
 import type { DpEvent } from '../privacy/events.ts';
+import { type Path, pathsOfSegments } from '../privacy/paths.ts';
 import { sumEvent, unitSensitivity } from '../privacy/sum-event.ts';
 import type { View } from '../privacy/views.ts';
 import { clipCountUnits, jointSensitivity } from './adaptive-clip.ts';
@@ -129,6 +131,25 @@ export function sessionEvents(
   // In hidden slots the choice itself costs a participant nothing; its one in the counts is a release. privacy 3.4
   const counts = { sensitivity: COUNT_SCALE, dimension: slots, samplingProbability: 1, colluders, mechanism };
   return [sumEvent(counts, countShareVariance(config), survivors, view)];
+}
+
+/** Parts of the release that the events of a session pay for, all together. Seats depend on no data: none. */
+export function sessionPaths(
+  config: RunConfig,
+  plan: Pick<RunPlan, 'countUnits'>,
+  session: ScheduledSession,
+  slots: number,
+): readonly Path[] {
+  if (session.kind === 'seats') return [];
+  if (session.kind === 'choice') return ['selection'];
+  if (session.kind === 'metrics') return ['metrics'];
+  const segments = trainingBlocks(config, slots).map(({ segment }) => segment);
+  const cluster = config.clusters?.open === undefined ? null : groupOf(session);
+  return pathsOfSegments(
+    plan.countUnits > 0 ? [...segments, 'clip-count'] : segments,
+    bodyLayers(config.model) > 0,
+    cluster,
+  );
 }
 
 /** Slots of the vector before and after the founding ends. */

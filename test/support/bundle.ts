@@ -64,6 +64,8 @@ export interface BundleChanges {
   readonly cohort?: Readonly<Record<string, number>>;
   /** Adds accuracies after steps 2 and 4. */
   readonly metrics?: boolean;
+  /** Paths that charges name; those of the session if left out, none at all (as earlier versions wrote) if null. */
+  readonly paths?: readonly string[] | null;
   readonly specs?: (specs: EntrySpec[], world: BundleWorld) => EntrySpec[];
   readonly lines?: (lines: string[], world: BundleWorld) => string[];
   readonly sums?: (sums: Map<string, Uint8Array>) => void;
@@ -145,19 +147,20 @@ interface Run {
   readonly config: JsonObject;
   readonly noise: BundleNoise;
   readonly sessions: readonly SessionSpec[];
+  readonly paths: readonly string[] | null | undefined;
 }
 
-function runOf({ metrics = false, noise = { used: 'discrete-gaussian' }, cohort }: BundleChanges): Run {
+function runOf({ metrics = false, noise = { used: 'discrete-gaussian' }, cohort, paths }: BundleChanges): Run {
   const config = configOf({ ...noise, cohort });
   return metrics
-    ? { noise, config: { ...config, metrics: METRICS }, sessions: METRICS_SESSIONS }
-    : { noise, config, sessions: SESSIONS };
+    ? { noise, config: { ...config, metrics: METRICS }, sessions: METRICS_SESSIONS, paths }
+    : { noise, config, sessions: SESSIONS, paths };
 }
 
 function paramsOf(spec: SessionSpec, { config, noise }: Run, roster: Uint8Array): SessionParams {
   const { kind, slots, round, attempt, step } = spec;
   const task = hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(config)));
-  const heads = Array.from({ length: slots }, (_, i) => ({ segment: `head-${i}`, length: 32 }));
+  const heads = Array.from({ length: slots }, (_, i) => ({ segment: `slot-${i}`, length: 32 }));
   return {
     protocol: 'covey/1',
     runId: RUN,
@@ -197,6 +200,8 @@ function paramsOf(spec: SessionSpec, { config, noise }: Run, roster: Uint8Array)
     deadlineMs: 30_000,
   };
 }
+
+const PATHS = { seats: [], choice: ['selection'], train: ['body', 'slots'], metrics: ['metrics'] } as const;
 
 function eventsOf(spec: SessionSpec, params: SessionParams, shares: number): DpEvent[] {
   if (spec.kind === 'seats') return [];
@@ -310,6 +315,8 @@ function describeRun(
       });
       continue;
     }
+    const paths = run.paths === undefined ? PATHS[kind] : run.paths;
+    const named = paths === null ? {} : { paths };
     const survivors = members.slice(0, spec.survivors);
     const chargeOwn = (member: Node, chargeKind: 'reserve' | 'settle', count: number): void => {
       const events = eventsOf(spec, params, count - 1).map(eventToJson);
@@ -320,12 +327,13 @@ function describeRun(
         utf8(sid),
         utf8(chargeKind),
         utf8(canonicalJson(events)),
+        ...(paths === null ? [] : [utf8(canonicalJson(paths))]),
       );
       heads.set(member.id, head);
       specs.push({
         actor: member,
         type: 'client.charge',
-        body: { sid, round, purpose, kind: chargeKind, survivors: count, events, ledgerHead: toHex(head) },
+        body: { sid, round, purpose, kind: chargeKind, survivors: count, events, ...named, ledgerHead: toHex(head) },
       });
     };
     for (const member of survivors) chargeOwn(member, 'reserve', 3);
@@ -338,6 +346,7 @@ function describeRun(
       survivors: survivors.map(({ id }) => id),
       colluders: 1,
       events: { server: events.map(eventToJson), release: events.map(eventToJson) },
+      ...named,
     });
     for (const { id } of survivors) {
       charged.get(id)?.server.push(...events);

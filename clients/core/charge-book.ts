@@ -6,14 +6,17 @@ import { strictThreshold } from '../../protocol/roster.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { canonicalJson } from '../../src/audit/canonical-json.ts';
 import { entryHash, signEntry } from '../../src/audit/entries.ts';
+import type { Budget } from '../../src/privacy/accountant.ts';
 import type { ViewEvents } from '../../src/privacy/charges.ts';
 import { eventToJson, type JsonObject } from '../../src/privacy/event-json.ts';
+import type { DpEvent } from '../../src/privacy/events.ts';
+import { gateOrder } from '../../src/privacy/gate-order.ts';
 import { createLedger, type LedgerStep, openLedger, reportLedger, reserve, settle } from '../../src/privacy/ledger.ts';
 import type { Path } from '../../src/privacy/paths.ts';
-import { VIEWS } from '../../src/privacy/views.ts';
+import { VIEWS, type View } from '../../src/privacy/views.ts';
 import type { RunFacts } from '../../src/run/order.ts';
 import type { ScheduledSession } from '../../src/run/plan.ts';
-import { sessionEvents, sessionPaths } from '../../src/run/plan.ts';
+import { groupOf, sessionEvents, sessionPaths, sessionSlots } from '../../src/run/plan.ts';
 import type { Store } from '../../src/run/store.ts';
 import type { DatasetBook } from './dataset-book.ts';
 
@@ -52,7 +55,7 @@ export async function openChargeBook(
   crypto: CryptoProvider,
   identity: { readonly id: Uint8Array; readonly secretSeed: Uint8Array },
   facts: RunFacts,
-  maxEpsilon: number,
+  budget: Budget,
   now: () => string,
   dataset: DatasetBook | null = null,
 ): Promise<ChargeBook> {
@@ -93,13 +96,23 @@ export async function openChargeBook(
     if (lines.length > 0) return { ledger: openLedger(crypto, lines), line: '' };
     return createLedger(crypto, {
       participant: toHex(identity.id),
-      budget: { epsilon: maxEpsilon, delta: config.privacy.delta },
+      budget,
       budgetView: 'server',
       views: VIEWS,
       unit: config.privacy.unit,
       relation: config.privacy.relation,
       colluders: config.cohort.colluders,
       accountant: 'rdp',
+      gate: { kind: 'rdp', order: gateOrder(budget, config.privacy.relation, worstSessions('server')) },
+    });
+  }
+
+  /** What a unit pays in the whole schedule, with the fewest survivors that a session accepts. Groups are disjoint. */
+  function worstSessions(view: View): DpEvent[][] {
+    const own = plan.schedule.filter((session) => groupOf(session) === 0);
+    return own.map((session) => {
+      const slots = sessionSlots(config, session);
+      return sessionEvents(config, plan, session, slots, config.cohort.minSurvivors, view);
     });
   }
 
@@ -107,6 +120,10 @@ export async function openChargeBook(
     server: sessionEvents(config, plan, session, slots, survivors, 'server'),
     release: sessionEvents(config, plan, session, slots, survivors, 'release'),
   });
+
+  // Fixed by the plan before the first charge of a period; later runs of the period keep it.
+  const datasetOrder =
+    dataset === null ? null : gateOrder(dataset.budget, config.privacy.relation, worstSessions(dataset.budget.view));
 
   async function write(
     step: LedgerStep,
@@ -124,6 +141,7 @@ export async function openChargeBook(
       sid: toHex(sid),
       time: now(),
       events: events[dataset.budget.view] ?? [],
+      ...(kind === 'reserve' && datasetOrder !== null ? { order: datasetOrder } : {}),
     });
     const last = entries.at(-1);
     const charged = (events.server ?? []).map(eventToJson);

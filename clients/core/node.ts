@@ -26,7 +26,7 @@ import type { Store } from '../../src/run/store.ts';
 import { type ChargeBook, openChargeBook } from './charge-book.ts';
 import { type HeadKeeper, openDatasetBook } from './dataset-book.ts';
 import { type NodeMemory, openMemory } from './memory.ts';
-import { checkRun, checkSession, type SitePolicy } from './policy.ts';
+import { budgetOf, checkRun, checkSession, type SitePolicy } from './policy.ts';
 import { type ParticipantSessions, startParticipant } from './session.ts';
 
 /** What the site sees of its own node while a run goes on; stays at the site. */
@@ -184,7 +184,11 @@ export function createNode(options: NodeOptions): FederationNode {
         // This member is in the sum: what its algorithm keeps moves on with it, and only then.
         if (proposed?.sid === toHex(sid)) await memory.saveLocal(proposed.local);
         await sendLog(await charges.settle(params, sid, session, models.heads.length, h3, survivors.length));
-        await onProgress({ event: 'charged', epsilon: charges.epsilon(), maxEpsilon: policy.maxEpsilon });
+        await onProgress({
+          event: 'charged',
+          epsilon: charges.epsilon(),
+          maxEpsilon: budgetOf(policy, active().facts.config).epsilon,
+        });
       },
       done: async () => undefined,
       aborted: ({ code, reason }) => onProgress({ event: 'aborted', code, reason }),
@@ -213,7 +217,7 @@ export function createNode(options: NodeOptions): FederationNode {
         );
       }
       const memory = await openMemory(store, entry.run);
-      const { maxEpsilon, datasetBudget } = policy;
+      const { datasetBudget } = policy;
       if (datasetBudget !== undefined && options.datasetHeads === undefined)
         throw new CoveyError(
           'USAGE_CONFIG',
@@ -223,7 +227,15 @@ export function createNode(options: NodeOptions): FederationNode {
         datasetBudget === undefined || options.datasetHeads === undefined
           ? null
           : await openDatasetBook(store, crypto, datasetBudget, options.datasetHeads);
-      const charges = await openChargeBook(store, crypto, identity, facts, maxEpsilon, options.now, dataset);
+      const charges = await openChargeBook(
+        store,
+        crypto,
+        identity,
+        facts,
+        budgetOf(policy, config),
+        options.now,
+        dataset,
+      );
       run = { facts, oracle: options.createOracle(config.model), memory, charges };
     } else if (entry.type === 'round.release' && body.modelHash !== undefined) {
       lastModelHash = body.modelHash;

@@ -3,9 +3,11 @@ import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { coordinateCount, encodeParams } from '../../protocol/params.ts';
 import type { SessionParams } from '../../protocol/session.ts';
+import type { Budget } from '../../src/privacy/accountant.ts';
 import type { DatasetBudget } from '../../src/privacy/dataset-ledger.ts';
 import { checkRingWidth } from '../../src/privacy/ring-width.ts';
 import { largestClip } from '../../src/run/adaptive-clip.ts';
+import type { RunConfig } from '../../src/run/config.ts';
 import { orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { COUNT_SCALE, trainingSensitivity } from '../../src/run/plan.ts';
 
@@ -13,6 +15,11 @@ import { COUNT_SCALE, trainingSensitivity } from '../../src/run/plan.ts';
 export interface SitePolicy {
   /** Most epsilon (server view) that one record of this site, or the whole site, may pay in a run. */
   readonly maxEpsilon: number;
+  /**
+   * What one unit of this site pays at most in a run, after which the site leaves it and the others go on: for a site whose
+   * budget is below the target of the run. `maxEpsilon` at the run's delta if left out.
+   */
+  readonly budget?: Budget | undefined;
   readonly maxDelta: number;
   /** Fewest survivors, counting colluders. */
   readonly minCohort: number;
@@ -31,6 +38,11 @@ export interface SitePolicy {
   readonly sparse: boolean;
   /** Budget of the data set over all runs in each calendar period; none if left out. */
   readonly datasetBudget?: DatasetBudget | undefined;
+}
+
+/** Budget of the site in a run. */
+export function budgetOf(policy: SitePolicy, { privacy }: Pick<RunConfig, 'privacy'>): Budget {
+  return policy.budget ?? { epsilon: policy.maxEpsilon, delta: privacy.delta };
 }
 
 function refuse(field: string, expected: string, got: string | number): never {

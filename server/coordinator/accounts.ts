@@ -3,6 +3,7 @@ import type { Roster } from '../../protocol/session.ts';
 import { type Accountant, rdpAccountant } from '../../src/privacy/accountant.ts';
 import { eventFromJson } from '../../src/privacy/event-json.ts';
 import type { DpEvent } from '../../src/privacy/events.ts';
+import { admitsAll, createFilter } from '../../src/privacy/filter.ts';
 import { VIEWS, type View } from '../../src/privacy/views.ts';
 import type { RunConfig } from '../../src/run/config.ts';
 import type { SessionOrder } from '../../src/run/order.ts';
@@ -19,8 +20,8 @@ export interface Accounts {
     readonly actor: string;
     readonly body: { readonly sid: string; readonly events: readonly unknown[] };
   }): void;
-  /** True if the worst accepted outcome of a session would pass the budget of any of these members. */
-  wouldExceed(order: SessionOrder, members: Roster['entries']): boolean;
+  /** Hex ids of those members whose budget of the run the worst accepted outcome of a session would pass. */
+  overBudget(order: SessionOrder, members: Roster['entries']): readonly string[];
   /** Largest epsilon of any member. */
   worst(view: View): number;
   /** By hex id. */
@@ -31,6 +32,12 @@ type MemberAccounts = Readonly<Record<View, Accountant>>;
 
 export function createAccounts(config: RunConfig, plan: RunPlan, roster: Roster): Accounts {
   const { delta, relation, targetEpsilon } = config.privacy;
+  // Realised survivors make later charges depend on the run: the gate is a filter at the plan's order. privacy F22
+  const filter = createFilter({
+    budget: { epsilon: targetEpsilon, delta },
+    relation,
+    gate: { kind: 'rdp', order: plan.gateOrder },
+  });
   const ids = roster.entries.map(({ id }) => toHex(id));
   const ledgers = new Map<string, MemberAccounts>();
   /** Pairs sid/id: a member that vanished keeps its reserve although the others were charged. */
@@ -64,13 +71,13 @@ export function createAccounts(config: RunConfig, plan: RunPlan, roster: Roster)
       own.set(body.sid, body.events.map(eventFromJson));
       reserves.set(actor, own);
     },
-    wouldExceed(order, members) {
+    overBudget(order, members) {
       const worst = eventsOf(order, config.cohort.minSurvivors, 'server');
-      return members.some((member) => {
-        const id = toHex(member.id);
-        const total = composeAll(ledgerOf(id).server, [...lostCharges(id), ...worst]);
-        return total.epsilon(delta) > targetEpsilon * (1 + 1e-9);
-      });
+      // What costs nothing exceeds nothing.
+      if (worst.length === 0) return [];
+      return members
+        .map(({ id }) => toHex(id))
+        .filter((id) => !admitsAll(filter, composeAll(ledgerOf(id).server, [...lostCharges(id), ...worst])));
     },
     worst: (view) => Math.max(0, ...[...ledgers.values()].map((ledger) => ledger[view].epsilon(delta))),
     perMember: () =>

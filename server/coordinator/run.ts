@@ -170,6 +170,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
         colluders,
         choices: config.clusters?.choiceSteps.length ?? 0,
         choiceEpsilon: String(config.clusters?.choiceEpsilon ?? 0),
+        gateOrder: String(plan.gateOrder),
       },
     });
   }
@@ -448,7 +449,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       for (let order = nextOrder(plan, state); order !== null; order = nextOrder(plan, state)) {
         const group = groupMembers(crypto, facts, groupOf(order.session));
         const outside = roster.entries.map(({ id }) => id).filter((id) => !isInGroup(group, id));
-        if (accounts.wouldExceed(order, group)) {
+        if (accounts.overBudget(order, group).length > 0) {
           const epsilon = accounts.worst('server');
           await journal.append('budget.block', {
             round: round + 1,

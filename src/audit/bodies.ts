@@ -38,6 +38,8 @@ export interface RunPlanClaim {
   readonly colluders: number;
   readonly choices: number;
   readonly choiceEpsilon: Decimal;
+  /** Order of the filter that gates the budget; left out by runs of earlier versions. */
+  readonly gateOrder?: Decimal | undefined;
 }
 
 /** Fields of every kind of entry. */
@@ -165,6 +167,7 @@ const plan: Check<RunPlanClaim> = record({
   colluders: cohortSize,
   choices: integer(),
   choiceEpsilon: decimal(0),
+  gateOrder: optional(decimal(1)),
 });
 
 /** Bytes are lower-case hex, numbers that matter are decimal strings. */

@@ -70,6 +70,15 @@ export function checkPrivacy(history: RunHistory, results: RunResults): readonly
         results.claims.perParticipant[id]?.[view],
         Math.min(first, second),
       );
+      if (view === 'server' && plan.gateOrder !== undefined) {
+        const gated = recomposer.epsilonAt(Number(plan.gateOrder), charges, Number(plan.delta));
+        if (gated > Number(plan.targetEpsilon) * (1 + AGREEMENT))
+          failAudit(
+            'epsilon',
+            history.openedAt,
+            `the filter at order ${plan.gateOrder} had to stop ${id.slice(0, 12)}: ${gated.toFixed(6)} of epsilon ${plan.targetEpsilon}`,
+          );
+      }
       epsilon = Math.max(epsilon, first);
       secondEpsilon = Math.max(secondEpsilon, second);
     }

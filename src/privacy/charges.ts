@@ -1,6 +1,7 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import { type Accountant, type Budget, rdpAccountant } from './accountant.ts';
 import type { DpEvent, Relation } from './events.ts';
+import { admitsAll, type Filter } from './filter.ts';
 import { comparePaths, type Path, UNNAMED_PATH } from './paths.ts';
 import { rdpCurve } from './rdp-curve.ts';
 import type { View } from './views.ts';
@@ -100,12 +101,22 @@ export function pathCharges(charges: Charges, view: View): ReadonlyMap<string, A
   return new Map([...totals].sort(([a], [b]) => comparePaths(a, b)));
 }
 
-/** True if reserving the events would take the view above the budget: settled, reserved and new charges count. */
-export function chargesWouldExceed(charges: Charges, view: View, budget: Budget, events: readonly DpEvent[]): boolean {
+/**
+ * True if reserving the events would take the view above the budget: settled, reserved and new charges count. The gate is a
+ * filter; a bare budget is gated at any order, as ledgers of earlier versions promised.
+ */
+export function chargesWouldExceed(
+  charges: Charges,
+  view: View,
+  gate: Filter | Budget,
+  events: readonly DpEvent[],
+): boolean {
   const spent = totalCharges(charges, view);
   // A session that costs nothing cannot exceed: it may run even when the budget is used up.
   if (events.length === 0) return false;
-  return !(composeAll(spent, events).epsilon(budget.delta) <= budget.epsilon);
+  const all = composeAll(spent, events);
+  if ('declaration' in gate) return !admitsAll(gate, all);
+  return !(all.epsilon(gate.delta) <= gate.epsilon);
 }
 
 /** @throws CoveyError PRIVACY_LEDGER if the session was charged before, or lacks a view. */

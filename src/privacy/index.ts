@@ -26,7 +26,17 @@ export { sampleDiscreteGaussianExact } from './discrete-gaussian-exact.ts';
 export { type Block, createEncoder, type Encoder, type EncodingSpec, type TermPart } from './encode.ts';
 export { eventFromJson, eventKey, eventToJson, type JsonObject, type JsonValue } from './event-json.ts';
 export type { DiscreteGaussianEvent, DpEvent, Relation, SkellamEvent } from './events.ts';
-export { admit, createFilter, type Filter, type FilterDeclaration, readOdometer, redeclare } from './filter.ts';
+export {
+  admit,
+  admitsAll,
+  createFilter,
+  type Filter,
+  type FilterDeclaration,
+  type GateKind,
+  readOdometer,
+  redeclare,
+} from './filter.ts';
+export { gateOrder } from './gate-order.ts';
 export { paddedLength } from './hadamard.ts';
 export {
   createLedger,

@@ -5,6 +5,7 @@ import { LABELS } from '../../protocol/labels.ts';
 import type { ViewEvents } from './charges.ts';
 import { eventFromJson, eventToJson, type JsonObject, type JsonValue } from './event-json.ts';
 import { type DpEvent, RELATIONS, type Relation } from './events.ts';
+import type { GateKind } from './filter.ts';
 import { isPath, type Path } from './paths.ts';
 import { VIEWS, type View } from './views.ts';
 
@@ -21,6 +22,8 @@ export interface LedgerTerms {
   readonly relation: Relation;
   readonly colluders: number;
   readonly accountant: 'rdp';
+  /** Filter that the budget is gated by; ledgers of earlier versions name none and are gated at any order. */
+  readonly gate?: GateKind | undefined;
 }
 
 /** Survivors of a session, with signatures of at least t of them over h3 (hexadecimal). */
@@ -71,17 +74,22 @@ function eventsToJson(events: ViewEvents): JsonObject {
   return json;
 }
 
+function gateToJson(gate: GateKind): JsonObject {
+  return gate.kind === 'zcdp' ? { kind: gate.kind } : { kind: gate.kind, order: decimal(gate.order) };
+}
+
 const decimal = (x: number): JsonValue => (Number.isSafeInteger(x) ? x : String(x));
 
 function bodyOf(entry: LedgerEntry): JsonObject {
   switch (entry.kind) {
     case 'open': {
-      const { accountant, budget, budgetView, colluders, participant, relation, unit, views } = entry.terms;
+      const { accountant, budget, budgetView, colluders, gate, participant, relation, unit, views } = entry.terms;
       return {
         accountant,
         budget: { delta: decimal(budget.delta), epsilon: decimal(budget.epsilon) },
         budgetView,
         colluders,
+        ...(gate === undefined ? {} : { gate: gateToJson(gate) }),
         participant,
         relation,
         unit,
@@ -162,6 +170,11 @@ function pathFromJson(x: unknown): Path {
   return isPath(x) ? x : fail('paths', 'names of paths');
 }
 
+function gateFromJson(gate: Fields): GateKind {
+  const kind = oneOf(gate['kind'], 'gate.kind', ['rdp', 'zcdp'] as const);
+  return kind === 'zcdp' ? { kind } : { kind, order: number(gate['order'], 'gate.order') };
+}
+
 function parseTerms(body: Fields): LedgerTerms {
   const budget = object(body['budget'], 'budget');
   return {
@@ -173,6 +186,7 @@ function parseTerms(body: Fields): LedgerTerms {
     relation: oneOf(body['relation'], 'relation', RELATIONS),
     colluders: count(body['colluders'], 'colluders'),
     accountant: oneOf(body['accountant'], 'accountant', ['rdp']),
+    ...(body['gate'] === undefined ? {} : { gate: gateFromJson(object(body['gate'], 'gate')) }),
   };
 }
 

@@ -11,7 +11,7 @@ import {
   type ViewEvents,
 } from './charges.ts';
 import type { DpEvent } from './events.ts';
-import type { PathEpsilon } from './ledger.ts';
+import { gateOf, type PathEpsilon } from './ledger.ts';
 import type { LedgerTerms } from './ledger-entry.ts';
 import { type Path, PERSONAL_PATH } from './paths.ts';
 import type { EpsilonReport, View } from './views.ts';
@@ -120,10 +120,11 @@ export function membersOverBudget(
   budget: Budget = ledger.terms.budget,
 ): string[] {
   const { budgetView } = ledger.terms;
+  const gate = gateOf({ ...ledger.terms, budget });
   const verdicts = new Map<Charges | null, boolean>();
   return members.filter((id) => {
     const known = ledger.participants.get(id) ?? null;
-    const verdict = verdicts.get(known) ?? chargesWouldExceed(chargesOf(ledger, id, null), budgetView, budget, events);
+    const verdict = verdicts.get(known) ?? chargesWouldExceed(chargesOf(ledger, id, null), budgetView, gate, events);
     verdicts.set(known, verdict);
     return verdict;
   });

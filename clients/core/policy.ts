@@ -10,6 +10,7 @@ import { largestClip } from '../../src/run/adaptive-clip.ts';
 import type { RunConfig } from '../../src/run/config.ts';
 import { orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { COUNT_SCALE, trainingSensitivity } from '../../src/run/plan.ts';
+import { leastSurvivors } from '../../src/run/shrink.ts';
 
 /** What a site asks of every session; the coordinator can never lower it. */
 export interface SitePolicy {
@@ -63,6 +64,8 @@ export function checkRun(policy: SitePolicy, facts: RunFacts): void {
   if (privacy.delta > policy.maxDelta) refuse('privacy.delta', `at most ${policy.maxDelta}`, privacy.delta);
   if (cohort.minSurvivors < policy.minCohort)
     refuse('cohort.minSurvivors', `at least ${policy.minCohort}`, cohort.minSurvivors);
+  if (leastSurvivors(config) < policy.minCohort)
+    refuse('cohort.leastSurvivors', `at least ${policy.minCohort}`, leastSurvivors(config));
   if (cohort.minOrgs < policy.minOrgs) refuse('cohort.minOrgs', `at least ${policy.minOrgs}`, cohort.minOrgs);
   if (cohort.colluders < policy.colluders) refuse('cohort.colluders', `at least ${policy.colluders}`, cohort.colluders);
   if (clusters !== null && cohort.minCluster < policy.minCluster)

@@ -8,13 +8,14 @@ import { VIEWS, type View } from '../../src/privacy/views.ts';
 import type { RunConfig } from '../../src/run/config.ts';
 import type { SessionOrder } from '../../src/run/order.ts';
 import { type RunPlan, sessionEvents } from '../../src/run/plan.ts';
+import { atSurvivors } from '../../src/run/shrink.ts';
 
 export type MemberEpsilons = Readonly<Record<View, number>>;
 
 /** The coordinator's ledgers: one for each member and view, and what members hold against themselves. */
 export interface Accounts {
-  /** Charges the survivors of a session with the noise that they realised. */
-  charge(sid: string, order: SessionOrder, survivors: readonly string[]): void;
+  /** Charges the survivors of a session with the noise that they realised; `minSurvivors` of its parameters tells a share's. */
+  charge(sid: string, order: SessionOrder, survivors: readonly string[], minSurvivors?: number): void;
   /** Takes note of a member's own charge from its signed log entry. */
   note(entry: {
     readonly actor: string;
@@ -46,8 +47,10 @@ export function createAccounts(config: RunConfig, plan: RunPlan, roster: Roster)
 
   const ledgerOf = (id: string): MemberAccounts =>
     ledgers.get(id) ?? { server: rdpAccountant({ relation }), release: rdpAccountant({ relation }) };
-  const eventsOf = (order: SessionOrder, survivors: number, view: View): DpEvent[] =>
-    sessionEvents(config, plan, order.session, order.models.heads.length, survivors, view);
+  const eventsOf = (order: SessionOrder, survivors: number, view: View, minSurvivors: number): DpEvent[] => {
+    const at = atSurvivors({ config, plan }, minSurvivors);
+    return sessionEvents(at.config, at.plan, order.session, order.models.heads.length, survivors, view);
+  };
   const composeAll = (accountant: Accountant, events: readonly DpEvent[]): Accountant =>
     events.reduce((composed, event) => composed.compose(event), accountant);
 
@@ -56,10 +59,10 @@ export function createAccounts(config: RunConfig, plan: RunPlan, roster: Roster)
     [...(reserves.get(id) ?? [])].filter(([sid]) => !charged.has(`${sid}/${id}`)).flatMap(([, events]) => events);
 
   return {
-    charge(sid, order, survivors) {
+    charge(sid, order, survivors, minSurvivors = config.cohort.minSurvivors) {
       for (const id of survivors) charged.add(`${sid}/${id}`);
       for (const view of VIEWS) {
-        const events = eventsOf(order, survivors.length, view);
+        const events = eventsOf(order, survivors.length, view, minSurvivors);
         for (const id of survivors) {
           const ledger = ledgerOf(id);
           ledgers.set(id, { ...ledger, [view]: composeAll(ledger[view], events) });
@@ -72,7 +75,8 @@ export function createAccounts(config: RunConfig, plan: RunPlan, roster: Roster)
       reserves.set(actor, own);
     },
     overBudget(order, members) {
-      const worst = eventsOf(order, config.cohort.minSurvivors, 'server');
+      const { minSurvivors } = config.cohort;
+      const worst = eventsOf(order, minSurvivors, 'server', minSurvivors);
       // What costs nothing exceeds nothing.
       if (worst.length === 0) return [];
       return members

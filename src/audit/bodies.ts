@@ -119,11 +119,21 @@ export interface EntryBodies {
     readonly paths?: readonly Path[] | undefined;
     readonly ledgerHead: Hex;
   };
+  /** A participant pays for no further session: the worst case of this one is not within its budget. */
+  readonly 'client.leave': {
+    readonly kind: 'seats' | 'choice' | 'train' | 'metrics';
+    readonly step: number;
+    readonly code: string;
+    readonly reason: string;
+  };
   readonly 'budget.block': {
     readonly round: number;
     readonly epsilon: Decimal;
     readonly target: Decimal;
     readonly view: 'server' | 'release';
+    /** Members of the next session whose budget still allows it, and how many it needs; left out by earlier versions. */
+    readonly remaining?: number | undefined;
+    readonly needed?: number | undefined;
   };
   readonly 'model.export': { readonly files: Readonly<Record<string, Hex>> };
   readonly incident: { readonly kind: string; readonly detail: string };
@@ -238,7 +248,20 @@ const BODIES: { readonly [T in EntryType]: Check<EntryBodies[T]> } = {
     paths,
     ledgerHead: hash,
   }),
-  'budget.block': record({ round, epsilon: decimal(0), target: positive, view }),
+  'client.leave': record({
+    kind: oneOf('seats', 'choice', 'train', 'metrics'),
+    step: round,
+    code: text(64, /^[A-Z0-9_]+$/),
+    reason: text(500),
+  }),
+  'budget.block': record({
+    round,
+    epsilon: decimal(0),
+    target: positive,
+    view,
+    remaining: optional(cohortSize),
+    needed: optional(cohortSize),
+  }),
   'model.export': record({ files }),
   incident: record({ kind: text(64), detail: text(2_000) }),
 };

@@ -254,6 +254,13 @@ function parameters({ history }: ReportFacts): string {
   )}`;
 }
 
+const KIND_TEXTS: Readonly<Record<string, string>> = {
+  seats: 'seat lottery',
+  choice: 'choice of a slot',
+  train: 'training step',
+  metrics: 'accuracies',
+};
+
 /** Runs of rounds that went the same way, as one row. */
 function cohortRows(sessions: readonly SessionFacts[]): string[][] {
   const groups: { first: SessionFacts; last: SessionFacts; sessions: number }[] = [];
@@ -270,12 +277,6 @@ function cohortRows(sessions: readonly SessionFacts[]): string[][] {
       group.sessions += 1;
     } else groups.push({ first: session, last: session, sessions: 1 });
   }
-  const kinds: Readonly<Record<string, string>> = {
-    seats: 'seat lottery',
-    choice: 'choice of a slot',
-    train: 'training step',
-    metrics: 'accuracies',
-  };
   return groups.map(({ first, last, sessions: count }) => {
     const rounds =
       count === 1
@@ -287,7 +288,7 @@ function cohortRows(sessions: readonly SessionFacts[]): string[][] {
         : `${first.ended}${first.phase === null ? '' : ` in ${esc(first.phase)}: ${esc(first.reason ?? '')}`}${first.charged ? ' (charged)' : ''}`;
     return [
       rounds,
-      kinds[first.kind] ?? esc(first.kind),
+      KIND_TEXTS[first.kind] ?? esc(first.kind),
       String(first.invited),
       first.survivors === null ? '–' : String(first.survivors),
       first.threshold === null ? '–' : String(first.threshold),
@@ -296,12 +297,18 @@ function cohortRows(sessions: readonly SessionFacts[]): string[][] {
   });
 }
 
-function cohorts({ results, sessions }: ReportFacts): string {
+function cohorts({ history, results, sessions }: ReportFacts): string {
   const lost = results.lost.map(
     ({ organization, round, phase }) =>
       `<li>${esc(organization)} was lost in training step ${round}, ${esc(phase.replaceAll('-', ' '))}. Later sums are charged for the noise of those who stayed.</li>`,
   );
-  const list = lost.length === 0 ? '' : `<ul>${lost.join('')}</ul>`;
+  const nameOf = (id: string): string => history.genesis.members.find((member) => member.id === id)?.organization ?? id;
+  const left = [...history.leaves].map(
+    ([id, { body }]) =>
+      `<li>${esc(nameOf(id))} left before ${KIND_TEXTS[body.kind] ?? esc(body.kind)} ${body.step + 1}: ${esc(body.reason)} (${esc(body.code)}). It depends on charges alone, never on data; the others went on.</li>`,
+  );
+  const items = [...lost, ...left];
+  const list = items.length === 0 ? '' : `<ul>${items.join('')}</ul>`;
   return `<h2>Cohorts, dropouts and aborted rounds</h2>${table(['Rounds', 'Purpose', 'Invited', 'In the sum', 'Threshold', 'Outcome'], cohortRows(sessions), [2, 3, 4])}${list}`;
 }
 

@@ -12,6 +12,7 @@ import { eventToJson, type JsonObject } from '../../src/privacy/event-json.ts';
 import type { DpEvent } from '../../src/privacy/events.ts';
 import { gateOrder } from '../../src/privacy/gate-order.ts';
 import { createLedger, type LedgerStep, openLedger, reportLedger, reserve, settle } from '../../src/privacy/ledger.ts';
+import { decodeLine } from '../../src/privacy/ledger-entry.ts';
 import type { Path } from '../../src/privacy/paths.ts';
 import { VIEWS, type View } from '../../src/privacy/views.ts';
 import type { RunFacts } from '../../src/run/order.ts';
@@ -58,6 +59,31 @@ const REPEATED_LINES = 8;
 const ledgerStream = (runId: string): string => `ledger/${runId}`;
 export const chargeStream = (runId: string): string => `charges/${runId}`;
 
+/** The ledger and the signed entries of a node are written together: one without the other was restored or changed. */
+function requireSameCharges(lines: readonly string[], entries: readonly string[]): void {
+  const held = lines.slice(1).map((line) => {
+    const { entry } = decodeLine(line);
+    if (entry.kind !== 'reserve' && entry.kind !== 'settle') return `${entry.kind}`;
+    return `${entry.kind} of session ${entry.sid} ${canonicalJson((entry.events.server ?? []).map(eventToJson))}`;
+  });
+  const told = entries.flatMap((line) => {
+    const { type, body } = JSON.parse(line) as {
+      type: string;
+      body: { kind: string; sid: string; events: JsonObject[] };
+    };
+    return type === 'client.charge' ? [`${body.kind} of session ${body.sid} ${canonicalJson(body.events)}`] : [];
+  });
+  const at = held.findIndex((charge, i) => charge !== told[i]);
+  if (at < 0 && told.length <= held.length) return;
+  const first = at < 0 ? held.length : at;
+  const name = (charge: string | undefined): string => charge?.slice(0, 60) ?? 'none';
+  throw new CoveyError(
+    'PRIVACY_LEDGER',
+    `charge ${first + 1} of the ledger (${name(held[first])}) and of the signed entries (${name(told[first])}) differ`,
+    { charge: first + 1 },
+  );
+}
+
 /** Opens the ledger of a run and checks its chain. @throws CoveyError PRIVACY_LEDGER naming the broken line. */
 export async function openChargeBook(
   store: Store,
@@ -88,6 +114,7 @@ export async function openChargeBook(
       throw new CoveyError('PRIVACY_LEDGER', '"ledgerHead" of a stored charge does not continue the chain');
     }
   }
+  if (stored.length > 0) requireSameCharges(stored, entries);
   if (stored.length === 0) {
     await store.append(ledgerStream(runId), utf8(ledger.line));
   }

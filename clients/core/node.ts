@@ -261,6 +261,8 @@ export function createNode(options: NodeOptions): FederationNode {
         dataset,
       );
       run = { facts, oracle: options.createOracle(config.model), memory, charges };
+      // The coordinator may have ended before it stored what this node had told it before its own end.
+      for (const line of charges.recentLines()) await sendLog(line);
       if (charges.recentLines().length === 0) await leaveIfSpent(null);
     } else if (entry.type === 'round.release' && body.modelHash !== undefined) {
       lastModelHash = body.modelHash;

@@ -148,17 +148,20 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
   }
 
   async function openLog(): Promise<void> {
-    if (journal.lines().length > 0) return;
-    await journal.append('genesis', {
-      coordinatorKey: toHex(identity.publicKey),
-      rosterHash: toHex(rosterHash(crypto, roster)),
-      rosterVersion: roster.version,
-      members: roster.entries.map((e) => ({
-        id: toHex(e.id),
-        publicKey: toHex(e.publicKey),
-        organization: e.organization,
-      })),
-    });
+    // The process may have ended between the two.
+    const opened = journal.lines().length;
+    if (opened < 1)
+      await journal.append('genesis', {
+        coordinatorKey: toHex(identity.publicKey),
+        rosterHash: toHex(rosterHash(crypto, roster)),
+        rosterVersion: roster.version,
+        members: roster.entries.map((e) => ({
+          id: toHex(e.id),
+          publicKey: toHex(e.publicKey),
+          organization: e.organization,
+        })),
+      });
+    if (opened >= 2) return;
     await journal.append('run.open', {
       config,
       taskHash: toHex(configHash(crypto, config)),

@@ -3,6 +3,7 @@ import type { SitePolicy } from '../../clients/core/policy.ts';
 import { createMemoryStore } from '../../platform/memory/store.ts';
 import { nodeCrypto, nodeRandom } from '../../platform/node/crypto.ts';
 import { toHex } from '../../protocol/bytes.ts';
+import type { Roster } from '../../protocol/session.ts';
 import type { RunProgress } from '../../server/coordinator/progress.ts';
 import { createCoordinator } from '../../server/coordinator/run.ts';
 import { generateDigits } from '../../src/data/digits.ts';
@@ -36,13 +37,14 @@ export interface DeploymentOptions {
   readonly dataSeed?: number;
   readonly now?: () => string;
   readonly heads?: readonly NonNullable<Parameters<typeof createNode>[0]['datasetHeads']>[];
-  /** Errors of a member's node; thrown if left out. */
+  /** The node of a member dies at an error: its connection is gone, the others go on. Thrown if left out. */
   onNodeError?(member: number, error: unknown): void;
   onCoordinator?(progress: RunProgress): void;
 }
 
 export interface Deployment {
   readonly ids: readonly string[];
+  readonly roster: Roster;
   readonly stores: readonly Store[];
   readonly log: readonly { readonly type: string; readonly actor: string; readonly body: Record<string, unknown> }[];
   readonly lines: readonly string[];
@@ -66,6 +68,7 @@ export async function deploy(options: DeploymentOptions): Promise<Deployment> {
   };
   const stores = options.stores ?? policies.map(() => createMemoryStore());
   const nodes = new Map<string, FederationNode>();
+  const dead = new Set<string>();
   const progress: RunProgress[] = [];
   const nodeProgress: NodeProgress[][] = policies.map(() => []);
   const coordinator = await createCoordinator({
@@ -76,9 +79,9 @@ export async function deploy(options: DeploymentOptions): Promise<Deployment> {
     crypto: nodeCrypto,
     store: options.coordinatorStore ?? createMemoryStore(),
     peers: {
-      connected: () => identities.map(({ id }) => id),
+      connected: () => identities.map(({ id }) => id).filter((id) => !dead.has(toHex(id))),
       async send(id, bytes) {
-        nodes.get(toHex(id))?.onMessage(bytes.slice());
+        if (!dead.has(toHex(id))) nodes.get(toHex(id))?.onMessage(bytes.slice());
         return true;
       },
     },
@@ -88,7 +91,7 @@ export async function deploy(options: DeploymentOptions): Promise<Deployment> {
       options.onCoordinator?.(event);
     },
     onError: fail,
-    graceMs: 60_000,
+    graceMs: options.onNodeError === undefined ? 60_000 : 1,
     joinMs: 60_000,
     gatherMs: 60_000,
   });
@@ -105,19 +108,28 @@ export async function deploy(options: DeploymentOptions): Promise<Deployment> {
       random: nodeRandom,
       store: stores[i] as Store,
       datasetHeads: options.heads?.[i],
-      send: (bytes) => coordinator.onMessage(identity.id, bytes.slice()),
+      async send(bytes) {
+        if (!dead.has(toHex(identity.id))) await coordinator.onMessage(identity.id, bytes.slice());
+      },
       now,
       onProgress: async (event) => void nodeProgress[i]?.push(event),
-      onError: (error) => (options.onNodeError === undefined ? fail(error) : options.onNodeError(i, error)),
+      onError(error) {
+        if (options.onNodeError === undefined) fail(error);
+        if (dead.has(toHex(identity.id))) return;
+        dead.add(toHex(identity.id));
+        options.onNodeError?.(i, error);
+        coordinator.onClose(identity.id);
+      },
     });
     nodes.set(toHex(identity.id), node);
   });
   for (const { id } of identities) coordinator.onOpen(id, false);
   await coordinator.run();
-  await Promise.all([...nodes.values()].map((node) => node.finished));
+  await Promise.all([...nodes].flatMap(([id, node]) => (dead.has(id) ? [] : [node.finished])));
   const lines = coordinator.journal().lines();
   return {
     ids: identities.map(({ id }) => toHex(id)),
+    roster,
     stores,
     log: lines.map((line) => JSON.parse(line) as Deployment['log'][number]),
     lines,

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { writeFileAtomic } from '../platform/node/atomic-file.ts';
 import { loadConfig, parseConfig } from '../platform/node/config.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
-import { chooseSqliteEngine, openSqlite } from '../platform/node/sqlite.ts';
+import { readStreamsOfCopy } from '../platform/node/store-copy.ts';
 import { fromUtf8 } from '../protocol/bytes.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import { plotBudget } from '../src/budget/plots.ts';
@@ -127,23 +127,10 @@ async function plan(flags: PlanFlags): Promise<void> {
   if (warnings.some(({ severity }) => severity === 'void')) process.exitCode = 3;
 }
 
-/** Ledgers in the store of a node, one of every run, as lines; read while the node is stopped. */
-function nodeLedgers(path: string): string[][] {
-  let database: ReturnType<typeof openSqlite> | undefined;
-  try {
-    database = openSqlite(path, chooseSqliteEngine());
-    const rows = database
-      .prepare("SELECT stream, payload FROM covey_streams WHERE stream LIKE 'ledger/%' ORDER BY stream, seq")
-      .all([]) as { stream: string; payload: Uint8Array | ArrayBuffer }[];
-    const ledgers = new Map<string, string[]>();
-    for (const { stream, payload } of rows)
-      ledgers.set(stream, [...(ledgers.get(stream) ?? []), fromUtf8(new Uint8Array(payload))]);
-    return [...ledgers.values()];
-  } catch (cause) {
-    throw new CoveyError('USAGE_STATE', `"folder" expected the store of a stopped node, got ${path}`, {}, { cause });
-  } finally {
-    database?.close();
-  }
+/** Ledgers in the store of a node, one of every run, as lines; from a copy, so that the node may be running. */
+async function nodeLedgers(path: string): Promise<string[][]> {
+  const streams = await readStreamsOfCopy(path, 'ledger/');
+  return [...streams.values()].map((payloads) => payloads.map(fromUtf8));
 }
 
 /** A row of every payer and path: what that part of the releases tells by itself. */
@@ -276,7 +263,10 @@ export function addBudgetCommand(program: Command): void {
   budget
     .command('show')
     .description('Show what every participant of a run has spent in each view, and what is left')
-    .argument('<folder>', "run folder (bundle) with log.jsonl, folder of a stopped node, or a node's ledger file")
+    .argument(
+      '<folder>',
+      "run folder (bundle) with log.jsonl, folder of a node (it may be running), or a node's ledger file",
+    )
     .option('--json', 'print one JSON object', false)
     .addHelpText(
       'after',

@@ -210,6 +210,8 @@ describe('the order of the gate', () => {
     expect([...ledger.orders]).toEqual(orders);
     const read = openDatasetLedger(nodeCrypto, budget, lines, { size: 3, head: ledger.head });
     expect([...read.orders]).toEqual(orders);
+    // The order of a later plan counts for nothing in a period that has one.
+    expect(reserveDataset(nodeCrypto, read, charge(3, 400)).ledger.orders.get('2026-Q2')).toBe(7);
     // Far from the optimum the same charges are too many.
     const far = openDatasetLedger(nodeCrypto, budget, [], null);
     expect(codeOf(() => reserveDataset(nodeCrypto, far, charge(0, 1.01)))).toBe('PRIVACY_BUDGET');

@@ -4,13 +4,13 @@ import type { Command } from 'commander';
 import { writeFileAtomic } from '../platform/node/atomic-file.ts';
 import { loadConfig, parseConfig } from '../platform/node/config.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
-import { chooseSqliteEngine, openSqlite } from '../platform/node/sqlite.ts';
+import { readStreamsOfCopy } from '../platform/node/store-copy.ts';
 import { fromUtf8 } from '../protocol/bytes.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import { plotBudget } from '../src/budget/plots.ts';
 import { type BudgetProblem, budgetProblemSchema } from '../src/budget/problem.ts';
 import { type BudgetPlan, leastCohort, planBudget } from '../src/budget/solve.ts';
-import { type SpentLedger, spentBudgets, spentLedger } from '../src/budget/spent.ts';
+import { type SpentLedger, type SpentPaths, spentBudgets, spentLedger } from '../src/budget/spent.ts';
 import {
   colluderTable,
   dropoutTable,
@@ -127,23 +127,22 @@ async function plan(flags: PlanFlags): Promise<void> {
   if (warnings.some(({ severity }) => severity === 'void')) process.exitCode = 3;
 }
 
-/** Ledgers in the store of a node, one of every run, as lines; read while the node is stopped. */
-function nodeLedgers(path: string): string[][] {
-  let database: ReturnType<typeof openSqlite> | undefined;
-  try {
-    database = openSqlite(path, chooseSqliteEngine());
-    const rows = database
-      .prepare("SELECT stream, payload FROM covey_streams WHERE stream LIKE 'ledger/%' ORDER BY stream, seq")
-      .all([]) as { stream: string; payload: Uint8Array | ArrayBuffer }[];
-    const ledgers = new Map<string, string[]>();
-    for (const { stream, payload } of rows)
-      ledgers.set(stream, [...(ledgers.get(stream) ?? []), fromUtf8(new Uint8Array(payload))]);
-    return [...ledgers.values()];
-  } catch (cause) {
-    throw new CoveyError('USAGE_STATE', `"folder" expected the store of a stopped node, got ${path}`, {}, { cause });
-  } finally {
-    database?.close();
-  }
+/** Ledgers in the store of a node, one of every run, as lines; from a copy, so that the node may be running. */
+async function nodeLedgers(path: string): Promise<string[][]> {
+  const streams = await readStreamsOfCopy(path, 'ledger/');
+  return [...streams.values()].map((payloads) => payloads.map(fromUtf8));
+}
+
+/** A row of every payer and path: what that part of the releases tells by itself. */
+function printPaths(head: string, payers: readonly { readonly name: string; readonly paths: SpentPaths }[]): void {
+  const cell = (epsilon: number | undefined): string => (epsilon === undefined ? '-' : epsilonText(epsilon));
+  const rows = payers.flatMap(({ name, paths }) =>
+    paths.map(({ path, spent }, i) => [i === 0 ? name : '', path, cell(spent.server), cell(spent.release)]),
+  );
+  console.log(`\nBy path, each part alone\n${table([[head, 'path', 'server view', 'release view'], ...rows])}`);
+  console.log(
+    '\nParts of one vector share one event: it is in each of their rows and once in the total, never added up.',
+  );
 }
 
 function printLedgers(ledgers: readonly SpentLedger[]): void {
@@ -157,6 +156,10 @@ function printLedgers(ledgers: readonly SpentLedger[]): void {
     percent(spent[budgetView] ?? 0, budgetEpsilon),
   ]);
   console.log(table([['node', 'settled', 'reserved', 'server view', 'release view', 'remaining', 'used'], ...body]));
+  printPaths(
+    'node',
+    ledgers.map(({ participant, paths }) => ({ name: participant.slice(0, 12), paths })),
+  );
   for (const { unit, delta, relation, colluders, accountant, budgetEpsilon, budgetView } of ledgers.slice(0, 1)) {
     console.log(
       `\nepsilon of one ${unit} at delta ${deltaText(delta)}, relation ${relation}, ${colluders} colluders assumed, accountant ${accountant}; budget ${budgetEpsilon} (${budgetView} view)`,
@@ -205,6 +208,10 @@ async function show(folder: string, flags: { readonly json: boolean }): Promise<
     (Math.floor(100 * remaining) / 100).toFixed(2),
   ]);
   console.log(table([['organization', 'sessions', 'server view', 'release view', 'remaining'], ...body]));
+  printPaths(
+    'organization',
+    rows.map(({ organization, paths }) => ({ name: organization, paths })),
+  );
   console.log(
     `\nepsilon of one ${unit} at delta ${deltaText(delta)}, relation ${relation}, ${colluders} colluders assumed, accountant rdp; budget ${targetEpsilon} (server view)`,
   );
@@ -256,7 +263,10 @@ export function addBudgetCommand(program: Command): void {
   budget
     .command('show')
     .description('Show what every participant of a run has spent in each view, and what is left')
-    .argument('<folder>', "run folder (bundle) with log.jsonl, folder of a stopped node, or a node's ledger file")
+    .argument(
+      '<folder>',
+      "run folder (bundle) with log.jsonl, folder of a node (it may be running), or a node's ledger file",
+    )
     .option('--json', 'print one JSON object', false)
     .addHelpText(
       'after',

@@ -42,6 +42,12 @@ export function addNodeCommand(program: Command): void {
               { event: 'charged', epsilon: progress.epsilon },
               `epsilon so far ${progress.epsilon.toFixed(3)} of ${progress.maxEpsilon}`,
             );
+          } else if (progress.event === 'left') {
+            const { kind, step } = progress.session;
+            say(
+              { event: 'left', code: progress.code, kind, step },
+              `left the run before ${kind} ${step + 1}, the others go on: ${progress.reason} [${progress.code}]; waiting for the final models`,
+            );
           } else if (progress.event === 'aborted') {
             say({ event: 'aborted', code: progress.code }, `session given up: ${progress.reason} [${progress.code}]`);
           } else if (progress.event === 'finished') {

@@ -22,7 +22,9 @@ export function progressLine(progress: RunProgress): string | null {
     case 'abort':
       return `round ${progress.round} given up while ${progress.phase}: ${progress.reason} [${progress.code}]`;
     case 'budget':
-      return `stopped before a round that would exceed the budget: epsilon ${progress.epsilon.toFixed(2)} of ${progress.targetEpsilon}`;
+      return `stopped before a round that would exceed the budget: ${progress.remaining} members can pay for it, ${progress.needed} are needed; epsilon ${progress.epsilon.toFixed(2)} of ${progress.targetEpsilon}`;
+    case 'left':
+      return `${progress.organization} left before ${progress.kind} ${progress.step + 1}: ${progress.reason} [${progress.code}]`;
     case 'lost':
       return `${progress.organization} is lost`;
     case 'joined':

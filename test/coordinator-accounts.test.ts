@@ -25,26 +25,26 @@ describe('the accounts of a coordinator', () => {
   it('let a run of the fewest survivors spend exactly its budget and stop before the step after it', () => {
     const accounts = createAccounts(config, plan, roster);
     for (let step = 0; step < config.training.steps; step++) {
-      expect(accounts.wouldExceed(order, roster.entries)).toBe(false);
+      expect(accounts.overBudget(order, roster.entries)).toEqual([]);
       accounts.charge(`session ${step}`, order, fewest);
     }
     expect(accounts.worst('server')).toBeLessThanOrEqual(8);
-    expect(accounts.wouldExceed(order, roster.entries)).toBe(true);
+    expect([...accounts.overBudget(order, roster.entries)].sort()).toEqual([...fewest].sort());
   });
 
   it('count what a member reserved in a round that was lost', () => {
     const accounts = createAccounts(config, plan, roster);
     for (let step = 0; step + 1 < config.training.steps; step++) accounts.charge(`session ${step}`, order, fewest);
-    expect(accounts.wouldExceed(order, roster.entries)).toBe(false);
+    expect(accounts.overBudget(order, roster.entries)).toEqual([]);
     const events = sessionEvents(config, plan, order.session, 1, config.cohort.minSurvivors, 'server').map(eventToJson);
     accounts.note({ actor: fewest[0] as string, body: { sid: 'lost', events } });
-    expect(accounts.wouldExceed(order, roster.entries)).toBe(true);
+    expect(accounts.overBudget(order, roster.entries)).toEqual([fewest[0]]);
     // A session that was charged to this member replaces its reserve instead of adding to it.
     const settled = createAccounts(config, plan, roster);
     for (let step = 0; step + 1 < config.training.steps; step++) {
       settled.note({ actor: fewest[0] as string, body: { sid: `session ${step}`, events } });
       settled.charge(`session ${step}`, order, fewest);
     }
-    expect(settled.wouldExceed(order, roster.entries)).toBe(false);
+    expect(settled.overBudget(order, roster.entries)).toEqual([]);
   });
 });

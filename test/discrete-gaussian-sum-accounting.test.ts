@@ -87,6 +87,10 @@ describe('sum of discrete Gaussians, one coordinate, against exact divergences (
     [4, 4, 4],
     [9, 2.25, 4],
     [2.25, 25],
+    [2.25, 6.25, 12.25],
+    [16, 2.25, 2.25, 9],
+    [3, 40],
+    [25, 4, 2.25, 2.25, 7],
   ];
   for (const variances of sets) {
     it(`bounds shares of variance ${variances.join(', ')}, and is tight to 0.1 %`, () => {

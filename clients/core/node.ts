@@ -23,11 +23,12 @@ import { groupOf, planRun, type ScheduledSession } from '../../src/run/plan.ts';
 import { seatsAreDistinct, sumCoordinates } from '../../src/run/release.ts';
 import { decodeModels, modelsHash } from '../../src/run/released.ts';
 import type { FederationFile } from '../../src/run/roster.ts';
+import { atSurvivors, nextSessionOf } from '../../src/run/shrink.ts';
 import type { Store } from '../../src/run/store.ts';
 import { type ChargeBook, openChargeBook } from './charge-book.ts';
 import { type HeadKeeper, openDatasetBook } from './dataset-book.ts';
 import { type NodeMemory, openMemory } from './memory.ts';
-import { checkData, checkRun, checkSession, type SitePolicy } from './policy.ts';
+import { budgetOf, checkData, checkRun, checkSession, type SitePolicy } from './policy.ts';
 import { type ParticipantSessions, startParticipant } from './session.ts';
 
 /** What the site sees of its own node while a run goes on; stays at the site. */
@@ -44,6 +45,8 @@ export type NodeProgress =
       readonly local: LocalVectors;
     }
   | { readonly event: 'aborted'; readonly code: string; readonly reason: string }
+  /** The budget is used up before this session: the site pays for no further one and waits for the final models. */
+  | { readonly event: 'left'; readonly session: ScheduledSession; readonly code: string; readonly reason: string }
   | { readonly event: 'charged'; readonly epsilon: number; readonly maxEpsilon: number }
   | {
       readonly event: 'finished';
@@ -121,7 +124,7 @@ export function createNode(options: NodeOptions): FederationNode {
   };
 
   async function authorize(params: SessionParams, sid: Uint8Array): Promise<readonly Uint8Array[] | null> {
-    const { facts, memory } = active();
+    const { charges, facts, memory } = active();
     const attachment = pending?.attachment ?? new Uint8Array(0);
     if (!equalBytes(hashParts(crypto, utf8(LABELS.order), attachment), params.modelHash)) {
       throw new CoveyError('PRIVACY_POLICY', '"modelHash" expected the hash of the received models, got another');
@@ -132,6 +135,11 @@ export function createNode(options: NodeOptions): FederationNode {
     if (!isInGroup(groupMembers(crypto, facts, groupOf(received.session)), identity.id))
       throw new CoveyError('PRIVACY_POLICY', `"groupId" expected the own group, got ${params.groupId}`);
     memory.requireNewer(params);
+    const refusal = charges.refusalOf(received.session);
+    if (refusal !== null) {
+      await leave(received.session, refusal);
+      throw refusal;
+    }
     if (received.clip !== undefined) {
       requireSameHistory(memory.clip(), received.clip);
       await memory.saveClip(received.clip);
@@ -151,6 +159,21 @@ export function createNode(options: NodeOptions): FederationNode {
     }
     // A slot is trained only among those who were counted in it (maxLoss, SPEC section 6).
     return received.session.kind === 'train' ? memory.census() : null;
+  }
+
+  /** Leaves before the next session of the schedule if its worst case is not affordable; by charges alone, so in public. */
+  async function leaveIfSpent(after: ScheduledSession | null): Promise<void> {
+    const { charges, facts } = active();
+    const next = nextSessionOf(crypto, facts, identity.id, after);
+    const refusal = next === null ? null : charges.refusalOf(next);
+    if (next !== null && refusal !== null) await leave(next, refusal);
+  }
+
+  async function leave(session: ScheduledSession, why: CoveyError): Promise<void> {
+    const line = await active().charges.leave(session, why);
+    if (line === null) return;
+    await sendLog(line);
+    await onProgress({ event: 'left', session, code: why.code, reason: why.message });
   }
 
   const sessions: ParticipantSessions = startParticipant(
@@ -191,7 +214,12 @@ export function createNode(options: NodeOptions): FederationNode {
         // This member is in the sum: what its algorithm keeps moves on with it, and only then.
         if (proposed?.sid === toHex(sid)) await memory.saveLocal(proposed.local);
         await sendLog(await charges.settle(params, sid, session, models.heads.length, h3, survivors.length));
-        await onProgress({ event: 'charged', epsilon: charges.epsilon(), maxEpsilon: policy.maxEpsilon });
+        await leaveIfSpent(session);
+        await onProgress({
+          event: 'charged',
+          epsilon: charges.epsilon(),
+          maxEpsilon: budgetOf(policy, active().facts.config).epsilon,
+        });
       },
       done: async () => undefined,
       aborted: ({ code, reason }) => onProgress({ event: 'aborted', code, reason }),
@@ -223,7 +251,7 @@ export function createNode(options: NodeOptions): FederationNode {
         );
       }
       const memory = await openMemory(store, entry.run);
-      const { maxEpsilon, datasetBudget } = policy;
+      const { datasetBudget } = policy;
       if (datasetBudget !== undefined && options.datasetHeads === undefined)
         throw new CoveyError(
           'USAGE_CONFIG',
@@ -233,9 +261,20 @@ export function createNode(options: NodeOptions): FederationNode {
         datasetBudget === undefined || options.datasetHeads === undefined
           ? null
           : await openDatasetBook(store, crypto, datasetBudget, options.datasetHeads);
-      const charges = await openChargeBook(store, crypto, identity, facts, maxEpsilon, options.now, dataset);
+      const charges = await openChargeBook(
+        store,
+        crypto,
+        identity,
+        facts,
+        budgetOf(policy, config),
+        options.now,
+        dataset,
+      );
       const outside = openTrainer === undefined ? null : await openTrainer(config.model);
       run = { facts, oracle: options.createOracle(config.model), outside, memory, charges };
+      // The coordinator may have ended before it stored what this node had told it before its own end.
+      for (const line of charges.recentLines()) await sendLog(line);
+      if (charges.recentLines().length === 0) await leaveIfSpent(null);
     } else if (entry.type === 'round.release' && body.modelHash !== undefined) {
       lastModelHash = body.modelHash;
     }
@@ -247,12 +286,13 @@ export function createNode(options: NodeOptions): FederationNode {
     const sid = sessionId(crypto, census.params);
     const session = await memory.recallSession(sid);
     if (census.params.runId !== facts.runId) return;
+    const { config } = atSurvivors(facts, census.params.minSurvivors);
     const sum = sumCoordinates(census.params, census.sum);
     const member = memory.member();
     // A census that this node was not counted in says nothing about its slot, unless slots have a least size.
     if (session === null || !census.survivors.some((id) => equalBytes(id, identity.id))) {
       const isChoice = census.params.layout[0]?.segment === 'counts';
-      if (isChoice) await memory.saveMember(missChoice(facts.config, member, sum));
+      if (isChoice) await memory.saveMember(missChoice(config, member, sum));
       return;
     }
     // A lottery with a clash gives nobody a seat; it is drawn again.
@@ -260,7 +300,7 @@ export function createNode(options: NodeOptions): FederationNode {
       await memory.saveMember(takeSeat(member, sum));
     }
     if (session.kind === 'choice') {
-      await memory.saveMember(takeChoice(facts.config, member, session.choice, sum));
+      await memory.saveMember(takeChoice(config, member, session.choice, sum));
       await memory.saveCensus(census.survivors);
     }
   }

@@ -4,17 +4,24 @@ import { CoveyError } from '../../protocol/errors.ts';
 import { coordinateCount, encodeParams } from '../../protocol/params.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { type Dataset, unitsOf } from '../../src/data/dataset.ts';
+import type { Budget } from '../../src/privacy/accountant.ts';
 import type { DatasetBudget } from '../../src/privacy/dataset-ledger.ts';
 import { checkRingWidth } from '../../src/privacy/ring-width.ts';
 import { largestClip } from '../../src/run/adaptive-clip.ts';
 import { type RunConfig, sendsUpdates } from '../../src/run/config.ts';
 import { orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { COUNT_SCALE, trainingSensitivity } from '../../src/run/plan.ts';
+import { leastSurvivors } from '../../src/run/shrink.ts';
 
 /** What a site asks of every session; the coordinator can never lower it. */
 export interface SitePolicy {
   /** Most epsilon (server view) that one record of this site, or the whole site, may pay in a run. */
   readonly maxEpsilon: number;
+  /**
+   * What one unit of this site pays at most in a run, after which the site leaves it and the others go on: for a site whose
+   * budget is below the target of the run. `maxEpsilon` at the run's delta if left out.
+   */
+  readonly budget?: Budget | undefined;
   readonly maxDelta: number;
   /** Fewest survivors, counting colluders. */
   readonly minCohort: number;
@@ -35,6 +42,11 @@ export interface SitePolicy {
   readonly datasetBudget?: DatasetBudget | undefined;
 }
 
+/** Budget of the site in a run. */
+export function budgetOf(policy: SitePolicy, { privacy }: Pick<RunConfig, 'privacy'>): Budget {
+  return policy.budget ?? { epsilon: policy.maxEpsilon, delta: privacy.delta };
+}
+
 function refuse(field: string, expected: string, got: string | number): never {
   throw new CoveyError('PRIVACY_POLICY', `"${field}" expected ${expected}, got ${got}`, { field });
 }
@@ -53,6 +65,8 @@ export function checkRun(policy: SitePolicy, facts: RunFacts): void {
   if (privacy.delta > policy.maxDelta) refuse('privacy.delta', `at most ${policy.maxDelta}`, privacy.delta);
   if (cohort.minSurvivors < policy.minCohort)
     refuse('cohort.minSurvivors', `at least ${policy.minCohort}`, cohort.minSurvivors);
+  if (leastSurvivors(config) < policy.minCohort)
+    refuse('cohort.leastSurvivors', `at least ${policy.minCohort}`, leastSurvivors(config));
   if (cohort.minOrgs < policy.minOrgs) refuse('cohort.minOrgs', `at least ${policy.minOrgs}`, cohort.minOrgs);
   if (cohort.colluders < policy.colluders) refuse('cohort.colluders', `at least ${policy.colluders}`, cohort.colluders);
   if (clusters !== null && cohort.minCluster < policy.minCluster)

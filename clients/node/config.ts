@@ -84,6 +84,9 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
   policy: z
     .strictObject({
       maxEpsilon: z.number().positive().default(8),
+      budget: z
+        .strictObject({ epsilon: z.number().positive(), delta: z.number().gt(0).lt(1).default(1e-5) })
+        .optional(),
       maxDelta: z.number().gt(0).lt(1).default(1e-5),
       minCohort: z.number().int().min(3).default(3),
       minOrgs: z.number().int().min(1).default(3),

@@ -39,7 +39,23 @@ export type RunProgress =
       readonly code: string;
       readonly reason: string;
     }
-  | { readonly event: 'budget'; readonly epsilon: number; readonly targetEpsilon: number }
+  /** The run ends: too few members can pay for the next session. */
+  | {
+      readonly event: 'budget';
+      readonly epsilon: number;
+      readonly targetEpsilon: number;
+      readonly remaining: number;
+      readonly needed: number;
+    }
+  /** A member's budget does not allow this session: it pays for no further one. */
+  | {
+      readonly event: 'left';
+      readonly organization: string;
+      readonly kind: string;
+      readonly step: number;
+      readonly code: string;
+      readonly reason: string;
+    }
   | { readonly event: 'lost' | 'joined'; readonly organization: string }
   | {
       readonly event: 'finished';

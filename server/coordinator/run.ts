@@ -11,11 +11,11 @@ import type { ReleasedModels } from '../../src/learning/algorithm.ts';
 import { eventToJson } from '../../src/privacy/event-json.ts';
 import { reportSignal } from '../../src/privacy/noise-shares.ts';
 import { configHash, type RunConfig } from '../../src/run/config.ts';
-import { groupIdOf, groupMembers, isInGroup } from '../../src/run/groups.ts';
+import { groupIdOf } from '../../src/run/groups.ts';
 import { decodeRunMessage, encodeRunMessage, type RunMessage } from '../../src/run/messages.ts';
 import { summarizeMetrics } from '../../src/run/metrics.ts';
 import { encodeOrder, orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
-import { groupOf, planRun, sessionEvents } from '../../src/run/plan.ts';
+import { groupOf, planRun, sessionEvents, sessionPaths } from '../../src/run/plan.ts';
 import {
   applyRelease,
   decodeCounts,
@@ -26,8 +26,10 @@ import {
   sumCoordinates,
 } from '../../src/run/release.ts';
 import { encodeModels, modelsHash } from '../../src/run/released.ts';
+import { atSurvivors } from '../../src/run/shrink.ts';
 import type { Store } from '../../src/run/store.ts';
 import { createAccounts } from './accounts.ts';
+import { createCohort } from './cohort.ts';
 import { type Journal, openJournal, type ReleaseRecord } from './journal.ts';
 import { createPresence } from './presence.ts';
 import type { RunProgress } from './progress.ts';
@@ -93,6 +95,12 @@ function signalToNoise(params: SessionParams, { sum, survivors }: SessionOutcome
   return reportSignal(sumCoordinates(params, sum), survivors.length * shareVariance).ratio;
 }
 
+/** A session that was opened, with the fewest survivors that its parameters accept. */
+interface OpenedSession {
+  readonly order: SessionOrder;
+  readonly minSurvivors: number;
+}
+
 /** The coordinator of one run: replays its journal, then opens session after session until the schedule is done. */
 export async function createCoordinator(options: CoordinatorOptions): Promise<Coordinator> {
   const { config, runId, roster, identity, crypto, store, peers, onProgress } = options;
@@ -107,8 +115,9 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     now: options.now,
   });
   let state: ReleaseState = initialState(config);
-  const openedSessions = new Map<string, SessionOrder>();
+  const openedSessions = new Map<string, OpenedSession>();
   const accounts = createAccounts(config, plan, roster);
+  const cohort = createCohort(crypto, facts, accounts);
   let session: RunningSession | null = null;
   let uploadBytes = 0;
   let uploadBytesTotal = 0;
@@ -126,9 +135,6 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       session?.lost(id);
     },
   });
-  // 3c < |U1| and the fewest survivors: fewer cannot finish. SPEC section 4
-  const needed = Math.max(minSurvivors, 3 * colluders + 1);
-
   /** Nobody waits for a member that is slow to take it: what it is sent later goes behind this. */
   function broadcast(message: RunMessage): void {
     const bytes = encodeRunMessage(message);
@@ -142,17 +148,20 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
   }
 
   async function openLog(): Promise<void> {
-    if (journal.lines().length > 0) return;
-    await journal.append('genesis', {
-      coordinatorKey: toHex(identity.publicKey),
-      rosterHash: toHex(rosterHash(crypto, roster)),
-      rosterVersion: roster.version,
-      members: roster.entries.map((e) => ({
-        id: toHex(e.id),
-        publicKey: toHex(e.publicKey),
-        organization: e.organization,
-      })),
-    });
+    // The process may have ended between the two.
+    const opened = journal.lines().length;
+    if (opened < 1)
+      await journal.append('genesis', {
+        coordinatorKey: toHex(identity.publicKey),
+        rosterHash: toHex(rosterHash(crypto, roster)),
+        rosterVersion: roster.version,
+        members: roster.entries.map((e) => ({
+          id: toHex(e.id),
+          publicKey: toHex(e.publicKey),
+          organization: e.organization,
+        })),
+      });
+    if (opened >= 2) return;
     await journal.append('run.open', {
       config,
       taskHash: toHex(configHash(crypto, config)),
@@ -170,6 +179,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
         colluders,
         choices: config.clusters?.choiceSteps.length ?? 0,
         choiceEpsilon: String(config.clusters?.choiceEpsilon ?? 0),
+        gateOrder: String(plan.gateOrder),
       },
     });
   }
@@ -183,9 +193,10 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
         body: { sid: string; survivors: string[]; events: unknown[] };
       };
       if (entry.type === 'client.charge') accounts.note(entry);
+      if (entry.type === 'client.leave') cohort.leave(entry.actor);
       const opened = openedSessions.get(entry.body.sid);
       if (entry.type === 'charge.reserve' && opened !== undefined)
-        accounts.charge(entry.body.sid, opened, entry.body.survivors);
+        accounts.charge(entry.body.sid, opened.order, entry.body.survivors, opened.minSurvivors);
     }
   }
 
@@ -212,17 +223,15 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
         body: { sid: string; kind: string; step: number; slots: number; params: string };
       };
       if (entry.type !== 'round.open') continue;
-      const { groupId } = decodeParams(fromBase64(entry.body.params));
+      const { groupId, minSurvivors: fewest } = decodeParams(fromBase64(entry.body.params));
       const scheduled = plan.schedule.find(
         (s) => s.kind === entry.body.kind && s.step === entry.body.step && groupIdOf(config, groupOf(s)) === groupId,
       );
       if (scheduled === undefined) continue;
       // Charges depend on the number of slots only, not on the models of that time.
       const heads = Array.from({ length: entry.body.slots }, () => new Float32Array(0));
-      openedSessions.set(entry.body.sid, {
-        session: scheduled,
-        models: { body: new Float32Array(0), heads, extra: [] },
-      });
+      const models = { body: new Float32Array(0), heads, extra: [] };
+      openedSessions.set(entry.body.sid, { order: { session: scheduled, models }, minSurvivors: fewest });
     }
     replayCharges();
   }
@@ -239,7 +248,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
   async function logHistogram({ params: bytes, sid, sum }: ReleaseRecord): Promise<void> {
     const params = decodeParams(bytes);
     const histogram = [...sumCoordinates(params, sum)].map((value) => String(value / params.encoding.scale));
-    const step = openedSessions.get(toHex(sid))?.session.step;
+    const step = openedSessions.get(toHex(sid))?.order.session.step;
     await journal.append('metrics.histogram', { sid: toHex(sid), step, histogram });
   }
 
@@ -281,13 +290,14 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     round: number,
     attempt: number,
     invited: readonly Uint8Array[],
+    fewest: number,
   ): Promise<{ released: boolean; spent: boolean; excluded: readonly Uint8Array[] }> {
-    const params = orderParams(crypto, facts, order, { round, attempt });
+    const params = orderParams(crypto, facts, order, { round, attempt, minSurvivors: fewest });
     const attachment = encodeOrder(order);
     const sid = sessionId(crypto, params);
     const { kind, step } = order.session;
     if (attempt === 0) await journal.openRound(round);
-    openedSessions.set(toHex(sid), order);
+    openedSessions.set(toHex(sid), { order, minSurvivors: fewest });
     await journal.append('round.open', {
       sid: toHex(sid),
       round,
@@ -321,8 +331,9 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
         },
         async charge({ h3, survivors }) {
           const slots = order.models.heads.length;
+          const at = atSurvivors(facts, fewest);
           const events = (view: 'server' | 'release'): unknown[] =>
-            sessionEvents(config, plan, order.session, slots, survivors.length, view).map(eventToJson);
+            sessionEvents(at.config, at.plan, order.session, slots, survivors.length, view).map(eventToJson);
           await journal.append('charge.reserve', {
             sid: toHex(sid),
             h3: toHex(h3),
@@ -331,8 +342,9 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
             survivors: survivors.map(toHex),
             colluders,
             events: { server: events('server'), release: events('release') },
+            paths: sessionPaths(config, plan, order.session, slots),
           });
-          accounts.charge(toHex(sid), order, survivors.map(toHex));
+          accounts.charge(toHex(sid), order, survivors.map(toHex), fewest);
           await journal.append('round.unmask', { sid: toHex(sid), h3: toHex(h3), requests: survivors.length });
         },
         keepUpload: async (id, words) => options.transcripts?.keep(sid, id, wordsToBytes(words)),
@@ -445,17 +457,18 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       let attempt = -1;
       let failures = 0;
       for (let order = nextOrder(plan, state); order !== null; order = nextOrder(plan, state)) {
-        const group = groupMembers(crypto, facts, groupOf(order.session));
-        const outside = roster.entries.map(({ id }) => id).filter((id) => !isInGroup(group, id));
-        if (accounts.wouldExceed(order, group)) {
+        const { excluded: outside, minSurvivors: fewest, needed, remaining } = cohort.next(order);
+        if (fewest === null) {
           const epsilon = accounts.worst('server');
           await journal.append('budget.block', {
             round: round + 1,
             epsilon: String(epsilon),
             target: String(targetEpsilon),
             view: 'server',
+            remaining,
+            needed,
           });
-          onProgress({ event: 'budget', epsilon, targetEpsilon });
+          onProgress({ event: 'budget', epsilon, targetEpsilon, remaining, needed });
           break;
         }
         const invited = await presence.gather(needed, [...excluded, ...outside], (connected) =>
@@ -466,7 +479,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
           round += 1;
           attempt = 0;
         }
-        const end = await runSession(order, round, attempt, invited);
+        const end = await runSession(order, round, attempt, invited, fewest);
         excluded = end.excluded;
         failures = end.released ? 0 : failures + 1;
         if (failures > LIMITS.attempts) {
@@ -522,6 +535,12 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       const line = fromUtf8(run.payload);
       const entry = await journal.appendForeign(line, requireMember(roster, id).publicKey);
       if (entry?.type === 'client.charge') accounts.note(entry);
+      if (entry?.type === 'client.leave') {
+        cohort.leave(entry.actor);
+        const { kind, step, code, reason } = entry.body;
+        const { organization } = requireMember(roster, id);
+        onProgress({ event: 'left', organization, kind, step, code, reason });
+      }
     } else if (run.type === 'run/leave') {
       left.add(toHex(id));
       presence.wake();

@@ -40,6 +40,11 @@ export function createMetrics(options: { connectedNodes(): number; readonly with
     help: 'Nodes that stayed away for longer than the grace period.',
     registers,
   });
+  const leaves = new Counter({
+    name: 'covey_left_nodes_total',
+    help: 'Nodes that pay for no further session because their own budget is used up.',
+    registers,
+  });
   const round = new Gauge({ name: 'covey_round', help: 'Number of the latest session.', registers });
   const step = new Gauge({ name: 'covey_training_step', help: 'Latest released training step.', registers });
   const steps = new Gauge({ name: 'covey_training_steps', help: 'Training steps of the run.', registers });
@@ -64,7 +69,7 @@ export function createMetrics(options: { connectedNodes(): number; readonly with
   const target = new Gauge({ name: 'covey_epsilon_target', help: 'Epsilon at which the run stops.', registers });
   const exhausted = new Gauge({
     name: 'covey_budget_exhausted',
-    help: '1 once the next session would pass the budget.',
+    help: '1 once too few participants can pay for the next session.',
     registers,
   });
   const finished = new Gauge({ name: 'covey_run_finished', help: '1 once the schedule is done.', registers });
@@ -98,6 +103,9 @@ export function createMetrics(options: { connectedNodes(): number; readonly with
           break;
         case 'lost':
           losses.inc();
+          break;
+        case 'left':
+          leaves.inc();
           break;
         case 'finished':
           finished.set(1);

@@ -1,4 +1,6 @@
+import { CoveyError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
+import { isPath, type Path } from '../privacy/paths.ts';
 import type { JsonObject } from './canonical-json.ts';
 import {
   anyObject,
@@ -10,6 +12,7 @@ import {
   listOf,
   mapOf,
   oneOf,
+  optional,
   record,
   text,
 } from './checks.ts';
@@ -35,6 +38,8 @@ export interface RunPlanClaim {
   readonly colluders: number;
   readonly choices: number;
   readonly choiceEpsilon: Decimal;
+  /** Order of the filter that gates the budget; left out by runs of earlier versions. */
+  readonly gateOrder?: Decimal | undefined;
 }
 
 /** Fields of every kind of entry. */
@@ -67,6 +72,8 @@ export interface EntryBodies {
     readonly survivors: readonly Hex[];
     readonly colluders: number;
     readonly events: { readonly server: EventsJson; readonly release: EventsJson };
+    /** What the events pay for, all together; left out by runs of earlier versions. */
+    readonly paths?: readonly Path[] | undefined;
   };
   readonly 'round.unmask': { readonly sid: Hex; readonly h3: Hex; readonly requests: number };
   readonly 'round.release': {
@@ -109,13 +116,24 @@ export interface EntryBodies {
     readonly kind: 'reserve' | 'settle';
     readonly survivors: number;
     readonly events: EventsJson;
+    readonly paths?: readonly Path[] | undefined;
     readonly ledgerHead: Hex;
+  };
+  /** A participant pays for no further session: the worst case of this one is not within its budget. */
+  readonly 'client.leave': {
+    readonly kind: 'seats' | 'choice' | 'train' | 'metrics';
+    readonly step: number;
+    readonly code: string;
+    readonly reason: string;
   };
   readonly 'budget.block': {
     readonly round: number;
     readonly epsilon: Decimal;
     readonly target: Decimal;
     readonly view: 'server' | 'release';
+    /** Members of the next session whose budget still allows it, and how many it needs; left out by earlier versions. */
+    readonly remaining?: number | undefined;
+    readonly needed?: number | undefined;
   };
   readonly 'model.export': { readonly files: Readonly<Record<string, Hex>> };
   readonly incident: { readonly kind: string; readonly detail: string };
@@ -136,6 +154,11 @@ const members: Check<readonly string[]> = listOf(id, LIMITS.cohort);
 const cohortSize: Check<number> = integer(0, LIMITS.cohort);
 /** Events in the JSON form of `eventToJson`; the audit compares them with the ones that it derives itself. */
 const events: Check<EventsJson> = listOf(anyObject, 64);
+const path: Check<Path> = (value, field) => {
+  if (isPath(value)) return value;
+  throw new CoveyError('CODEC_TYPE', `"${field}" expected the name of a path`, { field });
+};
+const paths: Check<readonly Path[] | undefined> = optional(listOf(path, 8));
 const positive: Check<string> = decimal(Number.MIN_VALUE);
 const filePath = /^[A-Za-z0-9_-][A-Za-z0-9._-]*(\/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$/;
 const files: Check<Readonly<Record<string, string>>> = mapOf(filePath, hash);
@@ -154,6 +177,7 @@ const plan: Check<RunPlanClaim> = record({
   colluders: cohortSize,
   choices: integer(),
   choiceEpsilon: decimal(0),
+  gateOrder: optional(decimal(1)),
 });
 
 /** Bytes are lower-case hex, numbers that matter are decimal strings. */
@@ -184,6 +208,7 @@ const BODIES: { readonly [T in EntryType]: Check<EntryBodies[T]> } = {
     survivors: members,
     colluders: cohortSize,
     events: record({ server: events, release: events }),
+    paths,
   }),
   'round.unmask': record({ sid, h3: hash, requests: cohortSize }),
   'round.release': record({
@@ -220,9 +245,23 @@ const BODIES: { readonly [T in EntryType]: Check<EntryBodies[T]> } = {
     kind: oneOf('reserve', 'settle'),
     survivors: cohortSize,
     events,
+    paths,
     ledgerHead: hash,
   }),
-  'budget.block': record({ round, epsilon: decimal(0), target: positive, view }),
+  'client.leave': record({
+    kind: oneOf('seats', 'choice', 'train', 'metrics'),
+    step: round,
+    code: text(64, /^[A-Z0-9_]+$/),
+    reason: text(500),
+  }),
+  'budget.block': record({
+    round,
+    epsilon: decimal(0),
+    target: positive,
+    view,
+    remaining: optional(cohortSize),
+    needed: optional(cohortSize),
+  }),
   'model.export': record({ files }),
   incident: record({ kind: text(64), detail: text(2_000) }),
 };

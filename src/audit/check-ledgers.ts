@@ -34,21 +34,25 @@ function readLedger(
   member: { readonly id: string; readonly publicKey: string },
   run: string,
   crypto: CryptoProvider,
-): { at: AuditLocation; bytes: Uint8Array; entry: OwnCharge }[] {
+): { at: AuditLocation; bytes: Uint8Array; entry: OwnCharge | SignedEntry<'client.leave'> }[] {
   let head = hashParts(crypto, utf8(LABELS.ledgerEntry), utf8(run), fromHex(member.id));
   let previous = '';
   return splitLines(file, bytes).map((line, seq) => {
     const at = locate(file, line);
     const entry = inClass('ledger', at, () => readEntry(line.bytes));
-    if (entry.type !== 'client.charge' || entry.actor !== member.id || entry.run !== run)
+    const isOwn = entry.type === 'client.charge' || entry.type === 'client.leave';
+    if (!isOwn || entry.actor !== member.id || entry.run !== run)
       return failAudit('ledger', at, 'expected a charge of this participant in this run');
     inClass('ledger', at, () => requireEntrySignature(entry, fromHex(member.publicKey), crypto));
     if (entry.seq !== seq || entry.prevByActor !== previous)
       failAudit('ledger', at, 'the ledger is not one chain without gaps');
-    const { sid, kind, events, ledgerHead } = entry.body;
-    head = hashParts(crypto, utf8(LABELS.ledgerEntry), head, utf8(sid), utf8(kind), utf8(canonicalJson(events)));
-    if (toHex(head) !== ledgerHead) failAudit('ledger', at, '"ledgerHead" does not continue the chain');
     previous = toHex(crypto.sha256(line.bytes));
+    if (entry.type === 'client.leave') return { at, bytes: line.bytes, entry };
+    const { sid, kind, events, paths, ledgerHead } = entry.body;
+    const named = paths === undefined ? [] : [utf8(canonicalJson(paths))];
+    const charged = [utf8(sid), utf8(kind), utf8(canonicalJson(events)), ...named];
+    head = hashParts(crypto, utf8(LABELS.ledgerEntry), head, ...charged);
+    if (toHex(head) !== ledgerHead) failAudit('ledger', at, '"ledgerHead" does not continue the chain');
     return { at, bytes: line.bytes, entry };
   });
 }
@@ -77,7 +81,7 @@ export function checkLedgers(
   const logged = new Map<string, { at: AuditLocation; bytes: Uint8Array }[]>();
   for (const line of splitLines(LOG_FILE, log)) {
     const entry = readEntry(line.bytes);
-    if (entry.type !== 'client.charge') continue;
+    if (entry.type !== 'client.charge' && entry.type !== 'client.leave') continue;
     const own = logged.get(entry.actor) ?? [];
     own.push({ at: locate(LOG_FILE, line), bytes: line.bytes });
     logged.set(entry.actor, own);
@@ -102,10 +106,10 @@ export function checkLedgers(
       if (!equalBytes(mine.bytes, line.bytes))
         failAudit('ledger', mine.at, `the log holds another charge in ${LOG_FILE} line ${line.at.line}`);
     });
-    unlogged += ledger.length - own.length;
+    unlogged += ledger.slice(own.length).filter(({ entry }) => entry.type === 'client.charge').length;
     const charged = recomposer.epsilon(served.chargesOf(member.id), Number(history.open.plan.delta));
     const held = ownEpsilon(
-      ledger.map(({ entry }) => entry),
+      ledger.flatMap(({ entry }) => (entry.type === 'client.charge' ? [entry] : [])),
       history,
     );
     if (held < charged * (1 - 1e-9))

@@ -4,7 +4,7 @@ import { VIEWS, type View } from '../privacy/views.ts';
 import type { EntryBody, RunPlanClaim } from './bodies.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { announcedClip } from './clips.ts';
-import { announcedMechanism, deriveCountUnits, deriveEvents, deriveSensitivity } from './derive-events.ts';
+import { announcedMechanism, deriveCountUnits, deriveEvents, derivePaths, deriveSensitivity } from './derive-events.ts';
 import { type AuditLocation, failAudit } from './failures.ts';
 import { type AnnouncedLocalNoise, announcedLocalNoise, chargedQueries, localEvents } from './local-noise.ts';
 import { announcedMetrics } from './metrics.ts';
@@ -49,7 +49,7 @@ function checkParams(session: SessionHistory, open: EntryBody<'run.open'>, mecha
       `metrics may release one histogram of ${bins} bins only`,
     );
     expect(encoding.clippingNorm === 1 && encoding.rounding === 'none', 'a member adds a single one to a histogram');
-    const honest = plan.minSurvivors - plan.colluders;
+    const honest = params.minSurvivors - plan.colluders;
     expect(
       Number.isInteger(encoding.scale) && encoding.scale >= 1,
       `"scale" expected a whole number of units, got ${encoding.scale}`,
@@ -76,9 +76,12 @@ function checkParams(session: SessionHistory, open: EntryBody<'run.open'>, mecha
       `"scale" expected ${adaptive.firstScale * adaptive.firstNorm} over the clip, got ${scale}`,
     );
   }
+  // Where fewer survivors are accepted than planned, for members have left, each share carries more.
+  const fewer = (plan.minSurvivors - plan.colluders) / (params.minSurvivors - plan.colluders);
+  const leastShare = Number(plan.shareVariance) * Math.max(1, fewer * (1 - 1e-9));
   expect(
-    params.noise.shareVariance >= Number(plan.shareVariance),
-    `"shareVariance" expected at least ${plan.shareVariance}, got ${params.noise.shareVariance}`,
+    params.noise.shareVariance >= leastShare,
+    `"shareVariance" expected at least ${leastShare}, got ${params.noise.shareVariance}`,
   );
   expect(
     deriveSensitivity(params) <= Number(plan.sensitivity),
@@ -112,6 +115,13 @@ function checkEvents(
     failAudit('noise', at, `no honest share of noise is left among ${survivors} survivors (${view} view)`);
   const expected = canonicalJson(derived.map(eventToJson));
   if (canonicalJson(events) !== expected) failAudit('noise', at, `"events" (${view} view) expected ${expected}`);
+}
+
+/** A charge that names paths must name those of the layout; earlier versions named none. */
+function checkPaths(session: SessionHistory, named: readonly string[] | undefined, at: AuditLocation): void {
+  const derived = derivePaths(session.kind, session.params).join(', ');
+  if (named !== undefined && named.join(', ') !== derived)
+    failAudit('noise', at, `"paths" expected ${derived || 'none'}, got ${named.join(', ') || 'none'}`);
 }
 
 /** Noise of the plan itself: shares calibrated to the fewest survivors without the colluders. @see privacy F18 */
@@ -151,7 +161,11 @@ export function checkNoise(history: RunHistory): number {
         checkEvents(kind, params, plan, charge.body.survivors.length, view, charge.body.events[view], charge.at, local);
     }
     const own = [...session.reserved.values(), ...session.settled.values()];
-    for (const { at, body } of own) checkEvents(kind, params, plan, body.survivors, 'server', body.events, at, local);
+    if (charge !== undefined) checkPaths(session, charge.body.paths, charge.at);
+    for (const { at, body } of own) {
+      checkEvents(kind, params, plan, body.survivors, 'server', body.events, at, local);
+      checkPaths(session, body.paths, at);
+    }
     checked += own.length + (charge === undefined ? 0 : 1);
   }
   return checked;

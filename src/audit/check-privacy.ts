@@ -1,7 +1,7 @@
 import { rdpAccountant } from '../privacy/accountant.ts';
 import { VIEWS, type View } from '../privacy/views.ts';
 import { failAudit } from './failures.ts';
-import { totalLoss } from './privacy-loss.ts';
+import { lossByPath, totalLoss } from './privacy-loss.ts';
 import { type ChargedEvents, createRecomposer, type Recomposer } from './recompose.ts';
 import type { RunHistory } from './replay.ts';
 import { RESULTS_FILE, type RunResults } from './results.ts';
@@ -16,6 +16,8 @@ export interface RecomposedLoss {
   readonly view: View;
   readonly epsilon: number;
   readonly secondEpsilon: number;
+  /** Largest loss of any participant through each path. */
+  readonly paths: readonly { readonly path: string; readonly epsilon: number }[];
 }
 
 function recomposeBoth(
@@ -47,6 +49,7 @@ export function checkPrivacy(history: RunHistory, results: RunResults): readonly
   const { plan } = history.open;
   const recomposer = createRecomposer(plan.relation);
   const where = { file: RESULTS_FILE };
+  const losses = lossByPath(history, recomposer);
   return VIEWS.map((view) => {
     const claim = results.claims[view];
     if (claim.delta > Number(plan.delta))
@@ -67,6 +70,15 @@ export function checkPrivacy(history: RunHistory, results: RunResults): readonly
         results.claims.perParticipant[id]?.[view],
         Math.min(first, second),
       );
+      if (view === 'server' && plan.gateOrder !== undefined) {
+        const gated = recomposer.epsilonAt(Number(plan.gateOrder), charges, Number(plan.delta));
+        if (gated > Number(plan.targetEpsilon) * (1 + AGREEMENT))
+          failAudit(
+            'epsilon',
+            history.openedAt,
+            `the filter at order ${plan.gateOrder} had to stop ${id.slice(0, 12)}: ${gated.toFixed(6)} of epsilon ${plan.targetEpsilon}`,
+          );
+      }
       epsilon = Math.max(epsilon, first);
       secondEpsilon = Math.max(secondEpsilon, second);
     }
@@ -83,6 +95,7 @@ export function checkPrivacy(history: RunHistory, results: RunResults): readonly
         `the budget was epsilon ${plan.targetEpsilon}, the charges amount to ${least.toFixed(6)}`,
       );
     }
-    return { view, epsilon, secondEpsilon };
+    const paths = losses.map((loss) => ({ path: loss.path, epsilon: loss.epsilon[view] }));
+    return { view, epsilon, secondEpsilon, paths };
   });
 }

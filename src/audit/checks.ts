@@ -60,6 +60,11 @@ export function listOf<T>(item: Check<T>, maxLength: number): Check<readonly T[]
   };
 }
 
+/** A field that may be left out. */
+export function optional<T>(check: Check<T>): Check<T | undefined> {
+  return (value, path) => (value === undefined ? undefined : check(value, path));
+}
+
 /** An object with exactly these fields. */
 export function record<T extends Readonly<Record<string, Check<unknown>>>>(
   fields: T,
@@ -75,7 +80,10 @@ export function record<T extends Readonly<Record<string, Check<unknown>>>>(
       key,
       check(Object.hasOwn(object, key) ? object[key] : undefined, `${path}.${key}`),
     ]);
-    return Object.fromEntries(entries) as { readonly [K in keyof T]: Checked<T[K]> };
+    // A field that may be left out stays left out: canonical text knows no undefined.
+    return Object.fromEntries(entries.filter(([, value]) => value !== undefined)) as {
+      readonly [K in keyof T]: Checked<T[K]>;
+    };
   };
 }
 

@@ -2,6 +2,7 @@ import { coordinateCount } from '../../protocol/params.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import type { JsonObject } from '../privacy/event-json.ts';
 import type { DpEvent } from '../privacy/events.ts';
+import type { Path } from '../privacy/paths.ts';
 import type { View } from '../privacy/views.ts';
 import type { RunPlanClaim } from './bodies.ts';
 
@@ -55,6 +56,24 @@ export type SessionKind = 'seats' | 'choice' | 'train' | 'metrics';
  */
 function movedFactor(kind: SessionKind, { unit, relation }: RunPlanClaim): number {
   return kind === 'metrics' && (unit === 'record' || relation === 'replace-one') ? Math.SQRT2 : 1;
+}
+
+/**
+ * What a session releases, told from the names in its signed layout: the shared layers, the heads (of an open cluster where
+ * membership is public), sums of an algorithm's own, the count of an adaptive clip.
+ */
+export function derivePaths(kind: SessionKind, { groupId, layout, mode }: SessionParams): readonly Path[] {
+  if (kind !== 'train') return kind === 'seats' ? [] : [kind === 'choice' ? 'selection' : 'metrics'];
+  const names = layout.map(({ segment }) => segment);
+  const has = (pattern: RegExp): boolean => names.some((name) => pattern.test(name));
+  const heads: Path = mode === 'open' ? (groupId as `cluster-${number}`) : 'slots';
+  return [
+    // Without a body its segment is one coordinate that is always zero.
+    ...(mode === 'hybrid' && has(/^body$/) ? (['body'] as const) : []),
+    ...(has(/^slot-/) ? [heads] : []),
+    ...(has(/^(?!body$|slot-|clip-count)/) ? (['extra'] as const) : []),
+    ...(has(/^clip-count/) ? (['clip-count'] as const) : []),
+  ];
 }
 
 /** Events that one record of a survivor pays; null where no honest noise is left. @see privacy section 3, F9, F11, F12, F18, F21 */

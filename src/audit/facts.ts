@@ -2,7 +2,7 @@ import { toHex, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { checkpointOf, logOrigin } from './checkpoint.ts';
 import { type ProtectedAccuracy, protectedAccuracies } from './metrics.ts';
-import { lossOverRounds } from './privacy-loss.ts';
+import { lossByPath, lossOverRounds, type PathLoss } from './privacy-loss.ts';
 import { LOG_FILE, readLog, splitLines } from './read-log.ts';
 import { createRecomposer } from './recompose.ts';
 import { type RunHistory, replayLog, type SessionHistory } from './replay.ts';
@@ -39,6 +39,8 @@ export interface ReportFacts {
   readonly closeReleases: readonly CloseReleases[];
   /** Empty in a run without metrics. */
   readonly protectedAccuracies: readonly ProtectedAccuracy[];
+  /** Largest loss of any member through each path. */
+  readonly pathLosses: readonly PathLoss[];
   readonly epsilonServer: readonly { readonly round: number; readonly epsilon: number }[];
   readonly epsilonRelease: readonly { readonly round: number; readonly epsilon: number }[];
   readonly logEntries: number;
@@ -99,6 +101,7 @@ export function factsOf(
     sessions: history.sessions.map(sessionFacts),
     closeReleases: closeReleases(history),
     protectedAccuracies: protectedAccuracies(history),
+    pathLosses: lossByPath(history, recomposer),
     epsilonServer: lossOverRounds(history, recomposer, 'server'),
     epsilonRelease: lossOverRounds(history, recomposer, 'release'),
     logEntries: size,

@@ -1,7 +1,9 @@
 import { eventFromJson } from '../privacy/event-json.ts';
 import type { DpEvent } from '../privacy/events.ts';
+import { comparePaths, type Path, PERSONAL_PATH } from '../privacy/paths.ts';
 import type { View } from '../privacy/views.ts';
 import { canonicalJson, type Json } from './canonical-json.ts';
+import { derivePaths } from './derive-events.ts';
 import type { ChargedEvents, Recomposer } from './recompose.ts';
 import type { RunHistory, SessionHistory } from './replay.ts';
 
@@ -71,9 +73,40 @@ export function lossOverRounds(
   return losses;
 }
 
-/** Everything that the sessions of a run charged in one view. */
-export function totalLoss(history: RunHistory, view: View): LossBook {
+/** Everything that the sessions of a run charged in one view, or the part of it that one path pays for. */
+export function totalLoss(history: RunHistory, view: View, path?: Path): LossBook {
   const book = new LossBook(view);
-  for (const session of history.sessions) book.add(session);
+  for (const session of history.sessions) {
+    if (path === undefined || derivePaths(session.kind, session.params).includes(path)) book.add(session);
+  }
   return book;
+}
+
+/** Paths that the charged sessions of a run released, told from their signed parameters. */
+export function releasedPaths({ sessions }: RunHistory): Path[] {
+  const charged = sessions.filter(({ charge }) => charge !== undefined);
+  const paths = new Set(charged.flatMap(({ kind, params }) => derivePaths(kind, params)));
+  return [...paths].sort(comparePaths);
+}
+
+/** Largest loss of any member through one path, by view. The parts of one vector share its event: never to be added up. */
+export interface PathLoss {
+  readonly path: string;
+  readonly epsilon: Readonly<Record<View, number>>;
+}
+
+/** Loss of every path, and zero for what stays with the participants. */
+export function lossByPath(history: RunHistory, recomposer: Recomposer): PathLoss[] {
+  const delta = Number(history.open.plan.delta);
+  const worst = (view: View, path: Path): number => {
+    const histories = totalLoss(history, view, path).histories();
+    return Math.max(0, ...histories.map((charges) => recomposer.epsilon(charges, delta)));
+  };
+  return [
+    ...releasedPaths(history).map((path) => ({
+      path,
+      epsilon: { server: worst('server', path), release: worst('release', path) },
+    })),
+    { path: PERSONAL_PATH, epsilon: { server: 0, release: 0 } },
+  ];
 }

@@ -283,6 +283,8 @@ function convert(logMoment: LogMoment, delta: number): number {
 export interface Recomposer {
   /** Smallest provable epsilon of a composition. @throws CoveyError PRIVACY_UNSUPPORTED_EVENT */
   epsilon(charged: ChargedEvents, delta: number): number;
+  /** What the same composition needs at one order: the count of a filter that was fixed to it. */
+  epsilonAt(order: number, charged: ChargedEvents, delta: number): number;
 }
 
 /** Creates the audit's accountant for one neighbouring relation. */
@@ -299,6 +301,10 @@ export function createRecomposer(relation: Relation): Recomposer {
       if (charged.length === 0) return 0;
       const parts = charged.map(({ event, count }) => ({ moment: curveOf(event), count }));
       return convert((order) => parts.reduce((sum, { moment, count }) => sum + count * moment(order), 0), delta);
+    },
+    epsilonAt(order, charged, delta) {
+      const moment = charged.reduce((sum, { event, count }) => sum + count * curveOf(event)(order), 0);
+      return (moment - Math.log(delta) - Math.log(order)) / (order - 1) + Math.log1p(-1 / order);
     },
   };
 }

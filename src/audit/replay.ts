@@ -53,6 +53,8 @@ export interface RunHistory {
   readonly blocks: readonly Body<'budget.block'>[];
   readonly exports: readonly Body<'model.export'>[];
   readonly incidents: readonly Body<'incident'>[];
+  /** Members that left before the end because their budget was used up. */
+  readonly leaves: ReadonlyMap<string, Body<'client.leave'>>;
   readonly firstTime: string;
   readonly lastTime: string;
 }
@@ -71,6 +73,8 @@ class Replay {
   readonly blocks: Body<'budget.block'>[] = [];
   readonly exports: Body<'model.export'>[] = [];
   readonly incidents: Body<'incident'>[] = [];
+  /** By member. */
+  readonly leaves = new Map<string, Body<'client.leave'>>();
   #order: readonly number[] = [-1, -1, -1];
   #latest: SessionHistory | undefined;
 
@@ -135,10 +139,8 @@ class Replay {
       `a session of kind ${kind} has purpose ${params.purpose}`,
     );
     const { plan } = this.#open;
-    expect(
-      params.minSurvivors >= plan.minSurvivors,
-      `"minSurvivors" expected at least ${plan.minSurvivors}, got ${params.minSurvivors}`,
-    );
+    const least = announcedLeast(this.#open);
+    expect(params.minSurvivors >= least, `"minSurvivors" expected at least ${least}, got ${params.minSurvivors}`);
     expect(
       params.colluders >= plan.colluders,
       `"colluders" expected at least ${plan.colluders}, got ${params.colluders}`,
@@ -192,6 +194,8 @@ class Replay {
       organizations.size >= params.minOrgs,
       `"survivors" expected at least ${params.minOrgs} organizations, got ${organizations.size}`,
     );
+    const gone = survivors.find((id) => this.leaves.has(id));
+    expect(gone === undefined, `survivor ${gone?.slice(0, 12)} had left the run`);
     const silent = survivors.find((id) => !session.reserved.has(id));
     expect(silent === undefined, `survivor ${silent?.slice(0, 12)} has not charged its own ledger before`);
     session.charge = { at, body };
@@ -255,6 +259,7 @@ class Replay {
       body.round === session.params.round && body.purpose === session.params.purpose,
       '"charge" names another round or purpose',
     );
+    expect(!this.leaves.has(actor), 'a participant charged itself after it had left the run');
     const book = body.kind === 'reserve' ? session.reserved : session.settled;
     expect(!book.has(actor), `a participant wrote two ${body.kind} entries for one session`);
     if (body.kind === 'reserve') {
@@ -280,6 +285,12 @@ class Replay {
       );
     }
     book.set(actor, { at, body });
+  }
+
+  leave(at: AuditLocation, actor: string, body: EntryBody<'client.leave'>): void {
+    if (!this.#members.has(actor)) failAudit('rules', at, 'somebody left who is not on the roster');
+    if (this.leaves.has(actor)) failAudit('rules', at, 'a participant left twice');
+    this.leaves.set(actor, { at, body });
   }
 
   census(at: AuditLocation, body: EntryBody<'cluster.census'>): void {
@@ -324,6 +335,12 @@ function compareOrder(a: readonly number[], b: readonly number[]): number {
   return 0;
 }
 
+/** Fewest survivors that sessions may come to when members leave; those of the plan where the configuration names none. */
+function announcedLeast({ config, plan }: EntryBody<'run.open'>): number {
+  const { leastSurvivors } = (config['cohort'] ?? {}) as { readonly leastSurvivors?: unknown };
+  return leastSurvivors === undefined ? plan.minSurvivors : Math.min(plan.minSurvivors, Number(leastSurvivors));
+}
+
 /** First two entries: who may take part, and what will run. */
 function readOpening(
   entries: readonly LocatedEntry[],
@@ -366,7 +383,7 @@ export function replayLog(entries: readonly LocatedEntry[], crypto: CryptoProvid
     if (entry.federation !== federation || entry.run !== run)
       failAudit('rules', at, 'an entry of another federation or run');
     const own =
-      entry.type === 'client.charge'
+      entry.type === 'client.charge' || entry.type === 'client.leave'
         ? entry.actor !== coordinator
         : entry.type === 'incident' || entry.actor === coordinator;
     if (!own)
@@ -398,6 +415,9 @@ export function replayLog(entries: readonly LocatedEntry[], crypto: CryptoProvid
       case 'client.charge':
         replay.clientCharge(at, entry.actor, entry.body);
         break;
+      case 'client.leave':
+        replay.leave(at, entry.actor, entry.body);
+        break;
       case 'cluster.census':
         replay.census(at, entry.body);
         break;
@@ -418,7 +438,7 @@ export function replayLog(entries: readonly LocatedEntry[], crypto: CryptoProvid
         break;
     }
   });
-  const { sessions, blocks, exports, incidents } = replay;
+  const { sessions, blocks, exports, incidents, leaves } = replay;
   const lastTime = (entries.at(-1) as LocatedEntry).entry.time;
   return {
     federation,
@@ -431,6 +451,7 @@ export function replayLog(entries: readonly LocatedEntry[], crypto: CryptoProvid
     blocks,
     exports,
     incidents,
+    leaves,
     firstTime,
     lastTime,
   };

@@ -277,6 +277,13 @@ function parameters({ history }: ReportFacts): string {
   )}`;
 }
 
+const KIND_TEXTS: Readonly<Record<string, string>> = {
+  seats: 'seat lottery',
+  choice: 'choice of a slot',
+  train: 'training step',
+  metrics: 'accuracies',
+};
+
 /** Runs of rounds that went the same way, as one row. */
 function cohortRows(sessions: readonly SessionFacts[]): string[][] {
   const groups: { first: SessionFacts; last: SessionFacts; sessions: number }[] = [];
@@ -293,12 +300,6 @@ function cohortRows(sessions: readonly SessionFacts[]): string[][] {
       group.sessions += 1;
     } else groups.push({ first: session, last: session, sessions: 1 });
   }
-  const kinds: Readonly<Record<string, string>> = {
-    seats: 'seat lottery',
-    choice: 'choice of a slot',
-    train: 'training step',
-    metrics: 'accuracies',
-  };
   return groups.map(({ first, last, sessions: count }) => {
     const rounds =
       count === 1
@@ -310,7 +311,7 @@ function cohortRows(sessions: readonly SessionFacts[]): string[][] {
         : `${first.ended}${first.phase === null ? '' : ` in ${esc(first.phase)}: ${esc(first.reason ?? '')}`}${first.charged ? ' (charged)' : ''}`;
     return [
       rounds,
-      kinds[first.kind] ?? esc(first.kind),
+      KIND_TEXTS[first.kind] ?? esc(first.kind),
       String(first.invited),
       first.survivors === null ? '–' : String(first.survivors),
       first.threshold === null ? '–' : String(first.threshold),
@@ -319,12 +320,18 @@ function cohortRows(sessions: readonly SessionFacts[]): string[][] {
   });
 }
 
-function cohorts({ results, sessions }: ReportFacts): string {
+function cohorts({ history, results, sessions }: ReportFacts): string {
   const lost = results.lost.map(
     ({ organization, round, phase }) =>
       `<li>${esc(organization)} was lost in training step ${round}, ${esc(phase.replaceAll('-', ' '))}. Later sums are charged for the noise of those who stayed.</li>`,
   );
-  const list = lost.length === 0 ? '' : `<ul>${lost.join('')}</ul>`;
+  const nameOf = (id: string): string => history.genesis.members.find((member) => member.id === id)?.organization ?? id;
+  const left = [...history.leaves].map(
+    ([id, { body }]) =>
+      `<li>${esc(nameOf(id))} left before ${KIND_TEXTS[body.kind] ?? esc(body.kind)} ${body.step + 1}: ${esc(body.reason)} (${esc(body.code)}). It depends on charges alone, never on data; the others went on.</li>`,
+  );
+  const items = [...lost, ...left];
+  const list = items.length === 0 ? '' : `<ul>${items.join('')}</ul>`;
   return `<h2>Cohorts, dropouts and aborted rounds</h2>${table(['Rounds', 'Purpose', 'Invited', 'In the sum', 'Threshold', 'Outcome'], cohortRows(sessions), [2, 3, 4])}${list}`;
 }
 
@@ -342,6 +349,33 @@ function participants({ history, results }: ReportFacts): string {
     ];
   });
   return `<h2>Each organization</h2>${table(['Organization', 'Node', 'Sums joined', 'ε coordinator', 'ε released'], rows, [2, 3, 4])}`;
+}
+
+/** What the name of a path stands for. */
+function pathText(path: string): string {
+  const [name, cluster] = path.split('-');
+  if (name === 'cluster') return `model of open cluster ${cluster}`;
+  const texts: Readonly<Record<string, string>> = {
+    body: 'shared layers',
+    slots: 'hidden slots, all together',
+    extra: 'sums of the algorithm beside the models',
+    'clip-count': 'count of updates within the clip',
+    selection: 'choice of a slot',
+    metrics: 'accuracies',
+    personal: 'personal models: they never leave their organization',
+  };
+  return texts[path] ?? path;
+}
+
+function paths({ pathLosses }: ReportFacts): string {
+  const rows = pathLosses.map(({ path, epsilon: { server, release } }) => [
+    `<code>${esc(path)}</code>`,
+    esc(pathText(path)),
+    epsilon(server),
+    epsilon(release),
+  ]);
+  return `<h2>Each part of the releases</h2>${table(['Path', 'What it is', 'ε coordinator', 'ε released'], rows, [2, 3])}
+<p class="soft">The largest loss of any organization through each part alone. Parts of one vector share one clip and one noise: each may hold all that the event of the vector bounds, so it is shown with each of them and counted once in the total. The total composes all events; it is not the sum of these rows.</p>`;
 }
 
 function trust({ history }: ReportFacts): string {
@@ -396,6 +430,7 @@ export function renderReport(facts: ReportFacts): string {
     parameters,
     cohorts,
     participants,
+    paths,
     trust,
     verification,
   ];

@@ -77,6 +77,12 @@ function toHexKey(history: RunHistory): string {
   return history.genesis.coordinatorKey;
 }
 
+/** Parts of a release, each by itself; the total composes the events of all, each once. */
+function pathLine({ view, paths }: RecomposedLoss): string {
+  const parts = paths.map(({ path, epsilon }) => `${path} ${epsilon === 0 ? '0' : epsilon.toFixed(4)}`);
+  return `epsilon by path, ${view} view, each part alone: ${parts.join(', ')}`;
+}
+
 function lossLine({ view, epsilon, secondEpsilon }: RecomposedLoss, delta: string): string {
   return `privacy loss, ${view} view: epsilon ${epsilon.toFixed(4)} at delta ${delta} for the participant with the largest one (second accountant ${secondEpsilon.toFixed(4)}); no claim is below it`;
 }
@@ -120,7 +126,8 @@ export async function verifyBundle(
     );
     const resultBytes = requireFile(files, RESULTS_FILE);
     const results = inClass('epsilon', { file: RESULTS_FILE }, () => parseResults(resultBytes));
-    for (const loss of checkPrivacy(history, results)) proved.push(lossLine(loss, history.open.plan.delta));
+    for (const loss of checkPrivacy(history, results))
+      proved.push(lossLine(loss, history.open.plan.delta), pathLine(loss));
     const ledgers = checkLedgers(files, history, log, crypto);
     proved.push(
       `${plural(ledgers.compared, 'participant ledger')} agree${ledgers.compared === 1 ? 's' : ''} with the log`,

@@ -1,10 +1,17 @@
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
-import { totalLoss } from '../audit/privacy-loss.ts';
+import { type LossBook, releasedPaths, totalLoss } from '../audit/privacy-loss.ts';
 import { readLog } from '../audit/read-log.ts';
 import { replayLog } from '../audit/replay.ts';
 import { rdpAccountant } from '../privacy/accountant.ts';
-import { openLedger, reportLedger } from '../privacy/ledger.ts';
-import { VIEWS, type View } from '../privacy/views.ts';
+import { openLedger, reportLedger, reportPaths } from '../privacy/ledger.ts';
+import { type Path, PERSONAL_PATH } from '../privacy/paths.ts';
+import type { View } from '../privacy/views.ts';
+
+/** Loss through each path alone, the personal part (always 0) among them; paths of one vector share its event. */
+export type SpentPaths = readonly {
+  readonly path: string;
+  readonly spent: Partial<Readonly<Record<View, number>>>;
+}[];
 
 /** What one participant's unit has spent in a run. `remaining`: of the run's target, which limits the server view. */
 export interface SpentRow {
@@ -12,6 +19,7 @@ export interface SpentRow {
   readonly id: string;
   readonly rounds: number;
   readonly spent: Readonly<Record<View, number>>;
+  readonly paths: SpentPaths;
   readonly remaining: number;
 }
 
@@ -40,6 +48,7 @@ export interface SpentLedger {
   readonly reserved: number;
   /** Views that the ledger follows. */
   readonly spent: Partial<Readonly<Record<View, number>>>;
+  readonly paths: SpentPaths;
   readonly remaining: number;
 }
 
@@ -49,6 +58,13 @@ export function spentLedger(lines: readonly string[], crypto: Pick<CryptoProvide
   const { terms, charges } = ledger;
   const { participant, unit, relation, colluders, accountant, budget, budgetView } = terms;
   const spent = Object.fromEntries(terms.views.map((view) => [view, reportLedger(ledger, view).epsilon]));
+  const byView = terms.views.map((view) => [view, reportPaths(ledger, view)] as const);
+  const paths = (byView[0]?.[1] ?? []).map(({ path }) => ({
+    path,
+    spent: Object.fromEntries(
+      byView.map(([view, list]) => [view, list.find((found) => found.path === path)?.epsilon ?? 0]),
+    ),
+  }));
   return {
     participant,
     unit,
@@ -61,6 +77,7 @@ export function spentLedger(lines: readonly string[], crypto: Pick<CryptoProvide
     settled: [...charges.closed.values()].filter((status) => status === 'settled').length,
     reserved: charges.reserved.size,
     spent,
+    paths,
     remaining: Math.max(0, budget.epsilon - (spent[budgetView] ?? Number.POSITIVE_INFINITY)),
   };
 }
@@ -70,16 +87,29 @@ export function spentBudgets(log: Uint8Array, crypto: CryptoProvider): SpentBudg
   const history = replayLog(readLog(log, crypto), crypto);
   const { plan } = history.open;
   const [delta, targetEpsilon] = [Number(plan.delta), Number(plan.targetEpsilon)];
-  const books = { server: totalLoss(history, 'server'), release: totalLoss(history, 'release') };
-  const epsilonOf = (view: View, id: string): number =>
-    books[view]
+  const booksOf = (path?: Path) => ({
+    server: totalLoss(history, 'server', path),
+    release: totalLoss(history, 'release', path),
+  });
+  const total = booksOf();
+  const pathBooks = releasedPaths(history).map((path) => ({ path, books: booksOf(path) }));
+  const epsilonOf = (book: LossBook, id: string): number =>
+    book
       .chargesOf(id)
       .reduce((spent, { event, count }) => spent.compose(event, count), rdpAccountant({ relation: plan.relation }))
       .epsilon(delta);
+  const spentOf = (books: Readonly<Record<View, LossBook>>, id: string): Record<View, number> => ({
+    server: epsilonOf(books.server, id),
+    release: epsilonOf(books.release, id),
+  });
   const rows = history.genesis.members.map(({ id, organization }) => {
-    const [server = 0, release = 0] = VIEWS.map((view) => epsilonOf(view, id));
+    const spent = spentOf(total, id);
+    const paths = [
+      ...pathBooks.map(({ path, books }) => ({ path, spent: spentOf(books, id) })),
+      { path: PERSONAL_PATH, spent: { server: 0, release: 0 } },
+    ];
     const rounds = history.sessions.filter(({ charge }) => charge?.body.survivors.includes(id)).length;
-    return { organization, id, rounds, spent: { server, release }, remaining: Math.max(0, targetEpsilon - server) };
+    return { organization, id, rounds, spent, paths, remaining: Math.max(0, targetEpsilon - spent.server) };
   });
   const { run } = history;
   return { run, unit: plan.unit, relation: plan.relation, delta, targetEpsilon, colluders: plan.colluders, rows };

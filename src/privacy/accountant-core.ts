@@ -18,6 +18,8 @@ export interface Accountant {
   readonly relation: Relation;
   /** What the numbers assume beyond the events, to be printed beside them. */
   readonly labels: readonly string[];
+  /** What was composed, in the canonical order in which it is summed. */
+  readonly contents: readonly Charge[];
   /** True if `compose` would accept the event. */
   supports(event: DpEvent): boolean;
   /** @throws CoveyError PRIVACY_UNSUPPORTED_EVENT for events it cannot bound: they are refused, never guessed. */
@@ -77,6 +79,7 @@ export function createAccountant(method: Method, relation: Relation, charges: Ch
     name: method.name,
     relation,
     labels: Object.freeze([...(method.labels?.(ordered) ?? [])]),
+    contents: Object.freeze(ordered),
     supports(event) {
       try {
         method.check(event);

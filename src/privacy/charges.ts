@@ -1,11 +1,22 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import { type Accountant, type Budget, rdpAccountant } from './accountant.ts';
 import type { DpEvent, Relation } from './events.ts';
+import { admitsAll, type Filter } from './filter.ts';
+import { comparePaths, type Path, UNNAMED_PATH } from './paths.ts';
 import { rdpCurve } from './rdp-curve.ts';
 import type { View } from './views.ts';
 
 /** What one session costs, for each view that is followed; an empty list where the release depends on no data. */
 export type ViewEvents = Readonly<Partial<Record<View, readonly DpEvent[]>>>;
+
+/** A charge that waits for its settlement. */
+export interface ReservedCharge {
+  readonly events: ViewEvents;
+  /** What the session releases; each path alone may hold all that the events bound. Left out by old ledgers. */
+  readonly paths?: readonly Path[] | undefined;
+}
+
+type ViewAccountants = Readonly<Partial<Record<View, Accountant>>>;
 
 /** Where the charge of a session stands. */
 export type ChargeStatus = 'none' | 'reserved' | 'settled' | 'restored';
@@ -16,8 +27,12 @@ export type ChargeStatus = 'none' | 'reserved' | 'settled' | 'restored';
  */
 export interface Charges {
   readonly views: readonly View[];
-  readonly settled: Readonly<Partial<Record<View, Accountant>>>;
-  readonly reserved: ReadonlyMap<string, ViewEvents>;
+  readonly relation: Relation;
+  /** All settled charges, each once. */
+  readonly settled: ViewAccountants;
+  /** Settled charges of every path; a charge for several paths is in each of them. */
+  readonly settledPaths: ReadonlyMap<string, ViewAccountants>;
+  readonly reserved: ReadonlyMap<string, ReservedCharge>;
   readonly closed: ReadonlyMap<string, 'settled' | 'restored'>;
 }
 
@@ -37,9 +52,24 @@ function composeAll(accountant: Accountant, events: readonly DpEvent[]): Account
 
 export function createCharges(views: readonly View[], relation: Relation): Charges {
   if (views.length === 0) throw new CoveyError('USAGE_RANGE', '"views" expected at least one view');
-  const settled: Partial<Record<View, Accountant>> = {};
-  for (const view of views) settled[view] = rdpAccountant({ relation });
-  return { views, settled, reserved: new Map(), closed: new Map() };
+  return {
+    views,
+    relation,
+    settled: emptyAccountants(views, relation),
+    settledPaths: new Map(),
+    reserved: new Map(),
+    closed: new Map(),
+  };
+}
+
+function emptyAccountants(views: readonly View[], relation: Relation): ViewAccountants {
+  return Object.fromEntries(views.map((view) => [view, rdpAccountant({ relation })]));
+}
+
+/** Paths of a charge; what an old ledger did not name is kept together, and what costs nothing is of no path. */
+function pathsOf({ events, paths }: ReservedCharge): readonly string[] {
+  if (paths !== undefined) return paths;
+  return Object.values(events).some((list) => list.length > 0) ? [UNNAMED_PATH] : [];
 }
 
 export function chargeStatus(charges: Charges, sid: string): ChargeStatus {
@@ -50,20 +80,52 @@ export function chargeStatus(charges: Charges, sid: string): ChargeStatus {
 export function totalCharges(charges: Charges, view: View): Accountant {
   let total = charges.settled[view];
   if (!total) throw new CoveyError('USAGE_RANGE', `"view" expected one that is followed, got ${view}`);
-  for (const [sid, events] of charges.reserved) total = composeAll(total, eventsOf(events, view, sid));
+  for (const [sid, { events }] of charges.reserved) total = composeAll(total, eventsOf(events, view, sid));
   return total;
 }
 
-/** True if reserving the events would take the view above the budget: settled, reserved and new charges count. */
-export function chargesWouldExceed(charges: Charges, view: View, budget: Budget, events: readonly DpEvent[]): boolean {
+/**
+ * Settled and reserved charges of a view for every path that was charged, in the order in which they are shown. What one
+ * path of a vector tells is bounded by the event of the whole vector, so that event is in the account of each of its paths;
+ * the total is not their sum, it has every event once (`totalCharges`).
+ */
+export function pathCharges(charges: Charges, view: View): ReadonlyMap<string, Accountant> {
+  const totals = new Map<string, Accountant>();
+  for (const [path, settled] of charges.settledPaths) totals.set(path, settled[view] as Accountant);
+  for (const [sid, reserved] of charges.reserved) {
+    for (const path of pathsOf(reserved)) {
+      const spent = totals.get(path) ?? rdpAccountant({ relation: charges.relation });
+      totals.set(path, composeAll(spent, eventsOf(reserved.events, view, sid)));
+    }
+  }
+  return new Map([...totals].sort(([a], [b]) => comparePaths(a, b)));
+}
+
+/**
+ * True if reserving the events would take the view above the budget: settled, reserved and new charges count. The gate is a
+ * filter; a bare budget is gated at any order, as ledgers of earlier versions promised.
+ */
+export function chargesWouldExceed(
+  charges: Charges,
+  view: View,
+  gate: Filter | Budget,
+  events: readonly DpEvent[],
+): boolean {
   const spent = totalCharges(charges, view);
   // A session that costs nothing cannot exceed: it may run even when the budget is used up.
   if (events.length === 0) return false;
-  return !(composeAll(spent, events).epsilon(budget.delta) <= budget.epsilon);
+  const all = composeAll(spent, events);
+  if ('declaration' in gate) return !admitsAll(gate, all);
+  return !(all.epsilon(gate.delta) <= gate.epsilon);
 }
 
 /** @throws CoveyError PRIVACY_LEDGER if the session was charged before, or lacks a view. */
-export function reserveCharge(charges: Charges, sid: string, events: ViewEvents): Charges {
+export function reserveCharge(
+  charges: Charges,
+  sid: string,
+  events: ViewEvents,
+  paths?: readonly Path[] | undefined,
+): Charges {
   const status = chargeStatus(charges, sid);
   if (status !== 'none') throw broken(`"sid" expected a session without a charge, got one that is ${status}`, sid);
   for (const view of charges.views) {
@@ -71,7 +133,10 @@ export function reserveCharge(charges: Charges, sid: string, events: ViewEvents)
     // Refused now, not when the loss is asked for.
     composeAll(spent, eventsOf(events, view, sid));
   }
-  return { ...charges, reserved: new Map(charges.reserved).set(sid, events) };
+  const reserve = paths === undefined ? { events } : { events, paths };
+  if (paths?.length === 0 && charges.views.some((view) => eventsOf(events, view, sid).length > 0))
+    throw broken('"paths" expected what the events pay for, got none', sid);
+  return { ...charges, reserved: new Map(charges.reserved).set(sid, reserve) };
 }
 
 // Orders at which a realised cost is compared with its reserve: from the smallest epsilon budgets to the largest.
@@ -84,7 +149,10 @@ function costsAtMost(realised: readonly DpEvent[], reserved: readonly DpEvent[],
   return COMPARED_ORDERS.every((order) => cost(realised, order) <= cost(reserved, order) * (1 + 1e-12));
 }
 
-function withoutReserve(charges: Charges, sid: string): { reserve: ViewEvents; reserved: Map<string, ViewEvents> } {
+function withoutReserve(
+  charges: Charges,
+  sid: string,
+): { reserve: ReservedCharge; reserved: Map<string, ReservedCharge> } {
   const reserve = charges.reserved.get(sid);
   if (!reserve) throw broken(`"sid" expected a reserved session, got one that is ${chargeStatus(charges, sid)}`, sid);
   const reserved = new Map(charges.reserved);
@@ -102,12 +170,21 @@ export function settleCharge(charges: Charges, sid: string, events: ViewEvents):
   for (const view of charges.views) {
     const spent = charges.settled[view] as Accountant;
     const realised = eventsOf(events, view, sid);
-    if (!costsAtMost(realised, eventsOf(reserve, view, sid), spent.relation)) {
+    if (!costsAtMost(realised, eventsOf(reserve.events, view, sid), spent.relation)) {
       throw broken(`"events" expected a cost of at most the reserve in the ${view} view`, sid);
     }
     settled[view] = composeAll(spent, realised);
   }
-  return { ...charges, settled, reserved, closed: new Map(charges.closed).set(sid, 'settled') };
+  const settledPaths = new Map(charges.settledPaths);
+  for (const path of pathsOf(reserve)) {
+    const spent = settledPaths.get(path) ?? emptyAccountants(charges.views, charges.relation);
+    const next = charges.views.map((view) => [
+      view,
+      composeAll(spent[view] as Accountant, eventsOf(events, view, sid)),
+    ]);
+    settledPaths.set(path, Object.fromEntries(next) as ViewAccountants);
+  }
+  return { ...charges, settled, settledPaths, reserved, closed: new Map(charges.closed).set(sid, 'settled') };
 }
 
 /** Drops a reserve whose session provably released nothing of the payer; the caller has checked the proof. */

@@ -10,7 +10,9 @@ import {
 } from './charges.ts';
 import { eventFromJson, eventToJson, type JsonObject } from './event-json.ts';
 import type { DpEvent, Relation } from './events.ts';
+import { createFilter } from './filter.ts';
 import { CHAIN_START, hashLine, MAX_LINE_LENGTH } from './ledger-entry.ts';
+import { conversionTerm } from './rdp-conversion.ts';
 import type { View } from './views.ts';
 
 type Hasher = Pick<CryptoProvider, 'sha256'>;
@@ -35,6 +37,11 @@ export interface DatasetCharge {
   readonly sid: string;
   readonly time: string;
   readonly events: readonly DpEvent[];
+  /**
+   * Order of the filter of a period, stored with the first reserve in it: the optimum of that run's plan for this budget,
+   * known before anything of the period is released. Later reserves of the period keep it. @see privacy F22
+   */
+  readonly order?: number | undefined;
 }
 
 /** Size and head of the chain as somebody outside of it saw them last. */
@@ -54,6 +61,8 @@ export interface DatasetLedger {
   /** Latest time of any line: a clock that was set back opens no older period. */
   readonly lastTime: string;
   readonly periods: ReadonlyMap<string, Charges>;
+  /** Order of the filter of each period. */
+  readonly orders: ReadonlyMap<string, number>;
   /** Period of every session. */
   readonly sessions: ReadonlyMap<string, string>;
 }
@@ -73,6 +82,23 @@ export function periodOf(time: string, period: BudgetPeriod): string {
   return period === 'month' ? `${year}-${month}` : `${year}-Q${Math.ceil(Number(month) / 3)}`;
 }
 
+/**
+ * Order for a period whose first charge names none, from the budget alone: the best one for Gaussian noise that uses all of
+ * it, 1 + sqrt(log(1 / delta) / rho).
+ */
+function orderOf(budget: DatasetBudget): number {
+  const { limit } = createFilter({ budget, relation: relationOf(budget), gate: { kind: 'zcdp' } });
+  return 1 + Math.sqrt(-Math.log(budget.delta) / limit);
+}
+
+/** True if the filter of the period would not admit the events on top of what was charged. */
+function wouldExceed(budget: DatasetBudget, order: number, spent: Charges, events: readonly DpEvent[]): boolean {
+  // Nothing fits at an order whose conversion alone passes the budget.
+  if (!(conversionTerm(order, budget.delta) < budget.epsilon)) return events.length > 0;
+  const filter = createFilter({ budget, relation: relationOf(budget), gate: { kind: 'rdp', order } });
+  return chargesWouldExceed(spent, budget.view, filter, events);
+}
+
 const relationOf = (budget: DatasetBudget): Relation => (budget.unit === 'record' ? 'add-remove' : 'zero-out');
 
 // Fractions would break the order of texts: seconds decide, which is finer than any period.
@@ -80,9 +106,10 @@ const laterOf = (a: string, b: string): string => (a.slice(0, 19) >= b.slice(0, 
 
 function encode(ledger: DatasetLedger, charge: DatasetCharge): string {
   const { dataset, unit, view } = ledger.budget;
-  const { events, kind, run, sid, time } = charge;
+  const { events, kind, order, run, sid, time } = charge;
+  const fixed = order === undefined ? {} : { order: Number.isSafeInteger(order) ? order : String(order) };
   return JSON.stringify({
-    body: { dataset, events: events.map(eventToJson), run, sid, time, unit, view },
+    body: { dataset, events: events.map(eventToJson), ...fixed, run, sid, time, unit, view },
     kind,
     previous: ledger.head,
     sequence: ledger.size,
@@ -100,8 +127,12 @@ function apply(ledger: DatasetLedger, charge: DatasetCharge): Omit<DatasetLedger
   const period = known ?? periodOf(charge.time, budget.period);
   const charges = ledger.periods.get(period) ?? createCharges([view], relationOf(budget));
   const step = reserving ? reserveCharge : settleCharge;
+  const isFirst = !ledger.orders.has(period);
+  if (charge.order !== undefined && !(reserving && isFirst && charge.order > 1 && Number.isFinite(charge.order)))
+    throw broken('"order" expected one above 1, with the first reserve of its period');
   return {
     budget,
+    orders: isFirst ? new Map(ledger.orders).set(period, charge.order ?? orderOf(budget)) : ledger.orders,
     lastTime: laterOf(charge.time, ledger.lastTime),
     periods: new Map(ledger.periods).set(period, step(charges, charge.sid, { [view]: charge.events })),
     sessions: new Map(ledger.sessions).set(charge.sid, period),
@@ -111,8 +142,15 @@ function apply(ledger: DatasetLedger, charge: DatasetCharge): Omit<DatasetLedger
 function decode(ledger: DatasetLedger, line: string): DatasetCharge {
   if (line.length > MAX_LINE_LENGTH) throw broken('"line" expected a shorter text');
   const { body, kind } = JSON.parse(line) as { body: Record<string, unknown>; kind: DatasetCharge['kind'] };
-  const { run, sid, time, events } = body as { run: string; sid: string; time: string; events: JsonObject[] };
-  const charge = { kind, run, sid, time, events: events.map(eventFromJson) };
+  const { run, sid, time, events, order } = body as {
+    run: string;
+    sid: string;
+    time: string;
+    events: JsonObject[];
+    order?: number | string;
+  };
+  const fixed = order === undefined ? {} : { order: Number(order) };
+  const charge = { kind, run, sid, time, events: events.map(eventFromJson), ...fixed };
   // Sequence, previous hash, data set, unit and view are those of this ledger, or the text is another.
   if ((kind !== 'reserve' && kind !== 'settle') || encode(ledger, charge) !== line)
     throw broken('"line" expected the next line of the chain of this data set, unit and view');
@@ -138,6 +176,7 @@ export function openDatasetLedger(
     head: CHAIN_START,
     lastTime: '',
     periods: new Map(),
+    orders: new Map(),
     sessions: new Map(),
   };
   if (seen === null && lines.length > 0)
@@ -180,14 +219,18 @@ export function reserveDataset(
   const time = laterOf(charge.time, ledger.lastTime);
   const period = periodOf(time, budget.period);
   const spent = ledger.periods.get(period) ?? createCharges([budget.view], relationOf(budget));
-  if (chargesWouldExceed(spent, budget.view, budget, charge.events)) {
+  const fixed = ledger.orders.get(period);
+  const order = fixed ?? charge.order ?? orderOf(budget);
+  if (wouldExceed(budget, order, spent, charge.events)) {
     throw new CoveyError(
       'PRIVACY_BUDGET',
       `data set ${budget.dataset} would exceed epsilon ${budget.epsilon} at delta ${budget.delta} in ${period}`,
       { period, epsilon: budget.epsilon, delta: budget.delta },
     );
   }
-  return append(crypto, ledger, { ...charge, time, kind: 'reserve' });
+  const { order: _, ...facts } = charge;
+  const first = fixed === undefined ? { order } : {};
+  return append(crypto, ledger, { ...facts, ...first, time, kind: 'reserve' });
 }
 
 /** Replaces a reserve by the realised cost, in the period of the reserve. @throws CoveyError PRIVACY_LEDGER */

@@ -1,6 +1,7 @@
 import { CoveyError } from '../../protocol/errors.ts';
-import { type Budget, zcdpAccountant } from './accountant.ts';
+import { type Accountant, type Budget, zcdpAccountant } from './accountant.ts';
 import type { DpEvent, Relation } from './events.ts';
+import { conversionTerm } from './rdp-conversion.ts';
 import { rdpCurve, slackOf } from './rdp-curve.ts';
 import { zcdpCost } from './zcdp.ts';
 
@@ -9,8 +10,11 @@ export interface FilterDeclaration {
   readonly budget: Budget;
   readonly relation: Relation;
   /** The zCDP sum, or RDP at one order: the optimum of the plan. */
-  readonly gate: { readonly kind: 'zcdp' } | { readonly kind: 'rdp'; readonly order: number };
+  readonly gate: GateKind;
 }
+
+/** How a filter adds up. */
+export type GateKind = { readonly kind: 'zcdp' } | { readonly kind: 'rdp'; readonly order: number };
 
 /**
  * Budget gate of fully adaptive composition. Immutable: `admit` returns the next filter.
@@ -39,10 +43,7 @@ function unsupported(expected: string, { kind }: DpEvent): CoveyError {
 /** Largest total for which the conversion stays within epsilon at delta. @see privacy F4 */
 function limitOf({ budget, gate, relation }: FilterDeclaration): number {
   const { epsilon, delta } = budget;
-  if (gate.kind === 'rdp') {
-    const { order } = gate;
-    return epsilon - Math.log1p(-1 / order) + (Math.log(delta) + Math.log(order)) / (order - 1);
-  }
+  if (gate.kind === 'rdp') return epsilon - conversionTerm(gate.order, delta);
   const fits = (rho: number): boolean =>
     rho === 0 || zcdpAccountant({ relation }).compose({ kind: 'zCdp', rho }).epsilon(delta) <= epsilon;
   let [low, high] = [0, 1];
@@ -89,6 +90,19 @@ export function admit(filter: Filter, event: DpEvent): Filter {
     });
   }
   return Object.freeze({ ...filter, spent, events: filter.events + 1 });
+}
+
+/** Cost of all that was composed: each kind of event times its number, in the accountant's canonical order. */
+export function totalCost(declaration: FilterDeclaration, { contents }: Pick<Accountant, 'contents'>): number {
+  return contents.reduce((total, { event, count }) => total + count * costOf(declaration, event), 0);
+}
+
+/**
+ * True if the filter admits everything that was composed, whatever the order in which it came. A charge that settles below
+ * its reserve may be replaced: the realised cost is known before its sum is opened.
+ */
+export function admitsAll(filter: Filter, composed: Pick<Accountant, 'contents'>): boolean {
+  return totalCost(filter.declaration, composed) <= filter.limit;
 }
 
 /**

@@ -26,7 +26,17 @@ export { sampleDiscreteGaussianExact } from './discrete-gaussian-exact.ts';
 export { type Block, createEncoder, type Encoder, type EncodingSpec, type TermPart } from './encode.ts';
 export { eventFromJson, eventKey, eventToJson, type JsonObject, type JsonValue } from './event-json.ts';
 export type { DiscreteGaussianEvent, DpEvent, Relation, SkellamEvent } from './events.ts';
-export { admit, createFilter, type Filter, type FilterDeclaration, readOdometer, redeclare } from './filter.ts';
+export {
+  admit,
+  admitsAll,
+  createFilter,
+  type Filter,
+  type FilterDeclaration,
+  type GateKind,
+  readOdometer,
+  redeclare,
+} from './filter.ts';
+export { gateOrder } from './gate-order.ts';
 export { paddedLength } from './hadamard.ts';
 export {
   createLedger,
@@ -34,7 +44,9 @@ export {
   type Ledger,
   type LedgerStep,
   openLedger,
+  type PathEpsilon,
   reportLedger,
+  reportPaths,
   reserve,
   restore,
   settle,
@@ -43,6 +55,7 @@ export {
 } from './ledger.ts';
 export { decodeLine, hashLine, type LedgerEntry, type LedgerTerms, type SurvivorEvidence } from './ledger-entry.ts';
 export { type RealisedNoise, realisedNoise, reportSignal, type ShareTarget, shareVariance } from './noise-shares.ts';
+export { isPath, type Path } from './paths.ts';
 export { type PldOptions, pldAccountant } from './pld.ts';
 export { checkRingWidth, chooseScale, type RingLoad, type ScaleProblem } from './ring-width.ts';
 export {
@@ -50,6 +63,7 @@ export {
   createServerLedger,
   membersOverBudget,
   reportParticipant,
+  reportParticipantPaths,
   reportWorst,
   reserveFact,
   type ServerLedger,

@@ -5,6 +5,8 @@ import { LABELS } from '../../protocol/labels.ts';
 import type { ViewEvents } from './charges.ts';
 import { eventFromJson, eventToJson, type JsonObject, type JsonValue } from './event-json.ts';
 import { type DpEvent, RELATIONS, type Relation } from './events.ts';
+import type { GateKind } from './filter.ts';
+import { isPath, type Path } from './paths.ts';
 import { VIEWS, type View } from './views.ts';
 
 /** What every epsilon of a ledger means; written in its first line and never changed. */
@@ -20,6 +22,8 @@ export interface LedgerTerms {
   readonly relation: Relation;
   readonly colluders: number;
   readonly accountant: 'rdp';
+  /** Filter that the budget is gated by; ledgers of earlier versions name none and are gated at any order. */
+  readonly gate?: GateKind | undefined;
 }
 
 /** Survivors of a session, with signatures of at least t of them over h3 (hexadecimal). */
@@ -39,6 +43,8 @@ export type LedgerEntry =
       /** Signatures that a proof of absence needs: the session's threshold. */
       readonly threshold: number;
       readonly events: ViewEvents;
+      /** What the session releases; a settlement is for the paths of its reserve. Left out by old ledgers. */
+      readonly paths?: readonly Path[] | undefined;
     }
   | {
       readonly kind: 'settle';
@@ -68,17 +74,22 @@ function eventsToJson(events: ViewEvents): JsonObject {
   return json;
 }
 
+function gateToJson(gate: GateKind): JsonObject {
+  return gate.kind === 'zcdp' ? { kind: gate.kind } : { kind: gate.kind, order: decimal(gate.order) };
+}
+
 const decimal = (x: number): JsonValue => (Number.isSafeInteger(x) ? x : String(x));
 
 function bodyOf(entry: LedgerEntry): JsonObject {
   switch (entry.kind) {
     case 'open': {
-      const { accountant, budget, budgetView, colluders, participant, relation, unit, views } = entry.terms;
+      const { accountant, budget, budgetView, colluders, gate, participant, relation, unit, views } = entry.terms;
       return {
         accountant,
         budget: { delta: decimal(budget.delta), epsilon: decimal(budget.epsilon) },
         budgetView,
         colluders,
+        ...(gate === undefined ? {} : { gate: gateToJson(gate) }),
         participant,
         relation,
         unit,
@@ -86,8 +97,9 @@ function bodyOf(entry: LedgerEntry): JsonObject {
       };
     }
     case 'reserve': {
-      const { events, purpose, round, sid, threshold } = entry;
-      return { events: eventsToJson(events), purpose, round, sid, threshold };
+      const { events, paths, purpose, round, sid, threshold } = entry;
+      const named = paths === undefined ? {} : { paths };
+      return { events: eventsToJson(events), ...named, purpose, round, sid, threshold };
     }
     case 'settle': {
       const { events, h3, sid, survivors } = entry;
@@ -154,6 +166,15 @@ function eventsFromJson(x: unknown): ViewEvents {
   return events;
 }
 
+function pathFromJson(x: unknown): Path {
+  return isPath(x) ? x : fail('paths', 'names of paths');
+}
+
+function gateFromJson(gate: Fields): GateKind {
+  const kind = oneOf(gate['kind'], 'gate.kind', ['rdp', 'zcdp'] as const);
+  return kind === 'zcdp' ? { kind } : { kind, order: number(gate['order'], 'gate.order') };
+}
+
 function parseTerms(body: Fields): LedgerTerms {
   const budget = object(body['budget'], 'budget');
   return {
@@ -165,6 +186,7 @@ function parseTerms(body: Fields): LedgerTerms {
     relation: oneOf(body['relation'], 'relation', RELATIONS),
     colluders: count(body['colluders'], 'colluders'),
     accountant: oneOf(body['accountant'], 'accountant', ['rdp']),
+    ...(body['gate'] === undefined ? {} : { gate: gateFromJson(object(body['gate'], 'gate')) }),
   };
 }
 
@@ -189,6 +211,7 @@ function parseEntry(kind: unknown, body: Fields): LedgerEntry {
     return { kind, sid, h3: hex(body['h3'], 'h3', 32), survivors: count(body['survivors'], 'survivors'), events };
   }
   if (kind !== 'reserve') return fail('kind', 'open, reserve, settle or restore');
+  const named = body['paths'] === undefined ? {} : { paths: list(body['paths'], 'paths').map(pathFromJson) };
   return {
     kind,
     sid,
@@ -196,6 +219,7 @@ function parseEntry(kind: unknown, body: Fields): LedgerEntry {
     purpose: text(body['purpose'], 'purpose'),
     threshold: count(body['threshold'], 'threshold'),
     events,
+    ...named,
   };
 }
 

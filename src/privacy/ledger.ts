@@ -1,17 +1,20 @@
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
+import type { Budget } from './accountant.ts';
 import {
   type ChargeStatus,
   type Charges,
   chargeStatus,
   chargesWouldExceed,
   createCharges,
+  pathCharges,
   reserveCharge,
   restoreCharge,
   settleCharge,
   totalCharges,
   type ViewEvents,
 } from './charges.ts';
+import { createFilter, type Filter } from './filter.ts';
 import {
   CHAIN_START,
   decodeLine,
@@ -21,6 +24,7 @@ import {
   type LedgerTerms,
   type SurvivorEvidence,
 } from './ledger-entry.ts';
+import { PERSONAL_PATH } from './paths.ts';
 import type { EpsilonReport, View } from './views.ts';
 
 type Hasher = Pick<CryptoProvider, 'sha256'>;
@@ -59,6 +63,12 @@ function broken(message: string, detail: Record<string, string | number> = {}): 
   return new CoveyError('PRIVACY_LEDGER', message, detail);
 }
 
+/** The gate of a ledger: its filter, or its bare budget where an earlier version declared none. */
+export function gateOf(terms: Omit<LedgerTerms, 'participant'>): Filter | Budget {
+  const { budget, gate, relation } = terms;
+  return gate === undefined ? budget : createFilter({ budget, relation, gate });
+}
+
 function checkTerms(terms: LedgerTerms): void {
   const { budget, budgetView, views } = terms;
   if (!(budget.epsilon > 0 && budget.epsilon < Number.POSITIVE_INFINITY && budget.delta > 0 && budget.delta < 1)) {
@@ -70,6 +80,8 @@ function checkTerms(terms: LedgerTerms): void {
   if (!views.includes(budgetView) || new Set(views).size !== views.length) {
     throw new CoveyError('USAGE_RANGE', '"views" expected distinct views, the one of the budget among them');
   }
+  // An order that leaves no room is refused here, not at the first charge.
+  gateOf(terms);
 }
 
 /** A proof of absence: enough valid signatures of survivors, over survivors without the payer. @see privacy section 1 */
@@ -97,7 +109,7 @@ function applyEntry(ledger: Ledger, entry: LedgerEntry, verify: EvidenceVerifier
     case 'reserve':
       return {
         ...ledger,
-        charges: reserveCharge(ledger.charges, entry.sid, entry.events),
+        charges: reserveCharge(ledger.charges, entry.sid, entry.events, entry.paths),
         thresholds: new Map(ledger.thresholds).set(entry.sid, entry.threshold),
       };
     case 'settle':
@@ -166,8 +178,9 @@ export function reserve(
   charge: Omit<Extract<LedgerEntry, { kind: 'reserve' }>, 'kind'>,
 ): LedgerStep {
   const { budget, budgetView } = ledger.terms;
+  const gate = gateOf(ledger.terms);
   const step = append(crypto, ledger, { ...charge, kind: 'reserve' });
-  if (chargesWouldExceed(ledger.charges, budgetView, budget, charge.events[budgetView] ?? [])) {
+  if (chargesWouldExceed(ledger.charges, budgetView, gate, charge.events[budgetView] ?? [])) {
     throw new CoveyError(
       'PRIVACY_BUDGET',
       `the ${budgetView} view would exceed epsilon ${budget.epsilon} at delta ${budget.delta}`,
@@ -220,8 +233,28 @@ export function reportLedger(ledger: Ledger, view: View = ledger.terms.budgetVie
   return { epsilon, delta: budget.delta, unit, relation, view, colluders, accountant };
 }
 
+/** Epsilon of one path of the releases. */
+export interface PathEpsilon {
+  /** A path, `unnamed` for charges of old ledgers, or `personal`. */
+  readonly path: string;
+  readonly epsilon: number;
+}
+
+/**
+ * Epsilon of every path that was charged, and zero for the personal part, which is in no release. Each number bounds what
+ * its path alone tells, at the full delta; the total is that of `reportLedger`, never the sum of these.
+ */
+export function reportPaths(ledger: Ledger, view: View = ledger.terms.budgetView): PathEpsilon[] {
+  const { delta } = ledger.terms.budget;
+  const charged = [...pathCharges(ledger.charges, view)].map(([path, spent]) => ({
+    path,
+    epsilon: spent.epsilon(delta),
+  }));
+  return [...charged, { path: PERSONAL_PATH, epsilon: 0 }];
+}
+
 /** True if a session with these events would be refused. */
 export function wouldExceed(ledger: Ledger, events: ViewEvents): boolean {
-  const { budget, budgetView } = ledger.terms;
-  return chargesWouldExceed(ledger.charges, budgetView, budget, events[budgetView] ?? []);
+  const { budgetView } = ledger.terms;
+  return chargesWouldExceed(ledger.charges, budgetView, gateOf(ledger.terms), events[budgetView] ?? []);
 }

@@ -4,13 +4,16 @@ import {
   type Charges,
   chargesWouldExceed,
   createCharges,
+  pathCharges,
   reserveCharge,
   settleCharge,
   totalCharges,
   type ViewEvents,
 } from './charges.ts';
 import type { DpEvent } from './events.ts';
+import { gateOf, type PathEpsilon } from './ledger.ts';
 import type { LedgerTerms } from './ledger-entry.ts';
+import { type Path, PERSONAL_PATH } from './paths.ts';
 import type { EpsilonReport, View } from './views.ts';
 
 /** A fact of the run's log: these members' data enter the session's sum, at this cost to each. */
@@ -20,6 +23,8 @@ export interface ChargeFact {
   /** Public cluster whose models the session trains; null where members are not told apart. */
   readonly cluster: string | null;
   readonly events: ViewEvents;
+  /** What the session releases. */
+  readonly paths?: readonly Path[] | undefined;
 }
 
 /** What the coordinator charges to every participant, in total and within each public cluster. Immutable. */
@@ -61,7 +66,7 @@ function update(ledger: ServerLedger, fact: ChargeFact, step: (charges: Charges)
 
 /** Charges the worst case to every member, before the session can release. @throws CoveyError PRIVACY_LEDGER */
 export function reserveFact(ledger: ServerLedger, fact: ChargeFact): ServerLedger {
-  return update(ledger, fact, (charges) => reserveCharge(charges, fact.sid, fact.events));
+  return update(ledger, fact, (charges) => reserveCharge(charges, fact.sid, fact.events, fact.paths));
 }
 
 /** Lowers the charge of the survivors to the realised cost. @throws CoveyError PRIVACY_LEDGER */
@@ -87,6 +92,16 @@ export function reportParticipant(
   return { epsilon, delta: budget.delta, unit, relation, view, colluders, accountant };
 }
 
+/** Epsilon of one participant for every path that was charged; zero for the personal part. */
+export function reportParticipantPaths(ledger: ServerLedger, participant: string, view: View): PathEpsilon[] {
+  const { delta } = ledger.terms.budget;
+  const spent = pathCharges(chargesOf(ledger, participant, null), view);
+  return [
+    ...[...spent].map(([path, accountant]) => ({ path, epsilon: accountant.epsilon(delta) })),
+    { path: PERSONAL_PATH, epsilon: 0 },
+  ];
+}
+
 /** Report of the participant that paid most; epsilon 0 if nobody paid. */
 export function reportWorst(ledger: ServerLedger, view: View): EpsilonReport {
   const { budget, unit, relation, colluders, accountant } = ledger.terms;
@@ -105,10 +120,11 @@ export function membersOverBudget(
   budget: Budget = ledger.terms.budget,
 ): string[] {
   const { budgetView } = ledger.terms;
+  const gate = gateOf({ ...ledger.terms, budget });
   const verdicts = new Map<Charges | null, boolean>();
   return members.filter((id) => {
     const known = ledger.participants.get(id) ?? null;
-    const verdict = verdicts.get(known) ?? chargesWouldExceed(chargesOf(ledger, id, null), budgetView, budget, events);
+    const verdict = verdicts.get(known) ?? chargesWouldExceed(chargesOf(ledger, id, null), budgetView, gate, events);
     verdicts.set(known, verdict);
     return verdict;
   });

@@ -108,6 +108,7 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     groups: z.number().int().min(1).max(1_024),
     profile: z.enum(['strict', 'sparse']),
     minSurvivors: z.number().int().min(3),
+    leastSurvivors: z.number().int().min(3).optional(),
     minOrgs: count,
     colluders: z.number().int().min(0),
     maxLoss: z.number().int().min(0),

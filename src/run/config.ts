@@ -131,6 +131,11 @@ export interface RunConfig {
     readonly profile: Profile;
     /** Fewest survivors a session accepts. */
     readonly minSurvivors: number;
+    /**
+     * Fewest that sessions may come to when members leave because their budgets are used up: shares then carry more noise.
+     * `minSurvivors` if absent: the run ends when fewer are left.
+     */
+    readonly leastSurvivors?: number | undefined;
     readonly minOrgs: number;
     /** Members that may pool what they know with the coordinator. */
     readonly colluders: number;
@@ -221,6 +226,17 @@ export function parseRunConfig(value: unknown): RunConfig {
   require(minSurvivors <= least, `"cohort.minSurvivors" expected at most ${least} ${inGroup}, got ${minSurvivors}`);
   require(minSurvivors >
     colluders, `"cohort.minSurvivors" expected more than ${colluders} colluders, got ${minSurvivors}`);
+  const { leastSurvivors = minSurvivors, minOrgs, profile } = config.cohort;
+  const floor = Math.max(minOrgs, colluders + 1, config.clusters?.open === undefined ? 0 : config.cohort.minCluster);
+  require(leastSurvivors <= minSurvivors &&
+    leastSurvivors >=
+      Math.min(
+        floor,
+        minSurvivors,
+      ), `"cohort.leastSurvivors" expected ${floor} to ${minSurvivors} (minOrgs, more than the colluders, at most minSurvivors), got ${leastSurvivors}`);
+  // Neighbours of the sparse graph are counted for the whole cohort.
+  require(profile === 'strict' ||
+    leastSurvivors === minSurvivors, '"cohort.leastSurvivors" expected none with profile sparse');
   // Strict profile: 3c < |U1| for the smallest cohort that could be accepted. All colluders may sit in one group.
   require(!isStrict ||
     3 * colluders < least, `"cohort.colluders" expected less than a third of ${least} ${inGroup}, got ${colluders}`);

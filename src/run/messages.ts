@@ -7,7 +7,7 @@ import { LIMITS } from '../../protocol/limits.ts';
  * transcript, final models the hash in a signed `round.release`.
  */
 export type RunMessage =
-  /** Signed log line: genesis, run.open and round.release downwards, client.charge upwards. */
+  /** Signed log line: genesis, run.open and round.release downwards, client.charge and client.leave upwards. */
   | { readonly type: 'run/log'; readonly payload: Uint8Array }
   /** Transcript of a census session; every member recomputes its sum. */
   | { readonly type: 'run/census'; readonly payload: Uint8Array }

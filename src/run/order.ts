@@ -26,6 +26,7 @@ import {
   sessionSlots,
 } from './plan.ts';
 import { decodeModels, encodeModels } from './released.ts';
+import { atSurvivors } from './shrink.ts';
 
 /** What both ends know about a run before its first session. */
 export interface RunFacts {
@@ -86,15 +87,18 @@ export function decodeOrder(facts: Pick<RunFacts, 'config' | 'plan'>, bytes: Uin
 
 /**
  * Parameters of a session, a function of public facts: the coordinator signs them and every participant derives them
- * again and compares all bytes, so no field can be lowered, raised or swapped (A6, A8).
+ * again and compares all bytes, so no field can be lowered, raised or swapped (A6, A8). `minSurvivors`: of the configuration
+ * if left out, fewer only where members may leave.
+ * @throws CoveyError PRIVACY_POLICY for fewer survivors than the configuration allows.
  */
 export function orderParams(
   crypto: CryptoProvider,
   facts: RunFacts,
   order: SessionOrder,
-  number: { readonly round: number; readonly attempt: number },
+  number: { readonly round: number; readonly attempt: number; readonly minSurvivors?: number },
 ): SessionParams {
-  const { config, plan, roster, runId } = facts;
+  const { roster, runId } = facts;
+  const { config, plan } = atSurvivors(facts, number.minSurvivors ?? facts.config.cohort.minSurvivors);
   const { session } = order;
   const slots = order.models.heads.length;
   const lanes = config.encoding.lanes;
@@ -116,7 +120,7 @@ export function orderParams(
     taskHash: hashParts(
       crypto,
       utf8(LABELS.task),
-      configHash(crypto, config),
+      configHash(crypto, facts.config),
       concatBytes(u8(KINDS.indexOf(session.kind)), u32le(session.step)),
     ),
     rosterHash: rosterHash(crypto, roster),

@@ -1,9 +1,15 @@
+import { CoveyError } from '../../protocol/errors.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { countNoiseMargin, openSlots } from '../cluster/census.ts';
 import { hiddenLayout } from '../cluster/layout.ts';
-import { calibrateNoiseMultiplier } from '../privacy/calibrate.ts';
+import { bodyLayers } from '../learning/manifest.ts';
+import { type Budget, rdpAccountant } from '../privacy/accountant.ts';
+import { calibrateNoiseMultiplier, type Schedule } from '../privacy/calibrate.ts';
 import type { Block } from '../privacy/encode.ts';
-import type { DpEvent } from '../privacy/events.ts';
+import type { DpEvent, Relation } from '../privacy/events.ts';
+import { createFilter, totalCost } from '../privacy/filter.ts';
+import { optimumOf } from '../privacy/gate-order.ts';
+import { type Path, pathsOfSegments } from '../privacy/paths.ts';
 import { sumEvent, unitSensitivity } from '../privacy/sum-event.ts';
 import type { View } from '../privacy/views.ts';
 import { clipCountUnits, jointSensitivity } from './adaptive-clip.ts';
@@ -37,6 +43,8 @@ export interface RunPlan {
   readonly countUnits: number;
   /** Noise inside the organizations; `sensitivity` and `shareVariance` are then those of one local gradient. */
   readonly local: LocalNoise | null;
+  /** Order of the filter that gates the budget: the optimum of this plan, fixed before the run. @see privacy F22 */
+  readonly gateOrder: number;
 }
 
 /** What the charge of a session depends on. */
@@ -136,6 +144,25 @@ export function sessionEvents(
   return [sumEvent(counts, countShareVariance(config), survivors, view)];
 }
 
+/** Parts of the release that the events of a session pay for, all together. Seats depend on no data: none. */
+export function sessionPaths(
+  config: RunConfig,
+  plan: Pick<RunPlan, 'countUnits'>,
+  session: ScheduledSession,
+  slots: number,
+): readonly Path[] {
+  if (session.kind === 'seats') return [];
+  if (session.kind === 'choice') return ['selection'];
+  if (session.kind === 'metrics') return ['metrics'];
+  const segments = trainingBlocks(config, slots).map(({ segment }) => segment);
+  const cluster = config.clusters?.open === undefined ? null : groupOf(session);
+  return pathsOfSegments(
+    plan.countUnits > 0 ? [...segments, 'clip-count'] : segments,
+    bodyLayers(config.model) > 0,
+    cluster,
+  );
+}
+
 /** Slots of the vector before and after the founding ends. */
 export function slotsAt(config: RunConfig, step: number): number {
   if (config.clusters === null) return 1;
@@ -162,8 +189,7 @@ export function planRun(config: RunConfig): RunPlan {
     countUnits: adaptiveClip === undefined ? 0 : clipCountUnits(adaptiveClip, multiplier * updateSensitivity),
     local: queries === 0 ? null : localNoiseOf(config, queries, multiplier),
   });
-  const build = (multiplier: number): { event: DpEvent; count: number }[] => {
-    const noise = noiseOf(multiplier);
+  const eventsOf = (noise: PlanNoise): { event: DpEvent; count: number }[] => {
     // Founding and later steps differ in the dimension of the vector only.
     const groups = new Map<string, { event: DpEvent; count: number }>();
     for (const session of schedule) {
@@ -178,18 +204,56 @@ export function planRun(config: RunConfig): RunPlan {
     }
     return [...groups.values()];
   };
-  const { targetEpsilon, delta } = config.privacy;
+  const { relation, targetEpsilon, delta } = config.privacy;
   // Of the updates alone; what the count of an adaptive clip costs is in the events.
-  const updateMultiplier = calibrateNoiseMultiplier({ epsilon: targetEpsilon, delta }, build);
+  const budget = { epsilon: targetEpsilon, delta };
+  const calibrated = calibrateNoiseMultiplier(budget, (multiplier) => eventsOf(noiseOf(multiplier)));
+  const { gateOrder, multiplier: updateMultiplier } = fitGate(budget, relation, calibrated, (multiplier) =>
+    eventsOf(noiseOf(multiplier)),
+  );
   const noise = noiseOf(updateMultiplier);
   if (noise.local !== null) {
     const { sensitivity, variance } = noise.local;
-    return { schedule, noiseMultiplier: updateMultiplier, sensitivity, ...noise, shareVariance: variance };
+    return { schedule, noiseMultiplier: updateMultiplier, sensitivity, ...noise, shareVariance: variance, gateOrder };
   }
   const sensitivity = sensitivityOf(noise.countUnits);
   const noiseMultiplier =
     noise.countUnits === 0 ? updateMultiplier : Math.sqrt(shares * noise.shareVariance) / sensitivity;
-  return { schedule, noiseMultiplier, sensitivity, ...noise };
+  return { schedule, noiseMultiplier, sensitivity, gateOrder, ...noise };
+}
+
+/** Room below the limit of the gate for other orders of summing. */
+const GATE_ROOM = 1e-12;
+const MAX_GATE_STEPS = 60;
+
+/**
+ * The optimum of a calibrated schedule as order of the gate, and noise under which the gate admits all of it: calibration
+ * and gate use the same bound at this order, so that only the last bits ever differ.
+ * @throws CoveyError PRIVACY_BUDGET if no noise makes the schedule fit.
+ */
+function fitGate(
+  budget: Budget,
+  relation: Relation,
+  calibrated: number,
+  build: (multiplier: number) => Schedule,
+): { readonly gateOrder: number; readonly multiplier: number } {
+  let multiplier = calibrated;
+  for (let step = 0; step < MAX_GATE_STEPS; step++) {
+    const composed = build(multiplier).reduce(
+      (total, { event, count }) => total.compose(event, count),
+      rdpAccountant({ relation }),
+    );
+    const { order, epsilon } = optimumOf(composed, budget.delta);
+    const gate = { kind: 'rdp', order } as const;
+    // Above it the order may leave no room at all.
+    if (epsilon <= budget.epsilon) {
+      const filter = createFilter({ budget, relation, gate });
+      if (totalCost(filter.declaration, composed) * (1 + GATE_ROOM) <= filter.limit)
+        return { gateOrder: order, multiplier };
+    }
+    multiplier *= 1 + GATE_ROOM * 2 ** step;
+  }
+  throw new CoveyError('PRIVACY_BUDGET', `"epsilon" expected a target that noise can reach, got ${budget.epsilon}`);
 }
 
 /** Variance that one participant adds to each slot count. Units: squared count units (COUNT_SCALE per member). */

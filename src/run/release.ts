@@ -31,6 +31,7 @@ import {
   summedHeads,
 } from './plan.ts';
 import { initialModels, modelManifest } from './released.ts';
+import { atSurvivors } from './shrink.ts';
 
 /** Where a run stands: a function of the configuration and the released sums, nothing else (replay gives the same bits). */
 export interface ReleaseState {
@@ -250,7 +251,8 @@ export function applyRelease(
     throw new CoveyError('INTERNAL_INVARIANT', 'a sum was released after the end of the schedule');
   const coordinates = sumCoordinates(params, sum);
   if (session.kind === 'train') return applyTraining(crypto, config, state, session, params, coordinates, survivors);
-  if (session.kind === 'choice') return applyChoice(config, state, coordinates);
+  if (session.kind === 'choice')
+    return applyChoice(atSurvivors({ config, plan }, params.minSurvivors).config, state, coordinates);
   if (session.kind === 'metrics') {
     const metrics = addMetrics(state.metrics, session.step, coordinates, survivors);
     return { ...state, position: state.position + 1, metrics };

@@ -124,8 +124,15 @@ describe('A30: a node restored from a backup, or cloned', () => {
   it('is refused as soon as its charges do not continue what it has signed before', async () => {
     const journal = await journalOf();
     const [backup, present] = [createMemoryStore(), createMemoryStore()];
-    const book = await openChargeBook(present, crypto, identity, facts, 8, now);
-    const old = await openChargeBook(backup, crypto, identity, facts, 8, now);
+    const book = await openChargeBook(
+      present,
+      crypto,
+      identity,
+      facts,
+      { epsilon: 8, delta: config.privacy.delta },
+      now,
+    );
+    const old = await openChargeBook(backup, crypto, identity, facts, { epsilon: 8, delta: config.privacy.delta }, now);
     const params = [1, 2, 3].map(paramsOf) as [SessionParams, SessionParams, SessionParams];
     const reserve = (of: typeof book, p: SessionParams): Promise<string> =>
       of.reserve(p, sessionId(crypto, p), order.session, order.models.heads.length);
@@ -143,7 +150,14 @@ describe('A30: a node restored from a backup, or cloned', () => {
     const journal = await journalOf();
     const store = createMemoryStore();
     const reserve = async (round: number): Promise<string> => {
-      const book = await openChargeBook(store, crypto, identity, facts, 8, now);
+      const book = await openChargeBook(
+        store,
+        crypto,
+        identity,
+        facts,
+        { epsilon: 8, delta: config.privacy.delta },
+        now,
+      );
       const p = paramsOf(round);
       return book.reserve(p, sessionId(crypto, p), order.session, order.models.heads.length);
     };

@@ -261,7 +261,9 @@ describe('A30: a node restored from a backup, or cloned (sparse)', () => {
     });
     const [present, backup] = [createMemoryStore(), createMemoryStore()];
     const [book, old] = await Promise.all(
-      [present, backup].map((store) => openChargeBook(store, crypto, identity, facts, 8, now)),
+      [present, backup].map((store) =>
+        openChargeBook(store, crypto, identity, facts, { epsilon: 8, delta: config.privacy.delta }, now),
+      ),
     );
     const charge = async (of: typeof book, round: number): Promise<string | undefined> => {
       const p = paramsOf(round);

@@ -66,6 +66,8 @@ export interface BundleChanges {
   readonly metrics?: boolean;
   /** Noise inside the organizations, in this many gradients a step. */
   readonly localQueries?: number;
+  /** Paths that charges name; those of the session if left out, none at all (as earlier versions wrote) if null. */
+  readonly paths?: readonly string[] | null;
   readonly specs?: (specs: EntrySpec[], world: BundleWorld) => EntrySpec[];
   readonly lines?: (lines: string[], world: BundleWorld) => string[];
   readonly sums?: (sums: Map<string, Uint8Array>) => void;
@@ -157,19 +159,26 @@ interface Run {
   readonly config: JsonObject;
   readonly noise: BundleNoise;
   readonly sessions: readonly SessionSpec[];
+  readonly paths: readonly string[] | null | undefined;
 }
 
-function runOf({ metrics = false, noise = { used: 'discrete-gaussian' }, cohort, localQueries }: BundleChanges): Run {
+function runOf({
+  metrics = false,
+  noise = { used: 'discrete-gaussian' },
+  cohort,
+  localQueries,
+  paths,
+}: BundleChanges): Run {
   const config = { ...configOf({ ...noise, cohort }), ...(localQueries === undefined ? {} : LOCAL) };
   return metrics
-    ? { localQueries, noise, config: { ...config, metrics: METRICS }, sessions: METRICS_SESSIONS }
-    : { localQueries, noise, config, sessions: SESSIONS };
+    ? { localQueries, noise, config: { ...config, metrics: METRICS }, sessions: METRICS_SESSIONS, paths }
+    : { localQueries, noise, config, sessions: SESSIONS, paths };
 }
 
 function paramsOf(spec: SessionSpec, { config, localQueries, noise }: Run, roster: Uint8Array): SessionParams {
   const { kind, slots, round, attempt, step } = spec;
   const task = hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(config)));
-  const heads = Array.from({ length: slots }, (_, i) => ({ segment: `head-${i}`, length: 32 }));
+  const heads = Array.from({ length: slots }, (_, i) => ({ segment: `slot-${i}`, length: 32 }));
   return {
     protocol: 'covey/1',
     runId: RUN,
@@ -214,6 +223,8 @@ function paramsOf(spec: SessionSpec, { config, localQueries, noise }: Run, roste
     deadlineMs: 30_000,
   };
 }
+
+const PATHS = { seats: [], choice: ['selection'], train: ['body', 'slots'], metrics: ['metrics'] } as const;
 
 function eventsOf(spec: SessionSpec, params: SessionParams, shares: number, { localQueries }: Run): DpEvent[] {
   if (spec.kind === 'seats') return [];
@@ -333,6 +344,8 @@ function describeRun(
       });
       continue;
     }
+    const paths = run.paths === undefined ? PATHS[kind] : run.paths;
+    const named = paths === null ? {} : { paths };
     const survivors = members.slice(0, spec.survivors);
     const chargeOwn = (member: Node, chargeKind: 'reserve' | 'settle', count: number): void => {
       const events = eventsOf(spec, params, count - 1, run).map(eventToJson);
@@ -343,12 +356,13 @@ function describeRun(
         utf8(sid),
         utf8(chargeKind),
         utf8(canonicalJson(events)),
+        ...(paths === null ? [] : [utf8(canonicalJson(paths))]),
       );
       heads.set(member.id, head);
       specs.push({
         actor: member,
         type: 'client.charge',
-        body: { sid, round, purpose, kind: chargeKind, survivors: count, events, ledgerHead: toHex(head) },
+        body: { sid, round, purpose, kind: chargeKind, survivors: count, events, ...named, ledgerHead: toHex(head) },
       });
     };
     for (const member of survivors) chargeOwn(member, 'reserve', 3);
@@ -361,6 +375,7 @@ function describeRun(
       survivors: survivors.map(({ id }) => id),
       colluders: 1,
       events: { server: events.map(eventToJson), release: events.map(eventToJson) },
+      ...named,
     });
     for (const { id } of survivors) {
       charged.get(id)?.server.push(...events);

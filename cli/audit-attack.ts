@@ -17,7 +17,12 @@ interface AttackFlags {
   readonly json: boolean;
 }
 
-const DEFAULT_CANARIES: Readonly<Record<AttackMethod, number>> = { 'one-run': 1_000, 'one-shot': 40, membership: 200 };
+const DEFAULT_CANARIES: Readonly<Record<AttackMethod, number>> = {
+  'one-run': 1_000,
+  'two-worlds': 1_000,
+  'one-shot': 40,
+  membership: 200,
+};
 
 const isMethod = (text: string): text is AttackMethod => ATTACK_METHODS.some((method) => method === text);
 

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CoveyError } from '../../protocol/errors.ts';
 import type { SplitData } from '../../src/data/dataset.ts';
+import { withDigitCanaries } from '../../src/data/digit-canaries.ts';
 import { generateDigits } from '../../src/data/digits.ts';
 import { HEART_HOSPITALS, parseHeart } from '../../src/data/heart.ts';
 import type { NodeConfig } from './config.ts';
@@ -28,5 +29,9 @@ export async function loadHeart(folder: string, hospital: number): Promise<Split
 
 /** The records of a node, as `node.yaml` names them. */
 export async function loadNodeData(data: NodeConfig['data']): Promise<SplitData> {
-  return data.kind === 'digits' ? generateDigits(data.seed, data.organization) : loadHeart(data.folder, data.hospital);
+  if (data.kind === 'heart') return loadHeart(data.folder, data.hospital);
+  const { canaries, organization, seed } = data;
+  const { train, test } = generateDigits(seed, organization);
+  if (canaries === undefined) return { train, test };
+  return { train: withDigitCanaries(train, seed, organization, Uint32Array.from(canaries)), test };
 }

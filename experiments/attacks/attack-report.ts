@@ -24,11 +24,16 @@ export interface AttackReport {
   readonly method: AttackMethod;
   readonly seed: number;
   readonly canaries: number;
+  /** Folder of the finished run; null for a run that was simulated for the attack. */
+  readonly run: string | null;
   /** What the accountant says of the run that was attacked. */
   readonly claim: EpsilonReport;
   readonly epsilonLowerBound: number;
   readonly confidence: number;
   readonly verdict: 'consistent' | 'violated';
+  /** What the attacker did, and what came of it, in words. */
+  readonly tried: string;
+  readonly found: string;
   /** Numbers of the method: guesses, rates, fitted law. */
   readonly evidence: Readonly<Record<string, number>>;
   /** What the bound holds under. */
@@ -40,24 +45,16 @@ export const SIGNIFICANCE = 0.05;
 export const VIEW_ASSUMPTION =
   'view: the coordinator, with every released sum and model and all records but the canaries; it takes off no colluder share';
 
-export function report(
-  options: Pick<AttackOptions, 'method' | 'seed' | 'canaries'>,
-  claim: EpsilonReport,
-  epsilonLowerBound: number,
-  evidence: AttackReport['evidence'],
-  assumptions: readonly string[],
-): AttackReport {
-  const { method, seed, canaries } = options;
-  const verdict = epsilonLowerBound > claim.epsilon ? 'violated' : 'consistent';
-  return {
-    method,
-    seed,
-    canaries,
-    claim,
-    epsilonLowerBound,
-    confidence: 1 - SIGNIFICANCE,
-    verdict,
-    evidence,
-    assumptions,
-  };
+/** What a method hands in; the rest of a report follows from it. */
+export type Findings = Pick<
+  AttackReport,
+  'method' | 'seed' | 'canaries' | 'claim' | 'epsilonLowerBound' | 'tried' | 'found' | 'evidence' | 'assumptions'
+> & { readonly run?: string };
+
+export function report({ run, ...findings }: Findings): AttackReport {
+  const verdict = findings.epsilonLowerBound > findings.claim.epsilon ? 'violated' : 'consistent';
+  return { ...findings, run: run ?? null, confidence: 1 - SIGNIFICANCE, verdict };
 }
+
+/** A share in per cent, for sentences. */
+export const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;

@@ -12,7 +12,14 @@ import type { RunConfig } from '../../src/run/config.ts';
 import { trainingBlocks } from '../../src/run/plan.ts';
 import type { ReleaseState } from '../../src/run/release.ts';
 import { tossCoins } from '../canaries.ts';
-import { type AttackOptions, type AttackReport, report, SIGNIFICANCE, VIEW_ASSUMPTION } from './attack-report.ts';
+import {
+  type AttackOptions,
+  type AttackReport,
+  percent,
+  report,
+  SIGNIFICANCE,
+  VIEW_ASSUMPTION,
+} from './attack-report.ts';
 import { dot, observeRun, type Released } from './observe.ts';
 
 /** An organization as the attacker knows it: everything but which canaries are in. */
@@ -121,7 +128,7 @@ function scoreCanaries(
 
 /** Turns scores into a bound: two scores, each at half of the error. */
 export function judgeMembership(
-  options: Pick<AttackOptions, 'crypto' | 'seed'>,
+  options: Pick<AttackOptions, 'crypto' | 'seed'> & { readonly run?: string },
   config: RunConfig,
   released: Released,
   suspects: readonly Suspect[],
@@ -140,14 +147,25 @@ export function judgeMembership(
     ratioTprAt1: truePositiveRateAt(byRatio.roc, 0.01),
     ratioTprAt10: truePositiveRateAt(byRatio.roc, 0.1),
   };
-  const { claim } = released;
-  const method = 'membership';
-  const facts = { method, seed: options.seed, canaries: truth.length } as const;
-  return report(facts, claim, Math.max(byLoss.epsilonLowerBound, byRatio.epsilonLowerBound), evidence, [
-    VIEW_ASSUMPTION,
-    'canaries: real images with wrong labels, each added by a fair coin',
-    'independence: canaries of one run are taken as independent trials, which they only nearly are',
-  ]);
+  const { run, seed } = options;
+  const named = (score: string, at1: number, at10: number): string =>
+    `${score} names ${percent(at1)} of those that were in at 1 % false alarms, ${percent(at10)} at 10 %`;
+  return report({
+    method: 'membership',
+    seed,
+    canaries: truth.length,
+    ...(run === undefined ? {} : { run }),
+    claim: released.claim,
+    epsilonLowerBound: Math.max(byLoss.epsilonLowerBound, byRatio.epsilonLowerBound),
+    tried: `${truth.length} mislabelled digits, each put among the training records by a fair coin (${evidence.canariesIn} were); two scores: how far its loss fell over the run, and the released sums projected on its gradient`,
+    found: `${named('the loss', evidence.lossTprAt1, evidence.lossTprAt10)}; ${named('the projection', evidence.ratioTprAt1, evidence.ratioTprAt10)} (blind guessing: 1 % and 10 %)`,
+    evidence,
+    assumptions: [
+      VIEW_ASSUMPTION,
+      'slots: each organization is taken to train the slot that fits its other records best',
+      'independence: canaries of one run are taken as independent trials, which they only nearly are',
+    ],
+  });
 }
 
 /** Unit record, mislabelled records in a simulated run: loss threshold and likelihood ratio of the released sums. */

@@ -9,7 +9,14 @@ import { createEncoder } from '../../src/privacy/encode.ts';
 import type { RunConfig } from '../../src/run/config.ts';
 import { trainingBlocks } from '../../src/run/plan.ts';
 import { blankRecords, canaryCoordinates, recordCanaryOracle, type SessionClock, tossCoins } from '../canaries.ts';
-import { type AttackOptions, type AttackReport, report, SIGNIFICANCE, VIEW_ASSUMPTION } from './attack-report.ts';
+import {
+  type AttackOptions,
+  type AttackReport,
+  percent,
+  report,
+  SIGNIFICANCE,
+  VIEW_ASSUMPTION,
+} from './attack-report.ts';
 import { observeRun, type Released, type Site } from './observe.ts';
 
 /** Decodes sums from which their mean over the steps is taken off: noise that was used twice goes with it. */
@@ -57,9 +64,21 @@ export function attackOneRun(options: AttackOptions, config: RunConfig): AttackR
   const mean = matched.reduce((sum, score) => sum + score, 0) / canaries;
   const scores = matched.map((score) => score - mean);
   const audit = auditOneRun(scores, included, config.privacy.delta, SIGNIFICANCE);
-  return report(options, released.claim, audit.epsilonLowerBound, { guesses: audit.guesses, correct: audit.correct }, [
-    VIEW_ASSUMPTION,
-    'canaries: records with a gradient of our choice, each added by a fair coin of its own',
-    'guesses: four shares of the canaries, each tested at a quarter of the error',
-  ]);
+  const { claim } = released;
+  const { correct, epsilonLowerBound, guesses } = audit;
+  return report({
+    method: 'one-run',
+    seed,
+    canaries,
+    claim,
+    epsilonLowerBound,
+    tried: `${canaries} records with a gradient of our choice, each added by a fair coin; who was in is guessed from the sums of ${options.steps} steps`,
+    found: `${correct} of the ${guesses} surest guesses are right (${percent(correct / guesses)})`,
+    evidence: { guesses, correct },
+    assumptions: [
+      VIEW_ASSUMPTION,
+      'canaries: the guarantee is for every gradient that reads one record and public values, so ours are legitimate',
+      'guesses: four shares of the canaries, each tested at a quarter of the error',
+    ],
+  });
 }

@@ -34,15 +34,22 @@ export function attackOneShot(options: AttackOptions, config: RunConfig): Attack
   const norm = Math.sqrt(total.reduce((sum, value) => sum + value * value, 0));
   const cosines = directions.map((direction) => dot(direction, total) / norm);
   const audit = auditOneShot(cosines, dimension, config.privacy.delta, SIGNIFICANCE);
-  const evidence = {
-    meanCosine: audit.fitted.mean,
-    stddevCosine: audit.fitted.stddev,
-    stddevUnobserved: audit.unobserved.stddev,
-    epsilonEstimate: audit.epsilonEstimate,
-  };
-  return report(options, released.claim, audit.epsilonLowerBound, evidence, [
-    VIEW_ASSUMPTION,
-    'canaries: participants with random unit updates, in every step; cosines with the sum of all releases',
-    'law: cosines are taken as independent and normal; the estimate beside the bound carries no confidence',
-  ]);
+  const { epsilonEstimate, epsilonLowerBound, fitted, unobserved } = audit;
+  const law = (mean: number, stddev: number): string => `${mean.toFixed(4)} +- ${stddev.toFixed(4)}`;
+  return report({
+    method: 'one-shot',
+    seed,
+    canaries,
+    claim: released.claim,
+    epsilonLowerBound,
+    tried: `${canaries} participants that send a random direction of full length in each of ${options.steps} steps; its cosine with the sum of all releases is compared with that of a direction that nobody sent`,
+    found: `cosines ${law(fitted.mean, fitted.stddev)}, of unsent directions ${law(0, unobserved.stddev)}; taken at face value that is epsilon ${epsilonEstimate.toFixed(2)}, without any confidence`,
+    evidence: {
+      meanCosine: fitted.mean,
+      stddevCosine: fitted.stddev,
+      stddevUnobserved: unobserved.stddev,
+      epsilonEstimate,
+    },
+    assumptions: [VIEW_ASSUMPTION, 'law: cosines are taken as independent and normal'],
+  });
 }

@@ -1,7 +1,7 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { auditOneRun } from '../../src/audit/empirical/one-run.ts';
-import { appendRecords, createDataset, type Dataset } from '../../src/data/dataset.ts';
+import { appendRecords, createDataset, type Dataset, selectRecords } from '../../src/data/dataset.ts';
 import { generateDigits } from '../../src/data/digits.ts';
 import { createRandom } from '../../src/data/random.ts';
 import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
@@ -12,7 +12,14 @@ import type { SessionOrder } from '../../src/run/order.ts';
 import { planRun } from '../../src/run/plan.ts';
 import { sumCoordinates } from '../../src/run/release.ts';
 import { tossCoins } from '../canaries.ts';
-import { type AttackOptions, type AttackReport, report, SIGNIFICANCE, VIEW_ASSUMPTION } from './attack-report.ts';
+import {
+  type AttackOptions,
+  type AttackReport,
+  percent,
+  report,
+  SIGNIFICANCE,
+  VIEW_ASSUMPTION,
+} from './attack-report.ts';
 import { dot, observeRun, type Released, type Site } from './observe.ts';
 
 /*
@@ -29,8 +36,9 @@ const TRIED = 3;
 /** A later candidate is taken only if it moves the sum by this factor more: spikes are orthogonal and come first. */
 const CLEARLY_MORE = 1.02;
 
-/** Hidden units of the attacked model: hundreds of runs are made, and no guarantee depends on the width. */
+/** Hidden units, and records of an organization: hundreds of runs are made, and no guarantee depends on these. */
 const TRIAL_WIDTH = 12;
+const TRIAL_RECORDS = 40;
 
 /**
  * Records that may move a sum most. Features have no public bound: a far record is a legitimate neighbour.
@@ -150,7 +158,10 @@ export function attackTwoWorlds(options: AttackOptions, base: RunConfig): Attack
   const own = Array.from(
     { length: participants },
     (_, i): Site => ({
-      data: generateDigits(seed, i).train,
+      data: selectRecords(
+        generateDigits(seed, i).train,
+        Uint32Array.from({ length: TRIAL_RECORDS }, (_, j) => j),
+      ),
       oracle: createDenseOracle(config.model),
     }),
   );
@@ -203,16 +214,23 @@ export function attackTwoWorlds(options: AttackOptions, base: RunConfig): Attack
   const { delta } = config.privacy;
   const audit = auditOneRun(scores, included, delta, SIGNIFICANCE);
   const noiseStddev = Math.sqrt(config.cohort.participants * plan.shareVariance);
-  const evidence = {
-    guesses: audit.guesses,
-    correct: audit.correct,
-    shiftInClips: Math.sqrt(furthest / steps) / plan.sensitivity,
-    epsilonCeiling: gaussianEpsilon(noiseStddev / Math.sqrt(furthest), delta),
-  };
-  return report(options, first.claim, audit.epsilonLowerBound, evidence, [
-    VIEW_ASSUMPTION,
-    `canaries: ${canaries / participants} runs with fresh noise, in each one record for every organization, added by a fair coin`,
-    'canary records: of 42 candidates, the one that moves the sum of its organization most; every record in every step',
-    'guesses: four shares of the canaries, each tested at a quarter of the error',
-  ]);
+  const { correct, epsilonLowerBound, guesses } = audit;
+  const shiftInClips = Math.sqrt(furthest / steps) / plan.sensitivity;
+  const epsilonCeiling = gaussianEpsilon(noiseStddev / Math.sqrt(furthest), delta);
+  return report({
+    method: 'two-worlds',
+    seed,
+    canaries,
+    claim: first.claim,
+    epsilonLowerBound,
+    tried: `one record in each of ${participants} organizations, in ${canaries / participants} runs of ${steps} steps, added by a fair coin; the sums are projected on the known difference that it makes`,
+    found: `${correct} of the ${guesses} surest guesses are right (${percent(correct / guesses)}); one record moves a sum by up to ${shiftInClips.toFixed(2)} clips, accounted for is 1; with the declared noise that is worth epsilon ${epsilonCeiling.toFixed(2)} at most`,
+    evidence: { guesses, correct, shiftInClips, epsilonCeiling },
+    assumptions: [
+      VIEW_ASSUMPTION,
+      'canaries: of 42 candidate records, the one that moves the sum of its organization most; every record in every step',
+      'runs: a small model, 40 records each, fresh noise and fresh coins in each, so that trials are independent',
+      'guesses: four shares of the canaries, each tested at a quarter of the error',
+    ],
+  });
 }

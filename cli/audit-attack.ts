@@ -60,9 +60,9 @@ function formatAttack(report: AttackReport): string {
     ),
     ...paragraph(
       'claim',
-      `epsilon ${number(claim.epsilon)} at delta ${claim.delta}: ${who} (${claim.relation}), ${claim.view} view, ${claim.colluders} colluders assumed, ${claim.accountant} accountant`,
+      `epsilon ${number(claim.epsilon)} at delta ${claim.delta}: ${who} (${claim.relation}), ${claim.view} view, ${claim.colluders} colluder${claim.colluders === 1 ? '' : 's'} assumed, ${claim.accountant} accountant`,
     ),
-    ...report.assumptions.flatMap((line, i) => paragraph(i === 0 ? 'assumes' : '', line)),
+    ...report.assumptions.flatMap((line, i) => paragraph(i === 0 ? 'assumes' : '', `- ${line}`)),
     ...paragraph('verdict', conclusion),
   ].join('\n');
 }

@@ -58,3 +58,6 @@ export function report({ run, ...findings }: Findings): AttackReport {
 
 /** A share in per cent, for sentences. */
 export const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+
+/** A number of things, for sentences. */
+export const count = (n: number, thing: string): string => `${n} ${thing}${n === 1 ? '' : 's'}`;

@@ -12,6 +12,7 @@ import { blankRecords, canaryCoordinates, recordCanaryOracle, type SessionClock,
 import {
   type AttackOptions,
   type AttackReport,
+  count,
   percent,
   report,
   SIGNIFICANCE,
@@ -72,7 +73,7 @@ export function attackOneRun(options: AttackOptions, config: RunConfig): AttackR
     canaries,
     claim,
     epsilonLowerBound,
-    tried: `${canaries} records with a gradient of our choice, each added by a fair coin; who was in is guessed from the sums of ${options.steps} steps`,
+    tried: `${canaries} records with a gradient of our choice, each added by a fair coin; who was in is guessed from the sums of ${count(options.steps, 'step')}`,
     found: `${correct} of the ${guesses} surest guesses are right (${percent(correct / guesses)})`,
     evidence: { guesses, correct },
     assumptions: [

@@ -6,7 +6,14 @@ import { createEncoder } from '../../src/privacy/encode.ts';
 import type { RunConfig } from '../../src/run/config.ts';
 import { trainingBlocks } from '../../src/run/plan.ts';
 import { blankRecords, canaryDirections, participantCanaryOracle } from '../canaries.ts';
-import { type AttackOptions, type AttackReport, report, SIGNIFICANCE, VIEW_ASSUMPTION } from './attack-report.ts';
+import {
+  type AttackOptions,
+  type AttackReport,
+  count,
+  report,
+  SIGNIFICANCE,
+  VIEW_ASSUMPTION,
+} from './attack-report.ts';
 import { dot, observeRun, type Site } from './observe.ts';
 
 /** Unit participant, canary participants with random unit updates. @see Andrew et al. 2023 */
@@ -42,7 +49,7 @@ export function attackOneShot(options: AttackOptions, config: RunConfig): Attack
     canaries,
     claim: released.claim,
     epsilonLowerBound,
-    tried: `${canaries} participants that send a random direction of full length in each of ${options.steps} steps; its cosine with the sum of all releases is compared with that of a direction that nobody sent`,
+    tried: `${canaries} participants that send a random direction of full length in each of ${count(options.steps, 'step')}; its cosine with the sum of all releases is compared with that of a direction that nobody sent`,
     found: `cosines ${law(fitted.mean, fitted.stddev)}, of unsent directions ${law(0, unobserved.stddev)}; taken at face value that is epsilon ${epsilonEstimate.toFixed(2)}, without any confidence`,
     evidence: {
       meanCosine: fitted.mean,

@@ -15,6 +15,7 @@ import { tossCoins } from '../canaries.ts';
 import {
   type AttackOptions,
   type AttackReport,
+  count,
   percent,
   report,
   SIGNIFICANCE,
@@ -223,7 +224,7 @@ export function attackTwoWorlds(options: AttackOptions, base: RunConfig): Attack
     canaries,
     claim: first.claim,
     epsilonLowerBound,
-    tried: `one record in each of ${participants} organizations, in ${canaries / participants} runs of ${steps} steps, added by a fair coin; the sums are projected on the known difference that it makes`,
+    tried: `one record in each of ${participants} organizations, in ${canaries / participants} runs of ${count(steps, 'step')}, added by a fair coin; the sums are projected on the known difference that it makes`,
     found: `${correct} of the ${guesses} surest guesses are right (${percent(correct / guesses)}); one record moves a sum by up to ${shiftInClips.toFixed(2)} clips, accounted for is 1; with the declared noise that is worth epsilon ${epsilonCeiling.toFixed(2)} at most`,
     evidence: { guesses, correct, shiftInClips, epsilonCeiling },
     assumptions: [

@@ -2,6 +2,7 @@ import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { auditMembership, truePositiveRateAt } from '../../src/audit/empirical/membership.ts';
+import { auditOneRun } from '../../src/audit/empirical/one-run.ts';
 import { type Dataset, selectRecords } from '../../src/data/dataset.ts';
 import { digitCanaries, withDigitCanaries } from '../../src/data/digit-canaries.ts';
 import { generateDigits } from '../../src/data/digits.ts';
@@ -126,7 +127,7 @@ function scoreCanaries(
   return { losses, ratios: ratios.flatMap((values) => [...values]) };
 }
 
-/** Turns scores into a bound: two scores, each at half of the error. */
+/** Turns scores into a bound: rates of both scores, and guesses by the sums as in a one-run audit, which need no independence. */
 export function judgeMembership(
   options: Pick<AttackOptions, 'crypto' | 'seed'> & { readonly run?: string },
   config: RunConfig,
@@ -136,8 +137,16 @@ export function judgeMembership(
   const { losses, ratios } = scoreCanaries(options.crypto, config, released, suspects);
   const truth = suspects.flatMap(({ included }) => included);
   const { delta } = config.privacy;
-  const byLoss = auditMembership(losses, truth, delta, SIGNIFICANCE / 2);
-  const byRatio = auditMembership(ratios, truth, delta, SIGNIFICANCE / 2);
+  // Three bounds, each at a third of the error.
+  const byLoss = auditMembership(losses, truth, delta, SIGNIFICANCE / 3);
+  const byRatio = auditMembership(ratios, truth, delta, SIGNIFICANCE / 3);
+  const mean = ratios.reduce((sum, ratio) => sum + ratio, 0) / ratios.length;
+  const guessed = auditOneRun(
+    ratios.map((ratio) => ratio - mean),
+    truth,
+    delta,
+    SIGNIFICANCE / 3,
+  );
   const evidence = {
     canariesIn: truth.filter((isIn) => isIn).length,
     lossBound: byLoss.epsilonLowerBound,
@@ -146,6 +155,9 @@ export function judgeMembership(
     ratioBound: byRatio.epsilonLowerBound,
     ratioTprAt1: truePositiveRateAt(byRatio.roc, 0.01),
     ratioTprAt10: truePositiveRateAt(byRatio.roc, 0.1),
+    guesses: guessed.guesses,
+    correct: guessed.correct,
+    guessBound: guessed.epsilonLowerBound,
   };
   const { run, seed } = options;
   const named = (score: string, at1: number, at10: number): string =>
@@ -156,14 +168,14 @@ export function judgeMembership(
     canaries: truth.length,
     ...(run === undefined ? {} : { run }),
     claim: released.claim,
-    epsilonLowerBound: Math.max(byLoss.epsilonLowerBound, byRatio.epsilonLowerBound),
+    epsilonLowerBound: Math.max(evidence.lossBound, evidence.ratioBound, evidence.guessBound),
     tried: `${truth.length} mislabelled digits, each put among the training records by a fair coin (${evidence.canariesIn} were); two scores: how far its loss fell over the run, and the released sums projected on its gradient`,
-    found: `${named('the loss', evidence.lossTprAt1, evidence.lossTprAt10)}; ${named('the projection', evidence.ratioTprAt1, evidence.ratioTprAt10)} (blind guessing: 1 % and 10 %)`,
+    found: `${named('the loss', evidence.lossTprAt1, evidence.lossTprAt10)}; ${named('the projection', evidence.ratioTprAt1, evidence.ratioTprAt10)} (blind guessing: 1 % and 10 %); of the ${guessed.guesses} surest guesses by the projection ${guessed.correct} are right`,
     evidence,
     assumptions: [
       VIEW_ASSUMPTION,
       'slots: each organization is taken to train the slot that fits its other records best',
-      'independence: canaries of one run are taken as independent trials, which they only nearly are',
+      'rates: canaries of one run are taken as independent trials, which they only nearly are; the count of guesses needs no such thing',
     ],
   });
 }

@@ -152,7 +152,8 @@ describe('an honest run stays within its claim', () => {
   });
 });
 
-describe('the auditor fires', () => {
+// Hundreds of runs each: minutes on a busy machine.
+describe('the auditor fires', { timeout: 400_000 }, () => {
   const fires = ({ claim, epsilonLowerBound, verdict }: AttackReport): void => {
     expect(claim.epsilon).toBeLessThan(2.5);
     expect(epsilonLowerBound).toBeGreaterThan(5);

@@ -1,5 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import { writeFileAtomic } from '../platform/node/atomic-file.ts';
 import { loadConfig, parseConfig } from '../platform/node/config.ts';
@@ -181,6 +181,12 @@ async function ledgersAt(path: string): Promise<string[][] | null> {
 async function show(folder: string, flags: { readonly json: boolean }): Promise<void> {
   const ledgers = await ledgersAt(folder);
   if (ledgers !== null) {
+    // A bundle's ledgers/<id>.jsonl holds signed log entries, not the ledger of a node's own store.
+    if (ledgers[0]?.[0]?.includes('"type":"client.charge"'))
+      throw new CoveyError(
+        'USAGE_CONFIG',
+        `"folder" expected a node's own ledger, got a bundle's copy of its charges; hint: covey budget show ${dirname(dirname(folder))} shows all participants`,
+      );
     const spent = ledgers.map((lines) => spentLedger(lines, nodeCrypto));
     if (flags.json) console.log(JSON.stringify(spent));
     else printLedgers(spent);
@@ -200,7 +206,8 @@ async function show(folder: string, flags: { readonly json: boolean }): Promise<
     return;
   }
   const { rows, unit, relation, delta, targetEpsilon, colluders } = spent;
-  const body = rows.map(({ organization, rounds, spent: { server, release }, remaining }) => [
+  const byName = [...rows].sort((a, b) => a.organization.localeCompare(b.organization, 'en', { numeric: true }));
+  const body = byName.map(({ organization, rounds, spent: { server, release }, remaining }) => [
     organization,
     String(rounds),
     epsilonText(server),

@@ -13,6 +13,7 @@ interface DemoFlags {
   readonly rounds: number;
   readonly epsilon: number;
   readonly participants?: number;
+  readonly canaries: number;
   readonly out: string;
   readonly json: boolean;
 }
@@ -85,6 +86,12 @@ export function addDemoCommand(program: Command): void {
     .option('--rounds <n>', 'training steps', integerIn(1, 1_000), 80)
     .option('--epsilon <x>', 'privacy budget of one record', numberIn(0.1, 100), 8)
     .option('--participants <n>', 'organizations, 4 to 12', integerIn(4, 12))
+    .option(
+      '--canaries <n>',
+      'mislabelled digits to plant by fair coins, for covey audit attack --run',
+      integerIn(0, 700),
+      0,
+    )
     .option('--out <folder>', 'where run folders are written', 'runs')
     .option('--json', 'print the results as one JSON object', false)
     .addHelpText('after', '\nExample:\n  covey demo --seed 7 --epsilon 4')
@@ -98,6 +105,8 @@ export function addDemoCommand(program: Command): void {
           `"--participants" expected 4 with --data heart, got ${flags.participants}`,
         );
       }
+      if (flags.data === 'heart' && flags.canaries > 0)
+        throw new CoveyError('USAGE_CONFIG', `"--canaries" expected 0 with --data heart, got ${flags.canaries}`);
       const participants = flags.participants ?? (flags.data === 'heart' ? 4 : 12);
       const reporter = createReporter(flags.json);
       reporter.note(
@@ -110,6 +119,7 @@ export function addDemoCommand(program: Command): void {
         steps: flags.rounds,
         targetEpsilon: flags.epsilon,
         participants,
+        canaries: flags.canaries,
         baseFolder: resolve(flags.out),
         onProgress: (event) => reporter.progress(event),
         onLoss: ({ when, step }, name) =>

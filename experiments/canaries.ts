@@ -39,14 +39,6 @@ export function canaryDirections(seed: number, canaries: number, dimension: numb
   });
 }
 
-/** Records of one organization followed by `added` others. */
-export function appendRecords(data: Dataset, added: Dataset): Dataset {
-  const features = new Float32Array(data.features.length + added.features.length);
-  features.set(data.features);
-  features.set(added.features, data.features.length);
-  return createDataset(data.featureLength, data.classes, features, Uint8Array.from([...data.labels, ...added.labels]));
-}
-
 /** Blank records to hang canary gradients on. */
 export function blankRecords(like: Dataset, count: number): Dataset {
   return createDataset(

@@ -5,7 +5,10 @@ import type { NodeConfig } from '../clients/node/config.ts';
 import { nodeCrypto, nodeRandom } from '../platform/node/crypto.ts';
 import { createKeyFile } from '../platform/node/key-file.ts';
 import { toHex } from '../protocol/bytes.ts';
+import { CoveyError } from '../protocol/errors.ts';
+import { digitCanaries } from '../src/data/digit-canaries.ts';
 import { buildRoster, federationToJson } from '../src/run/roster.ts';
+import { CANARIES_FILE, type CanaryTruth } from './attacks/finished-run.ts';
 
 /** Files of a demo federation: what an operator and each organization would write by hand. */
 export interface DemoFiles {
@@ -28,7 +31,25 @@ export interface DemoPlan {
   readonly steps: number;
   readonly targetEpsilon: number;
   readonly participants: number;
+  /** Canaries over all organizations, each in by a fair coin; none by default. */
+  readonly canaries?: number;
 }
+
+/** Coins of the canaries of each organization, from the system's generator: no seed gives them away. */
+function tossDemoCoins({ canaries = 0, participants, seed }: DemoPlan): boolean[][] {
+  return Array.from({ length: participants }, (_, i) => {
+    const share = Math.floor(canaries / participants) + (i < canaries % participants ? 1 : 0);
+    if (share === 0) return [];
+    const { count } = digitCanaries(seed, i);
+    if (share > count)
+      throw new CoveyError('USAGE_CONFIG', `"canaries" expected at most ${count} for each organization, got ${share}`);
+    return [...nodeRandom(share)].map((byte) => (byte & 1) === 1);
+  });
+}
+
+/** Numbers of the canaries that are in; a demo without canaries says nothing of them. */
+const canariesOf = (included: readonly boolean[]): { canaries?: readonly number[] } =>
+  included.length === 0 ? {} : { canaries: included.flatMap((isIn, j) => (isIn ? [j] : [])) };
 
 /** First free folder `<base>/demo-<n>`. */
 export function nextRunFolder(base: string): string {
@@ -40,6 +61,7 @@ export function nextRunFolder(base: string): string {
 
 /** Makes keys, the federation file and one configuration for each process. */
 export async function writeDemoFiles(folder: string, plan: DemoPlan, port: number): Promise<DemoFiles> {
+  const coins = tossDemoCoins(plan);
   await mkdir(join(folder, 'coordinator'), { recursive: true });
   const coordinatorSeed = nodeRandom(32);
   const coordinatorKey = nodeCrypto.ed25519PublicKey(coordinatorSeed);
@@ -53,7 +75,7 @@ export async function writeDemoFiles(folder: string, plan: DemoPlan, port: numbe
     await createKeyFile(join(state, 'node.key'), seed);
     const data: NodeConfig['data'] =
       plan.scenario === 'digits'
-        ? { kind: 'digits', seed: plan.seed, organization: i }
+        ? { kind: 'digits', seed: plan.seed, organization: i, ...canariesOf(coins[i] ?? []) }
         : { kind: 'heart', folder: plan.dataFolder ?? '', hospital: i };
     const config = join(state, 'node.yaml');
     await writeFile(
@@ -74,6 +96,13 @@ export async function writeDemoFiles(folder: string, plan: DemoPlan, port: numbe
     1,
     organizations.map(({ name, publicKey }) => ({ organization: name, publicKey })),
   );
+  if ((plan.canaries ?? 0) > 0) {
+    const truth: CanaryTruth = {
+      seed: plan.seed,
+      organizations: organizations.map(({ name }, i) => ({ name, included: coins[i] ?? [] })),
+    };
+    await writeFile(join(folder, CANARIES_FILE), `${JSON.stringify(truth)}\n`);
+  }
   await writeFile(
     join(folder, 'federation.json'),
     `${JSON.stringify(federationToJson({ coordinatorKey, roster }), null, 2)}\n`,

@@ -54,13 +54,23 @@ export interface InProcessResult {
   readonly uploadBytes: number;
 }
 
+/** Public keys by seed: hundreds of runs in one process have the same members, whatever provider computes them. */
+const simulatedKeys = new Map<string, Uint8Array>();
+
+function publicKeyOf(crypto: CryptoProvider, seed: Uint8Array): Uint8Array {
+  const name = toHex(seed);
+  const key = simulatedKeys.get(name) ?? crypto.ed25519PublicKey(seed);
+  simulatedKeys.set(name, key);
+  return key;
+}
+
 /** Keys of simulated organizations: derived from their number, used for nothing but identifiers. */
 export function simulatedRoster(
   crypto: CryptoProvider,
   members: number,
 ): { roster: Roster; ids: readonly Uint8Array[]; seeds: readonly Uint8Array[] } {
   const seeds = Array.from({ length: members }, (_, i) => hashParts(crypto, utf8('simulated organization'), u32le(i)));
-  const keys = seeds.map((seed) => crypto.ed25519PublicKey(seed));
+  const keys = seeds.map((seed) => publicKeyOf(crypto, seed));
   const roster = buildRoster(
     crypto,
     1,

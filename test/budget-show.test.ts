@@ -1,9 +1,13 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { utf8 } from '../protocol/bytes.ts';
 import { spentBudgets, spentLedger } from '../src/budget/spent.ts';
 import { rdpAccountant } from '../src/privacy/accountant.ts';
 import { createLedger, reserve, settle } from '../src/privacy/ledger.ts';
+import { startBuilt } from './support/built-command.ts';
 import { createBundle } from './support/bundle.ts';
 import { codeOf } from './support/code-of.ts';
 
@@ -72,5 +76,17 @@ describe('spent budgets', () => {
 
   it('are refused from a changed log', () => {
     expect(codeOf(() => spentBudgets(utf8(log.replace('"round":1', '"round":9')), nodeCrypto))).toBe('AUDIT_FAILED');
+  });
+});
+
+describe('the copy of charges in a bundle', () => {
+  it('is no ledger: one line says where all participants are shown', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'covey-show-'));
+    const file = join(folder, 'charges.jsonl');
+    await writeFile(file, '{"body":{},"type":"client.charge","v":1}\n');
+    const process = startBuilt(['budget', 'show', file], () => undefined);
+    expect(await process.exited).toBe(2);
+    expect(process.errorTail()).toMatch(/hint: covey budget show .* shows all participants/);
+    await rm(folder, { recursive: true });
   });
 });

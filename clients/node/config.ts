@@ -6,7 +6,13 @@ import type { TableFiles } from './table.ts';
 /** Where a node's records come from. */
 export type NodeData =
   /** Generated handwriting of one organization of the embedded scenario. */
-  | { readonly kind: 'digits'; readonly seed: number; readonly organization: number }
+  | {
+      readonly kind: 'digits';
+      readonly seed: number;
+      readonly organization: number;
+      /** Canaries of an audit that are trained on as well, by number. */
+      readonly canaries?: readonly number[] | undefined;
+    }
   /** One hospital of the UCI heart disease data; `folder` holds the four processed files. */
   | { readonly kind: 'heart'; readonly folder: string; readonly hospital: number }
   /** The site's own table. */
@@ -56,6 +62,7 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
       kind: z.literal('digits'),
       seed: z.number().int().min(0),
       organization: z.number().int().min(0).max(11),
+      canaries: z.array(z.number().int().min(0)).optional(),
     }),
     z.strictObject({ kind: z.literal('heart'), folder: z.string().min(1), hospital: z.number().int().min(0).max(3) }),
     z.strictObject({

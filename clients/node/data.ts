@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CoveyError } from '../../protocol/errors.ts';
 import type { SplitData } from '../../src/data/dataset.ts';
+import { withDigitCanaries } from '../../src/data/digit-canaries.ts';
 import { generateDigits } from '../../src/data/digits.ts';
 import { HEART_HOSPITALS, parseHeart } from '../../src/data/heart.ts';
 import type { NodeConfig } from './config.ts';
@@ -30,8 +31,12 @@ export async function loadHeart(folder: string, hospital: number): Promise<Split
 /** The records of a node, as `node.yaml` names them; `at` finds its files. */
 export async function loadNodeData(data: NodeConfig['data'], at: (path: string) => string): Promise<SplitData> {
   switch (data.kind) {
-    case 'digits':
-      return generateDigits(data.seed, data.organization);
+    case 'digits': {
+      const { canaries, organization, seed } = data;
+      const { train, test } = generateDigits(seed, organization);
+      if (canaries === undefined) return { train, test };
+      return { train: withDigitCanaries(train, seed, organization, Uint32Array.from(canaries)), test };
+    }
     case 'heart':
       return loadHeart(at(data.folder), data.hospital);
     case 'table':

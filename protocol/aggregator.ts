@@ -30,10 +30,11 @@ import {
   decodeUpload,
   readFields,
   requireSignature,
-  SEALED_SHARES_BYTES,
+  sealedSharesBytes,
   signMessage,
   withoutAttachment,
 } from './messages.ts';
+import { toleranceOf } from './noise-seeds.ts';
 import { coordinateCount, decodeParams, encodeParams, rosterHash, sessionId } from './params.ts';
 import { hasStrayBits, ringWordCount, viewWords } from './ring.ts';
 import { checkRoster, rankOf, requireEntry } from './roster.ts';
@@ -223,7 +224,7 @@ function committeeRank({ cohort }: AggregatorSession, from: Uint8Array): number 
 /** P2: commitments and ciphertexts, checked against the root that the dealer signed. */
 function readBundle(
   crypto: CryptoProvider,
-  { cohort }: AggregatorSession,
+  { cohort, params }: AggregatorSession,
   from: Uint8Array,
   message: SessionMessage,
 ): DealerBundle {
@@ -238,13 +239,14 @@ function readBundle(
   const { root, proofs } = provedTree(crypto, leaves);
   if (!equalBytes(root, dealing.root))
     throw new CoveyError('CRYPTO_COMMITMENT', '"root" expected the root of the commitments');
+  const tolerance = toleranceOf(params);
   leaves.forEach((leaf, i) => {
     const ciphertext = ciphertexts[i] as Uint8Array;
     // The dealer's own shares stay at home.
-    const expected = holders[i] === ownRank ? 0 : SEALED_SHARES_BYTES;
+    const expected = holders[i] === ownRank ? 0 : sealedSharesBytes(tolerance);
     if (ciphertext.length !== expected)
       throw new CoveyError('CRYPTO_COMMITMENT', `"ciphertext" expected ${expected} bytes, got ${ciphertext.length}`);
-    if (!equalBytes(decodeLeaf(leaf).ciphertextHash, crypto.sha256(ciphertext)))
+    if (!equalBytes(decodeLeaf(leaf, tolerance).ciphertextHash, crypto.sha256(ciphertext)))
       throw new CoveyError('CRYPTO_COMMITMENT', '"ciphertext" expected its committed hash');
   });
   return { holders, leaves, ciphertexts, proofs };

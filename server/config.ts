@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { MetricsConfig, RunConfig } from '../src/run/config.ts';
-import { algorithmSchema, metricsSchema } from '../src/run/config-schema.ts';
+import { algorithmSchema, metricsSchema, xnoiseSchema } from '../src/run/config-schema.ts';
 
 /** A run: an embedded scenario with its options, or a whole run configuration. */
 export type RunChoice =
@@ -12,6 +12,8 @@ export type RunChoice =
       readonly unit: 'record' | 'participant';
       /** Law of the noise shares; discrete Gaussian where it is left out. */
       readonly mechanism?: 'discrete-gaussian' | 'skellam' | undefined;
+      /** Noise of training steps that is exact whoever drops out; needs Skellam noise. */
+      readonly xnoise?: RunConfig['privacy']['xnoise'];
       /** The scenario's own clusters where it is left out. */
       readonly algorithm?: RunConfig['algorithm'];
       /** Accuracies that are released while the run goes on; they cost a part of the budget. */
@@ -65,6 +67,7 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
       targetEpsilon: z.number().positive().default(8),
       unit: z.enum(['record', 'participant']).default('record'),
       mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
+      xnoise: xnoiseSchema.optional(),
       algorithm: algorithmSchema.optional(),
       metrics: metricsSchema.optional(),
     }),

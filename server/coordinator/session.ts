@@ -15,6 +15,7 @@ import type {
   SessionParams,
 } from '../../protocol/session.ts';
 import { rememberVerified } from '../../protocol/verified-signatures.ts';
+import { removeDropoutNoise } from '../../src/privacy/dropout-noise.ts';
 import { createSendsUnderWay } from './sends-under-way.ts';
 
 /** What a session needs from the run around it; each call is durable or sent before it resolves. */
@@ -130,6 +131,7 @@ export function startSession(
       case 'unmask':
         if (host.mask === undefined) applyMasks(sum, lanes, effect.seeds, crypto);
         else await host.mask(sum, lanes, effect.seeds);
+        removeDropoutNoise(crypto, sum, params, effect.members, effect.components);
         return { type: 'unmasked', sum };
       case 'done':
         finish();

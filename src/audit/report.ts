@@ -1,6 +1,6 @@
 import { escapeMarkup, type LineSeries, lineChart } from '../charts/line-chart.ts';
 import { announcedClip } from './clips.ts';
-import { announcedMechanism } from './derive-events.ts';
+import { announcedMechanism, announcedTolerance } from './derive-events.ts';
 import type { ReportFacts, SessionFacts } from './facts.ts';
 import type { ProtectedAccuracy } from './metrics.ts';
 import { REPORT_STYLE } from './report-style.ts';
@@ -217,6 +217,7 @@ function clipRow({ open, sessions }: ReportFacts['history']): string[][] {
 function parameters({ history }: ReportFacts): string {
   const { config, plan } = history.open;
   const law = announcedMechanism(config) === 'skellam' ? 'Skellam' : 'discrete Gaussian';
+  const tolerance = announcedTolerance(config);
   const lossOf =
     plan.unit === 'record'
       ? 'one record (one row); who owns several rows is protected less'
@@ -230,6 +231,14 @@ function parameters({ history }: ReportFacts): string {
       'Noise',
       `noise multiplier ${Number(plan.noiseMultiplier).toFixed(3)} with the fewest accepted survivors; each share has variance ${Number(plan.shareVariance).toExponential(3)} at sensitivity ${Number(plan.sensitivity)} (integer units)`,
     ],
+    ...(tolerance === null
+      ? []
+      : [
+          [
+            'Noise after dropouts',
+            `exact for whoever survives a training step, up to ${esc(String(tolerance))} lost: what full attendance makes superfluous is taken off again`,
+          ],
+        ]),
     [
       'Record sampling',
       plan.unit === 'record'

@@ -69,6 +69,14 @@ export function totalVarianceOf({ minSurvivors, noise }: Pick<SessionParams, 'mi
 }
 
 /**
+ * Variance S/u that each of `survivors` members carries once what the lost made superfluous is off. Units: as
+ * `shareVariance`, which is that of `minSurvivors` members.
+ */
+export function survivorVariance(shareVariance: number, minSurvivors: number, survivors: number): number {
+  return (minSurvivors * shareVariance) / survivors;
+}
+
+/**
  * Checks that every component of a cohort of up to `members` can be drawn.
  * @throws CoveyError PRIVACY_NOISE if the first and smallest component is below the least variance of the sampler.
  */

@@ -13,7 +13,7 @@ import { bodyLayers, type DenseShape } from '../learning/manifest.ts';
 import type { SumMechanism } from '../privacy/sum-event.ts';
 import { checkAlgorithm } from './algorithm.ts';
 import { runConfigSchema } from './config-schema.ts';
-import { groupCount } from './groups.ts';
+import { groupCount, largestGroup } from './groups.ts';
 
 /** Hidden slots with founding seats, private choice and a public schedule. @see learning design, embedded scenario */
 export interface ClusterConfig {
@@ -114,6 +114,12 @@ export interface RunConfig {
     readonly targetEpsilon: number;
     /** Law of the noise shares; discrete Gaussian where it is left out. */
     readonly mechanism?: SumMechanism | undefined;
+    /**
+     * Noise of training steps that is exact whoever drops out: shares made for the whole cohort, of which the parts that
+     * would be missing are added and, as far as nobody was lost, taken off again. `tolerance`: most members of a session
+     * that may be lost between their shares and their uploads. Skellam noise in the strict profile only. @see privacy F19
+     */
+    readonly xnoise?: { readonly tolerance: number } | undefined;
   };
   readonly cohort: {
     readonly participants: number;
@@ -176,11 +182,8 @@ export function parseRunConfig(value: unknown): RunConfig {
       clippingNorm, `"training.adaptiveClip.maxNorm" expected at least "clippingNorm" ${clippingNorm}, got ${maxNorm}`);
   }
   // Every session must be able to run with what its group has.
-  const sizes = open?.map((names) => names.length) ?? [
-    Math.floor(participants / groups),
-    Math.ceil(participants / groups),
-  ];
-  const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
+  const least = Math.min(...(open?.map((names) => names.length) ?? [Math.floor(participants / groups)]));
+  const most = largestGroup(config);
   const inGroup = groupCount(config) === 1 ? 'participants' : 'participants of a group';
   const isStrict = config.cohort.profile === 'strict';
   const limit = isStrict ? LIMITS.cohort : LIMITS.sparseCohort;
@@ -191,6 +194,15 @@ export function parseRunConfig(value: unknown): RunConfig {
   // Strict profile: 3c < |U1| for the smallest cohort that could be accepted. All colluders may sit in one group.
   require(!isStrict ||
     3 * colluders < least, `"cohort.colluders" expected less than a third of ${least} ${inGroup}, got ${colluders}`);
+  const { xnoise } = config.privacy;
+  if (xnoise !== undefined) {
+    const mechanism = mechanismOf(config);
+    require(mechanism === 'skellam', `"privacy.xnoise" expected privacy.mechanism skellam, got ${mechanism}`);
+    require(isStrict, `"privacy.xnoise" expected cohort.profile strict, got ${config.cohort.profile}`);
+    require(xnoise.tolerance <=
+      most -
+        minSurvivors, `"privacy.xnoise.tolerance" expected at most ${most - minSurvivors} (${inGroup} less minSurvivors), got ${xnoise.tolerance}`);
+  }
   if (!isStrict) {
     const dropped = least - minSurvivors;
     require(sessionGraph(least, colluders, dropped) !==
@@ -257,6 +269,12 @@ export function parseRunConfig(value: unknown): RunConfig {
 /** Law of the noise shares of a run. */
 export function mechanismOf({ privacy }: Pick<RunConfig, 'privacy'>): SumMechanism {
   return privacy.mechanism ?? 'discrete-gaussian';
+}
+
+/** Most members of a session of this kind whose loss its noise is made for; none where shares stay as they are. */
+export function toleratedDrops({ privacy }: Pick<RunConfig, 'privacy'>, kind: string): number | undefined {
+  // Counts and accuracies are few coordinates with noise of their own: there is nothing to be saved.
+  return kind === 'train' ? privacy.xnoise?.tolerance : undefined;
 }
 
 /** Hash of the canonical form of a configuration, 32 bytes. */

@@ -4,7 +4,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import { LABELS } from '../../protocol/labels.ts';
 import { coordinateCount } from '../../protocol/params.ts';
 import { packLanes } from '../../protocol/ring.ts';
-import type { SessionParams } from '../../protocol/session.ts';
+import type { NoiseComponent, SessionParams } from '../../protocol/session.ts';
 import { keptSlots, placeMember } from '../cluster/census.ts';
 import { chooseByExponentialMechanism, chooseLowestLoss, clippedLossScore } from '../cluster/choice.ts';
 import { drawSeat, seatRank } from '../cluster/founding.ts';
@@ -16,6 +16,7 @@ import { accuracy } from '../learning/evaluation.ts';
 import type { GradientOracle } from '../learning/oracle.ts';
 import { poissonSample } from '../learning/sampling.ts';
 import { createDiscreteGaussian } from '../privacy/discrete-gaussian.ts';
+import { addDropoutNoise } from '../privacy/dropout-noise.ts';
 import { createEncoder } from '../privacy/encode.ts';
 import { createSkellam } from '../privacy/skellam.ts';
 import { clipCount } from './adaptive-clip.ts';
@@ -49,6 +50,8 @@ export interface MemberInputs {
   /** What the algorithm keeps at the site from step to step. */
   readonly local: LocalVectors;
   readonly seed: Uint8Array;
+  /** Removable parts of this member's noise, where the session has any. `members`: |U2|. */
+  readonly noise?: { readonly members: number; readonly components: readonly NoiseComponent[] } | undefined;
 }
 
 export interface Contribution {
@@ -227,9 +230,29 @@ function summedValues(
   return { ...trainingContribution(crypto, config, order, params, member, inputs), member: placed };
 }
 
+function addNoise(
+  crypto: CryptoProvider,
+  values: Int32Array,
+  params: SessionParams,
+  { noise, seed }: Pick<MemberInputs, 'noise' | 'seed'>,
+): void {
+  const { mechanism, shareVariance, tolerance } = params.noise;
+  if (mechanism === 'none') return;
+  const stream = streamOf(crypto, seed, 'noise');
+  if (tolerance === undefined) {
+    const create = mechanism === 'skellam' ? createSkellam : createDiscreteGaussian;
+    create(shareVariance).add(values, stream);
+    return;
+  }
+  if (mechanism !== 'skellam' || noise === undefined)
+    throw new CoveyError('PRIVACY_NOISE', '"noise" expected the seeds of Skellam noise in a session with a tolerance');
+  addDropoutNoise(crypto, values, params, noise.members, noise.components, stream);
+}
+
 /**
  * Computes what an organization adds to a session: encoded terms of its records and its share of the noise.
- * Random: a keystream for each use, all from `inputs.seed`. Secrets: the words are the unmasked contribution.
+ * Random: a keystream for each use, all from `inputs.seed`, and the seeds of removable noise. Secrets: the words are the
+ * unmasked contribution. @throws CoveyError PRIVACY_NOISE if a part of the noise is missing
  */
 export function contribute(
   crypto: CryptoProvider,
@@ -240,11 +263,7 @@ export function contribute(
   inputs: MemberInputs,
 ): Contribution {
   const { values, member: next, local } = summedValues(crypto, config, order, params, member, inputs);
-  const { mechanism, shareVariance } = params.noise;
-  if (mechanism !== 'none') {
-    const create = mechanism === 'skellam' ? createSkellam : createDiscreteGaussian;
-    create(shareVariance).add(values, streamOf(crypto, inputs.seed, 'noise'));
-  }
+  addNoise(crypto, values, params, inputs);
   return { words: packLanes(values, params.ring.lanes), member: next, local };
 }
 

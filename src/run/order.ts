@@ -14,7 +14,7 @@ import {
   encodeClipHistory,
   followClip,
 } from './adaptive-clip.ts';
-import { configHash, mechanismOf, type RunConfig } from './config.ts';
+import { configHash, mechanismOf, type RunConfig, toleratedDrops } from './config.ts';
 import { groupIdOf, groupMembers } from './groups.ts';
 import {
   groupOf,
@@ -100,6 +100,7 @@ export function orderParams(
   const lanes = config.encoding.lanes;
   const training = session.kind === 'train';
   const { scale, shareVariance } = sessionNoise(config, plan, session);
+  const tolerance = toleratedDrops(config, session.kind);
   const clip = followClip(config, order.clip ?? [], plan.countUnits);
   const counted = training && plan.countUnits > 0 ? [clipSegment(plan.countUnits)] : [];
   return {
@@ -128,7 +129,11 @@ export function orderParams(
       rotationSeed: hashParts(crypto, utf8(LABELS.rotation), fromHex(runId), u32le(number.round)),
       rounding: !training ? 'none' : config.privacy.unit === 'record' ? 'toward-zero' : 'conditional',
     },
-    noise: { mechanism: session.kind === 'seats' ? 'none' : mechanismOf(config), shareVariance },
+    noise: {
+      mechanism: session.kind === 'seats' ? 'none' : mechanismOf(config),
+      shareVariance,
+      ...(tolerance === undefined ? {} : { tolerance }),
+    },
     minSurvivors: config.cohort.minSurvivors,
     minOrgs: config.cohort.minOrgs,
     colluders: config.cohort.colluders,

@@ -2,14 +2,15 @@ import type { SessionParams } from '../../protocol/session.ts';
 import { countNoiseMargin, openSlots } from '../cluster/census.ts';
 import { hiddenLayout } from '../cluster/layout.ts';
 import { calibrateNoiseMultiplier } from '../privacy/calibrate.ts';
+import { checkComponents } from '../privacy/dropout-noise.ts';
 import type { Block } from '../privacy/encode.ts';
 import type { DpEvent } from '../privacy/events.ts';
 import { sumEvent, unitSensitivity } from '../privacy/sum-event.ts';
 import type { View } from '../privacy/views.ts';
 import { clipCountUnits, jointSensitivity } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
-import { mechanismOf, type RunConfig } from './config.ts';
-import { groupCount } from './groups.ts';
+import { mechanismOf, type RunConfig, toleratedDrops } from './config.ts';
+import { groupCount, largestGroup } from './groups.ts';
 import { isMeasured, METRICS_SCALE, metricsBlock, metricsSensitivity, metricsShareVariance } from './metrics.ts';
 import { modelManifest } from './released.ts';
 
@@ -114,12 +115,14 @@ export function sessionEvents(
     const { samplingProbability } = config.training;
     const sensitivity = trainingSensitivity(config, slots, plan.countUnits);
     const coordinates = dimension(config, slots) + (plan.countUnits > 0 ? 1 : 0);
-    const terms = { sensitivity, dimension: coordinates, samplingProbability, colluders, mechanism };
+    const exactFor = toleratedDrops(config, 'train') === undefined ? undefined : config.cohort.minSurvivors;
+    const terms = { sensitivity, dimension: coordinates, samplingProbability, colluders, mechanism, exactFor };
     return [sumEvent(terms, plan.shareVariance, survivors, view)];
   }
   if (session.kind === 'metrics') {
     const dimension = metricsBlock(config).length;
-    const histogram = { sensitivity: metricsSensitivity(config), dimension, samplingProbability: 1, colluders };
+    const sensitivity = metricsSensitivity(config);
+    const histogram = { sensitivity, dimension, samplingProbability: 1, colluders, mechanism };
     return [sumEvent(histogram, metricsShareVariance(config), survivors, view)];
   }
   if (config.privacy.unit === 'record') {
@@ -176,6 +179,8 @@ export function planRun(config: RunConfig): RunPlan {
   const updateMultiplier = calibrateNoiseMultiplier({ epsilon: targetEpsilon, delta }, build);
   const noise = noiseOf(updateMultiplier);
   const sensitivity = sensitivityOf(noise.countUnits);
+  if (config.privacy.xnoise !== undefined)
+    checkComponents(largestGroup(config), config.cohort.minSurvivors * noise.shareVariance);
   const noiseMultiplier =
     noise.countUnits === 0 ? updateMultiplier : Math.sqrt(shares * noise.shareVariance) / sensitivity;
   return { schedule, noiseMultiplier, sensitivity, ...noise };

@@ -10,6 +10,8 @@ export interface ScenarioOptions {
   readonly unit?: RunConfig['privacy']['unit'] | undefined;
   /** `discrete-gaussian` by default. */
   readonly mechanism?: SumMechanism | undefined;
+  /** Noise of training steps that is exact whoever drops out; needs Skellam noise. */
+  readonly xnoise?: RunConfig['privacy']['xnoise'];
   /** The scenario's own by default: clusters with fine-tuning. Another one brings the slots that it asks for. */
   readonly algorithm?: RunConfig['algorithm'];
   readonly seed: number;
@@ -69,7 +71,7 @@ const FIXED_BATCHES = 12;
 
 /** An embedded scenario with the settings that were measured for it. @throws CoveyError USAGE_CONFIG */
 export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOptions): RunConfig {
-  const { algorithm, metrics, participants, steps, seed, targetEpsilon, unit = 'record', mechanism } = options;
+  const { algorithm, metrics, participants, steps, seed, targetEpsilon, unit = 'record', mechanism, xnoise } = options;
   const record = unit === 'record';
   const digits = scenario === 'digits';
   const kept = digits ? 3 : 2;
@@ -102,6 +104,7 @@ export function scenarioConfig(scenario: 'digits' | 'heart', options: ScenarioOp
       targetEpsilon,
       // Left out where nobody asked: the hash of a configuration is that of its fields.
       ...(mechanism === undefined ? {} : { mechanism }),
+      ...(xnoise === undefined ? {} : { xnoise }),
     },
     cohort: cohortOf(participants),
     encoding: { scale: 65_536, lanes: 2 },

@@ -56,6 +56,8 @@ export interface EntrySpec {
 export interface BundleNoise {
   readonly announced?: 'discrete-gaussian' | 'skellam';
   readonly used: 'discrete-gaussian' | 'skellam';
+  /** Most losses that the configuration, and the parameters of training steps, say noise is exact for. */
+  readonly tolerance?: { readonly announced?: number; readonly used?: number };
 }
 
 /** What a test may change before the bundle is signed. */
@@ -85,12 +87,20 @@ export interface TestBundle extends BundleWorld {
 
 const configOf = ({
   announced,
+  tolerance,
   cohort,
 }: BundleNoise & { readonly cohort?: BundleChanges['cohort'] | undefined }): JsonObject => ({
   federation: FEDERATION,
   training: { steps: 4, samplingProbability: 0.5 },
   clusters: { kept: 2 },
-  ...(announced === undefined ? {} : { privacy: { mechanism: announced } }),
+  ...(announced === undefined && tolerance?.announced === undefined
+    ? {}
+    : {
+        privacy: {
+          ...(announced === undefined ? {} : { mechanism: announced }),
+          ...(tolerance?.announced === undefined ? {} : { xnoise: { tolerance: tolerance.announced } }),
+        },
+      }),
   ...(cohort === undefined ? {} : { cohort }),
 });
 const PLAN = {
@@ -187,6 +197,7 @@ function paramsOf(spec: SessionSpec, { config, noise }: Run, roster: Uint8Array)
     noise: {
       mechanism: kind === 'seats' ? 'none' : noise.used,
       shareVariance: { seats: 0, choice: 64, train: SHARE_VARIANCE, metrics: METRICS_SHARE_VARIANCE }[kind],
+      ...(kind === 'train' && noise.tolerance?.used !== undefined ? { tolerance: noise.tolerance.used } : {}),
     },
     minSurvivors: 3,
     minOrgs: 3,
@@ -198,7 +209,11 @@ function paramsOf(spec: SessionSpec, { config, noise }: Run, roster: Uint8Array)
   };
 }
 
-function eventsOf(spec: SessionSpec, params: SessionParams, shares: number): DpEvent[] {
+/** Three survivors carry three shares; where noise is exact so do four. */
+const shareOf = ({ noise }: SessionParams, survivors: number): number =>
+  noise.tolerance === undefined ? noise.shareVariance : (3 * noise.shareVariance) / survivors;
+
+function eventsOf(spec: SessionSpec, params: SessionParams, survivors: number): DpEvent[] {
   if (spec.kind === 'seats') return [];
   if (spec.kind === 'choice') return [{ kind: 'exponentialMechanism', epsilon: 0.5, monotone: true }];
   const common = {
@@ -206,7 +221,10 @@ function eventsOf(spec: SessionSpec, params: SessionParams, shares: number): DpE
     dimension: coordinateCount(params),
     symmetric: true,
   };
-  const { mechanism, shareVariance } = params.noise;
+  const { mechanism } = params.noise;
+  const shareVariance = shareOf(params, survivors);
+  // One colludes.
+  const shares = survivors - 1;
   const event: DpEvent =
     mechanism === 'skellam'
       ? { kind: 'skellam', variance: shares * shareVariance, ...common }
@@ -225,7 +243,7 @@ function sumOf(spec: SessionSpec, params: SessionParams): Int32Array {
   const stream = crypto.aes256Ctr(seedOf(`noise ${spec.round}`));
   const create = params.noise.mechanism === 'skellam' ? createSkellam : createDiscreteGaussian;
   if (spec.kind !== 'seats')
-    for (let i = 0; i < spec.survivors; i++) create(params.noise.shareVariance).add(sum, stream);
+    for (let i = 0; i < spec.survivors; i++) create(shareOf(params, spec.survivors)).add(sum, stream);
   return sum;
 }
 
@@ -312,7 +330,7 @@ function describeRun(
     }
     const survivors = members.slice(0, spec.survivors);
     const chargeOwn = (member: Node, chargeKind: 'reserve' | 'settle', count: number): void => {
-      const events = eventsOf(spec, params, count - 1).map(eventToJson);
+      const events = eventsOf(spec, params, count).map(eventToJson);
       const head = hashParts(
         crypto,
         utf8(LABELS.ledgerEntry),
@@ -329,7 +347,7 @@ function describeRun(
       });
     };
     for (const member of survivors) chargeOwn(member, 'reserve', 3);
-    const events = eventsOf(spec, params, spec.survivors - 1);
+    const events = eventsOf(spec, params, spec.survivors);
     say('charge.reserve', {
       sid,
       h3,

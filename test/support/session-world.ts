@@ -235,6 +235,7 @@ export function runSession(options: WorldOptions): World {
           addDropoutNoise(crypto, vector, params, effect.cohort.length, effect.components, base);
           const drawn = effect.components.map(({ number, seed }) => ({ number, seed: seed.slice() }));
           world.components.set(m, { members: effect.cohort.length, drawn });
+          contributions.set(toHex((members[m] as { id: Uint8Array }).id), packLanes(vector, lanes));
         }
         answers.push({ type: 'contribution', words: packLanes(vector, lanes) });
       } else if (effect.type === 'charge') answers.push({ type: 'charged' });

@@ -170,8 +170,8 @@ describe('session secrets', () => {
       },
     });
     expect(world.abort?.code).toBe('ROUND_REVEAL');
-    // Five secrets of each member: two keys, two seeds and the key of the sharing.
-    expect(consumed).toEqual(Array(SPARSE_MEMBERS).fill(5));
+    // Six secrets of each member: two keys, three seeds and the key of the sharing.
+    expect(consumed).toEqual(Array(SPARSE_MEMBERS).fill(6));
     for (const { session } of world.states) expect(session?.progress).toEqual({ stage: 'closed' });
   });
 });

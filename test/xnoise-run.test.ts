@@ -13,6 +13,7 @@ import { selectRecords } from '../src/data/dataset.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { createCharges, reserveCharge, settleCharge } from '../src/privacy/charges.ts';
+import { totalForColluders } from '../src/privacy/dropout-noise.ts';
 import type { SkellamEvent } from '../src/privacy/events.ts';
 import { sumEvent } from '../src/privacy/sum-event.ts';
 import { configHash, parseRunConfig, type RunConfig } from '../src/run/config.ts';
@@ -151,6 +152,7 @@ describe('the charge of dropout-exact noise', () => {
       expect(varianceOf(exact, u)).toBeGreaterThanOrEqual(target * (1 - 1e-12));
       expect(varianceOf(plain, u) / ((u - colluders) * plan.shareVariance)).toBeCloseTo(1, 12);
     }
+    expect(totalForColluders(target, minSurvivors, colluders) / total).toBeCloseTo(1, 12);
     // Without colluders not a bit more than the target, whoever survives.
     const lone: RunConfig = { ...exact, cohort: { ...exact.cohort, colluders: 0 } };
     const one = varianceOf(lone, minSurvivors);

@@ -1,3 +1,4 @@
+import { setImmediate as pause } from 'node:timers/promises';
 import { type AggregatorState, createAggregator, stepAggregator } from '../../protocol/aggregator.ts';
 import { equalBytes, toHex } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
@@ -7,6 +8,7 @@ import { applyMasks, foldWords, type MaskVector, ringWordCount } from '../../pro
 import type {
   AggregatorEffect,
   AggregatorEvent,
+  NoiseComponent,
   Phase,
   Roster,
   SessionAbort,
@@ -49,6 +51,9 @@ export interface RunningSession {
   /** Stops without a result; nothing more is sent. */
   stop(): void;
 }
+
+/** Components of noise that are drawn without a pause: about a tenth of a second for a million coordinates. */
+const COMPONENTS_AT_ONCE = 4;
 
 /** Drives the aggregator machine: one event at a time, the effects of a step strictly in order. */
 export function startSession(
@@ -99,6 +104,16 @@ export function startSession(
     return encoded.frame;
   }
 
+  /** Draws whole vectors; between some of them whatever else is waiting gets its turn. */
+  async function takeOff(members: number, components: readonly NoiseComponent[]): Promise<void> {
+    // In order of their laws, so that each table is built once.
+    const ordered = components.toSorted((a, b) => a.number - b.number);
+    for (let from = 0; from < ordered.length; from += COMPONENTS_AT_ONCE) {
+      removeDropoutNoise(crypto, sum, params, members, ordered.slice(from, from + COMPONENTS_AT_ONCE));
+      await pause();
+    }
+  }
+
   async function run(effect: AggregatorEffect): Promise<AggregatorEvent | null> {
     switch (effect.type) {
       case 'persist':
@@ -131,7 +146,7 @@ export function startSession(
       case 'unmask':
         if (host.mask === undefined) applyMasks(sum, lanes, effect.seeds, crypto);
         else await host.mask(sum, lanes, effect.seeds);
-        removeDropoutNoise(crypto, sum, params, effect.members, effect.components);
+        await takeOff(effect.members, effect.components);
         return { type: 'unmasked', sum };
       case 'done':
         finish();

@@ -25,6 +25,7 @@ import { table } from './table.ts';
 type PlanFlags = Readonly<Record<string, string | number | undefined>> & {
   readonly config?: string;
   readonly json: boolean;
+  readonly xnoise?: boolean;
   readonly svg?: string;
   readonly meanNoise?: number;
 };
@@ -73,7 +74,7 @@ const SOLVED_TEXT: Readonly<Record<BudgetPlan['solved'], string>> = {
 
 function printPlan(plan: BudgetPlan, warnings: readonly BudgetWarning[]): void {
   const { problem } = plan;
-  const { unit, delta, participants, minSurvivors, colluders, practice } = problem;
+  const { unit, delta, participants, minSurvivors, colluders, practice, xnoise } = problem;
   const answer = plan.solved === 'epsilon' ? epsilonText(plan.headline.server) : short(plan[plan.solved]);
   console.log(`${SOLVED_TEXT[plan.solved]}: ${answer}\n`);
   console.log(
@@ -95,6 +96,7 @@ function printPlan(plan: BudgetPlan, warnings: readonly BudgetWarning[]): void {
   const cap = problem.participationCap === undefined ? '' : `, at most ${problem.participationCap} by one participant`;
   const lines = [
     `${plan.rounds} rounds${cap}, noise multiplier ${short(plan.noiseMultiplier)}, records drawn with probability ${short(plan.sampling)}`,
+    ...(xnoise === true ? ['Skellam noise of one total variance, whoever of the cohort survives (xnoise)'] : []),
     `${participants} participants, at least ${minSurvivors} survivors, ${colluders} colluders assumed; relation ${plan.relation}, delta ${deltaText(delta)}`,
     `declared schedule: accountant ${[plan.headline.accountant, ...plan.headline.labels].join('; ')}`,
     'server view: the coordinator, who sees who takes part; release view: a member or whoever gets the models',
@@ -236,6 +238,7 @@ export function addBudgetCommand(program: Command): void {
     .option('--delta <x>', 'delta of the claim (1e-5)', numberIn(1e-300, 1))
     .option('--unit <unit>', 'record (default) or participant')
     .option('--mechanism <law>', 'discrete-gaussian (default) or skellam')
+    .option('--xnoise', 'noise that is exact whoever drops out; needs --mechanism skellam')
     .option('--participants <n>', 'invited participants of a round (12)', integerIn(3, 65_536))
     .option('--min-survivors <n>', 'fewest survivors (three quarters)', integerIn(2, 65_536))
     .option('--colluders <n>', 'members that collude (0)', integerIn(0, 65_536))

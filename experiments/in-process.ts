@@ -2,12 +2,14 @@ import { compareBytes, hashParts, toHex, u32le, utf8 } from '../protocol/bytes.t
 import type { CryptoProvider, RandomSource } from '../protocol/crypto-provider.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import { idealSum, type SecureSum, type SessionDrops } from '../protocol/ideal.ts';
+import { componentCount } from '../protocol/noise-seeds.ts';
 import { nodeId } from '../protocol/params.ts';
-import type { Roster, SessionParams } from '../protocol/session.ts';
+import type { NoiseComponent, Roster, SessionParams } from '../protocol/session.ts';
 import type { Dataset } from '../src/data/dataset.ts';
 import type { LocalVectors } from '../src/learning/algorithm.ts';
 import type { GradientOracle } from '../src/learning/oracle.ts';
 import { type Accountant, rdpAccountant } from '../src/privacy/accountant.ts';
+import { removeDropoutNoise } from '../src/privacy/dropout-noise.ts';
 import type { View } from '../src/privacy/views.ts';
 import type { RunConfig } from '../src/run/config.ts';
 import { groupMembers, isInGroup } from '../src/run/groups.ts';
@@ -103,11 +105,19 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
     const contributions = new Map<string, Uint32Array>();
     const proposed = new Map<number, LocalVectors>();
     let sessionBytes = 0;
+    const present = ids.map((id, i) => isInGroup(group, id) && options.isPresent(i, current.session.step));
+    const cohort = present.filter(Boolean).length;
+    // Nobody is lost after its shares were dealt here: every removable part is added and taken off again.
+    const removable: NoiseComponent[] = [];
     organizations.forEach(({ data, test, oracle }, i) => {
       const id = ids[i];
       const member = members[i];
-      if (id === undefined || member === undefined || !isInGroup(group, id)) return;
-      if (!options.isPresent(i, current.session.step)) return;
+      if (id === undefined || member === undefined || present[i] !== true) return;
+      const parts = Array.from({ length: componentCount(params, cohort) }, (_, k) => ({
+        number: k + 1,
+        seed: random(32),
+      }));
+      removable.push(...parts);
       const local = locals[i] as LocalVectors;
       const contribution = contribute(crypto, config, current, params, member, {
         data,
@@ -116,6 +126,7 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
         local,
         seed: random(32),
         localNoise: plan.local,
+        noise: { members: cohort, components: parts },
       });
       const { words } = contribution;
       members[i] = contribution.member;
@@ -126,6 +137,7 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
     if (groupOf(current.session) === 0) uploadBytes += sessionBytes;
     const drops: SessionDrops = {};
     const { sum, survivors } = secureSum(params, contributions, drops);
+    removeDropoutNoise(crypto, sum, params, cohort, removable);
     if (survivors.length < config.cohort.minSurvivors) {
       throw new CoveyError(
         'ROUND_BELOW_THRESHOLD',

@@ -8,7 +8,7 @@ import {
   signAbort,
   withSession,
 } from './aggregator-state.ts';
-import { fewestOpenings, reconstructSecrets, unmaskSeeds } from './aggregator-unmask.ts';
+import { fewestOpenings, reconstructSecrets, removedComponents, unmaskSeeds } from './aggregator-unmask.ts';
 import { toHex } from './bytes.ts';
 import { checkAdvertisements, checkDealings, checkReveals, dealersFor, type SessionContext } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
@@ -252,12 +252,12 @@ function closeUnmask(crypto: CryptoProvider, state: AggregatorState, session: Ag
     );
   }
   const seeds = unmaskSeeds(crypto, sid, cohort, dealers, agreement, secrets);
+  const components = removedComponents(crypto, params, sid, dealers, agreement, secrets);
+  const used = [...seeds, ...components].map(({ seed }) => seed);
+  const members = dealers.dealers.length;
   return {
-    state: {
-      ...state,
-      session: { ...session, step: 'unmasking', openings: new Map(), secrets, seeds: seeds.map(({ seed }) => seed) },
-    },
-    effects: [{ type: 'unmask', lanes: params.ring.lanes, seeds }],
+    state: { ...state, session: { ...session, step: 'unmasking', openings: new Map(), secrets, seeds: used } },
+    effects: [{ type: 'unmask', lanes: params.ring.lanes, seeds, members, components }],
     consumed: [...openings.values()].flatMap((shares) => [...shares.values()]),
   };
 }

@@ -1,5 +1,5 @@
 import type { AggregatorSession, MemberOpenings, RevealedSecrets } from './aggregator-state.ts';
-import { decodeParts, equalBytes, toHex } from './bytes.ts';
+import { concatBytes, decodeParts, equalBytes, toHex } from './bytes.ts';
 import { arePeers, type Cohort, type Dealers, dealersFor } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { type DealerBundle, leafOf } from './dealer-bundle.ts';
@@ -7,9 +7,10 @@ import { CoveyError } from './errors.ts';
 import { commitSelfSeed, commitShare, pairMaskSeed, pairSign, selfMaskSeed } from './key-schedule.ts';
 import { LABELS } from './labels.ts';
 import { type Advertisement, readFields } from './messages.ts';
+import { chainEnd, componentCount, componentSeeds, firstRemoved, toleranceOf } from './noise-seeds.ts';
 import type { Agreement } from './participant-unmask.ts';
 import { rankOf } from './roster.ts';
-import type { MaskSeed, SessionMessage } from './session.ts';
+import type { MaskSeed, NoiseComponent, SessionMessage, SessionParams } from './session.ts';
 import { combineShares } from './shamir.ts';
 
 /** Checks every opening of a P5 reply against the dealers' commitments. @throws CoveyError CRYPTO_SHARE for a bad one */
@@ -19,7 +20,7 @@ export function checkOpenings(
   holder: Uint8Array,
   message: SessionMessage,
 ): MemberOpenings {
-  const { sid, cohort, dealers, agreement, bundles } = session;
+  const { params, sid, cohort, dealers, agreement, bundles } = session;
   const [, h3, bundleHash] = readFields(message.body, [32, 32, 32]) as [Uint8Array, Uint8Array, Uint8Array];
   if (!equalBytes(h3, agreement.h3)) throw new CoveyError('PROTO_EQUIVOCATION', '"h3" expected the agreed survivors');
   if (!equalBytes(bundleHash, crypto.sha256(message.attachment)))
@@ -27,16 +28,25 @@ export function checkOpenings(
   const rank = rankOf(cohort.advertisements, holder);
   const held = dealersFor(cohort, dealers, rank);
   const openings = decodeParts(message.attachment.slice(), held.length);
+  const first = firstRemoved(params, dealers.dealers.length, dealers.dealers.length - agreement.survivors.length);
   return new Map(
     held.map(({ id, rank: dealer }, i) => {
-      const [share, opening] = readFields(openings[i] as Uint8Array, [32, 32]) as [Uint8Array, Uint8Array];
       const leaf = leafOf(bundles.get(toHex(id)) as DealerBundle, rank);
       const survived = rankOf(agreement.survivors, id) >= 0;
-      const commitment = commitShare(crypto, survived ? LABELS.shareB : LABELS.shareS, sid, id, holder, share, opening);
-      if (!equalBytes(commitment, survived ? leaf.commitmentB : leaf.commitmentS)) {
-        throw new CoveyError('CRYPTO_SHARE', '"share" does not open its commitment', { holder: toHex(holder) });
-      }
-      return [dealer, share];
+      const expected: [typeof LABELS.shareB | typeof LABELS.shareS | typeof LABELS.shareX, Uint8Array][] = survived
+        ? [[LABELS.shareB, leaf.commitmentB]]
+        : [[LABELS.shareS, leaf.commitmentS]];
+      if (survived && first !== null) expected.push([LABELS.shareX, leaf.commitmentsX[first - 1] as Uint8Array]);
+      const fields = readFields(openings[i] as Uint8Array, Array<number>(2 * expected.length).fill(32));
+      const shares = expected.map(([label, commitment], j) => {
+        const [share, opening] = fields.slice(2 * j) as [Uint8Array, Uint8Array];
+        if (!equalBytes(commitShare(crypto, label, sid, id, holder, share, opening), commitment)) {
+          throw new CoveyError('CRYPTO_SHARE', '"share" does not open its commitment', { holder: toHex(holder) });
+        }
+        return share;
+      });
+      // Sharing works byte by byte: shares side by side give back the secrets side by side.
+      return [dealer, concatBytes(...shares)];
     }),
   );
 }
@@ -51,7 +61,8 @@ const advertisementOf = ({ advertisements }: Cohort, id: Uint8Array): Advertisem
 
 /**
  * Checks a secret against what its dealer published in P1: H(b) = cb for a survivor, X25519(base, eskMask) = epkMask for a
- * member that dropped.
+ * member that dropped. `rootSteps`: hashes from the noise root behind b of a survivor to the end of its chain, or null
+ * where there is none.
  */
 export function isPublishedSecret(
   crypto: CryptoProvider,
@@ -60,12 +71,21 @@ export function isPublishedSecret(
   dealer: Uint8Array,
   survived: boolean,
   secret: Uint8Array,
+  rootSteps: number | null = null,
 ): boolean {
-  if (secret.length !== 32) return false;
-  const { seedCommitment, maskKey } = advertisementOf(cohort, dealer);
-  return survived
-    ? equalBytes(commitSelfSeed(crypto, sid, dealer, secret), seedCommitment)
-    : equalBytes(crypto.x25519PublicKey(secret), maskKey);
+  const { seedCommitment, maskKey, noiseCommitment } = advertisementOf(cohort, dealer);
+  if (secret.length !== (survived && rootSteps !== null ? 64 : 32)) return false;
+  if (!survived) return equalBytes(crypto.x25519PublicKey(secret), maskKey);
+  if (!equalBytes(commitSelfSeed(crypto, sid, dealer, secret.subarray(0, 32)), seedCommitment)) return false;
+  if (rootSteps === null) return true;
+  const end = chainEnd(crypto, sid, dealer, secret.subarray(32), rootSteps);
+  return equalBytes(end, noiseCommitment ?? new Uint8Array(0));
+}
+
+/** Hashes from the noise root that P5 opens to the published end of its chain; null where none is opened. */
+export function rootStepsOf(params: SessionParams, { dealers }: Dealers, { survivors }: Agreement): number | null {
+  const first = firstRemoved(params, dealers.length, dealers.length - survivors.length);
+  return first === null ? null : toleranceOf(params) + 1 - first;
 }
 
 /**
@@ -76,7 +96,8 @@ export function reconstructSecrets(
   crypto: CryptoProvider,
   session: AggregatorSession,
 ): { readonly secrets: RevealedSecrets; readonly liars: readonly Uint8Array[] } {
-  const { sid, cohort, dealers, agreement, bundles } = session;
+  const { params, sid, cohort, dealers, agreement, bundles } = session;
+  const rootSteps = rootStepsOf(params, dealers, agreement);
   const openingsOf = cohort.advertisements.map(({ id }) => session.openings.get(toHex(id)));
   const liars: Uint8Array[] = [];
   const secrets = dealers.dealers.map(({ id }) => {
@@ -88,7 +109,8 @@ export function reconstructSecrets(
       if (share !== undefined) shares.push({ x: i + 1, share });
     }
     const secret = combineShares(shares, holders.length);
-    if (!isPublishedSecret(crypto, sid, cohort, id, rankOf(agreement.survivors, id) >= 0, secret)) liars.push(id);
+    const survived = rankOf(agreement.survivors, id) >= 0;
+    if (!isPublishedSecret(crypto, sid, cohort, id, survived, secret, rootSteps)) liars.push(id);
     return secret;
   });
   return { secrets, liars };
@@ -108,7 +130,8 @@ export function unmaskSeeds(
 ): MaskSeed[] {
   return dealers.flatMap(({ id }, i): MaskSeed[] => {
     const secret = secrets[i] as Uint8Array;
-    if (rankOf(survivors, id) >= 0) return [{ seed: selfMaskSeed(crypto, secret, sid, h2, id), sign: -1 }];
+    if (rankOf(survivors, id) >= 0)
+      return [{ seed: selfMaskSeed(crypto, secret.subarray(0, 32), sid, h2, id), sign: -1 }];
     const rank = rankOf(cohort.advertisements, id);
     const peers = survivors.filter((survivor) => arePeers(cohort, rank, rankOf(cohort.advertisements, survivor.id)));
     return peers.map(({ id: survivor }): MaskSeed => {
@@ -119,4 +142,23 @@ export function unmaskSeeds(
       return { seed, sign: pairSign(id, survivor) };
     });
   });
+}
+
+/** Components k > D of the survivors' noise, which are taken off the unmasked sum. Shapes: `secrets` in order of U2. */
+export function removedComponents(
+  crypto: CryptoProvider,
+  params: SessionParams,
+  sid: Uint8Array,
+  { dealers, h2 }: Dealers,
+  { survivors }: Agreement,
+  secrets: RevealedSecrets,
+): NoiseComponent[] {
+  const first = firstRemoved(params, dealers.length, dealers.length - survivors.length);
+  if (first === null) return [];
+  const last = componentCount(params, dealers.length);
+  return dealers.flatMap(({ id }, i) =>
+    rankOf(survivors, id) < 0
+      ? []
+      : componentSeeds(crypto, sid, h2, id, (secrets[i] as Uint8Array).subarray(32), first, last),
+  );
 }

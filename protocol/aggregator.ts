@@ -30,6 +30,7 @@ import {
   signMessage,
   withoutAttachment,
 } from './messages.ts';
+import { toleranceOf } from './noise-seeds.ts';
 import { coordinateCount, decodeParams, encodeParams, rosterHash, sessionId } from './params.ts';
 import { hasStrayBits, ringWordCount, viewWords } from './ring.ts';
 import { checkRoster, rankOf, requireEntry } from './roster.ts';
@@ -169,7 +170,7 @@ function receive(
       return closeIfComplete(crypto, state, answered);
     }
     case 'p2': {
-      const bundle = readBundle(crypto, session.cohort, from, message);
+      const bundle = readBundle(crypto, session.cohort, toleranceOf(session.params), from, message);
       return closeIfComplete(crypto, state, { ...answered, bundles: new Map(session.bundles).set(key, bundle) });
     }
     case 'p3':

@@ -19,6 +19,7 @@ import {
   requireSignature,
   type SignedBody,
 } from './messages.ts';
+import { toleranceOf } from './noise-seeds.ts';
 import { rankOf, requireFit, sparseQuorum, strictThreshold } from './roster.ts';
 import type { Roster, RosterEntry, SessionParams } from './session.ts';
 
@@ -57,12 +58,18 @@ export interface Dealers {
   readonly h2: Uint8Array;
 }
 
-/** A P1 body of this profile: with a commitment to a part of the graph seed in the sparse one, without in the strict one. */
-export function readAdvertisement({ profile }: Pick<SessionParams, 'profile'>, body: Uint8Array): Advertisement {
+/**
+ * A P1 body of this session: with a commitment to a part of the graph seed in the sparse profile, with the end of a chain
+ * of seeds where noise is removable, else with neither.
+ */
+export function readAdvertisement(params: Pick<SessionParams, 'profile' | 'noise'>, body: Uint8Array): Advertisement {
   const advertisement = decodeAdvertisement(body);
-  if ((advertisement.graphCommitment !== null) !== (profile === 'sparse'))
-    throw new CoveyError('CODEC_TYPE', `"body" expected an advertisement of the ${profile} profile`);
-  return advertisement;
+  const last = advertisement.graphCommitment;
+  const isSparse = params.profile === 'sparse';
+  const isRemovable = toleranceOf(params) > 0;
+  if ((last !== null) !== (isSparse || isRemovable))
+    throw new CoveyError('CODEC_TYPE', `"body" expected an advertisement of the ${params.profile} profile`);
+  return isRemovable ? { ...advertisement, graphCommitment: null, noiseCommitment: last } : advertisement;
 }
 
 /** Checks U1: fit, few enough colluders, all keys distinct across members and both kinds, signatures. @see SPEC section 4 */

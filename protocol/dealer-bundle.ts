@@ -3,7 +3,7 @@ import { type Cohort, holdersOf } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError } from './errors.ts';
 import { HASH_BYTES, siblingsOf, treeHashes } from './merkle.ts';
-import { decodeDealing, decodeLeaf, LEAF_BYTES, SEALED_SHARES_BYTES, type ShareLeaf } from './messages.ts';
+import { decodeDealing, decodeLeaf, leafBytes, type ShareLeaf, sealedSharesBytes } from './messages.ts';
 import { rankOf } from './roster.ts';
 import type { SessionMessage } from './session.ts';
 
@@ -14,9 +14,11 @@ import type { SessionMessage } from './session.ts';
 export interface DealerBundle {
   /** Ranks of the holders in U1, ascending. */
   readonly holders: readonly number[];
-  /** LEAF_BYTES for each holder. */
+  /** Most losses that removable noise is made for; 0 without it. */
+  readonly tolerance: number;
+  /** `leafBytes` for each holder. */
   readonly leaves: Uint8Array;
-  /** SEALED_SHARES_BYTES for each holder, zeros for the dealer itself; empty once nothing is delivered any more. */
+  /** `sealedSharesBytes` for each holder, zeros for the dealer itself; empty once nothing is delivered any more. */
   readonly sealed: Uint8Array;
   /** `treeHashes` over the leaves; empty once nothing is delivered any more. */
   readonly hashes: Uint8Array;
@@ -28,6 +30,7 @@ const NOTHING = new Uint8Array(0);
 export function readBundle(
   crypto: CryptoProvider,
   cohort: Cohort,
+  tolerance: number,
   from: Uint8Array,
   message: Pick<SessionMessage, 'body' | 'attachment'>,
 ): DealerBundle {
@@ -43,20 +46,21 @@ export function readBundle(
   );
   if (!equalBytes(hashes.subarray(-HASH_BYTES), dealing.root))
     throw new CoveyError('CRYPTO_COMMITMENT', '"root" expected the root of the commitments');
-  const leaves = new Uint8Array(LEAF_BYTES * holders.length);
-  const sealed = new Uint8Array(SEALED_SHARES_BYTES * holders.length);
+  const [leafLength, sealedLength] = [leafBytes(tolerance), sealedSharesBytes(tolerance)];
+  const leaves = new Uint8Array(leafLength * holders.length);
+  const sealed = new Uint8Array(sealedLength * holders.length);
   holders.forEach((holder, i) => {
     const [leaf, ciphertext] = [parts[2 * i] as Uint8Array, parts[2 * i + 1] as Uint8Array];
     // The dealer's own shares stay at home.
-    const expected = holder === ownRank ? 0 : SEALED_SHARES_BYTES;
+    const expected = holder === ownRank ? 0 : sealedLength;
     if (ciphertext.length !== expected)
       throw new CoveyError('CRYPTO_COMMITMENT', `"ciphertext" expected ${expected} bytes, got ${ciphertext.length}`);
-    if (!equalBytes(decodeLeaf(leaf).ciphertextHash, crypto.sha256(ciphertext)))
+    if (!equalBytes(decodeLeaf(leaf, tolerance).ciphertextHash, crypto.sha256(ciphertext)))
       throw new CoveyError('CRYPTO_COMMITMENT', '"ciphertext" expected its committed hash');
-    leaves.set(leaf, LEAF_BYTES * i);
-    sealed.set(ciphertext, SEALED_SHARES_BYTES * i);
+    leaves.set(leaf, leafLength * i);
+    sealed.set(ciphertext, sealedLength * i);
   });
-  return { holders, leaves, sealed, hashes };
+  return { holders, tolerance, leaves, sealed, hashes };
 }
 
 /** Commitments are needed to check openings; nobody needs ciphertexts and paths any more. */
@@ -67,9 +71,10 @@ export const withoutDelivery = (bundle: DealerBundle): DealerBundle => ({
 });
 
 /** Commitments to the shares of one holder, by its rank in U1. */
-export function leafOf({ holders, leaves }: DealerBundle, holder: number): ShareLeaf {
-  const at = LEAF_BYTES * holders.indexOf(holder);
-  return decodeLeaf(leaves.subarray(at, at + LEAF_BYTES));
+export function leafOf({ holders, leaves, tolerance }: DealerBundle, holder: number): ShareLeaf {
+  const length = leafBytes(tolerance);
+  const at = length * holders.indexOf(holder);
+  return decodeLeaf(leaves.subarray(at, at + length), tolerance);
 }
 
 function copy(target: Uint8Array, at: number, source: Uint8Array, from: number, length: number): number {
@@ -82,10 +87,14 @@ function copy(target: Uint8Array, at: number, source: Uint8Array, from: number, 
  * for this holder.
  */
 export function encodeDelivery(list: Uint8Array, bundles: readonly DealerBundle[], holder: number): Uint8Array {
+  const [leafLength, sealedLength] = [
+    leafBytes(bundles[0]?.tolerance ?? 0),
+    sealedSharesBytes(bundles[0]?.tolerance ?? 0),
+  ];
   const places = bundles.map(({ holders }) => {
     const index = holders.indexOf(holder);
     const path = siblingsOf(holders.length, index);
-    return { index, path, length: 8 + LEAF_BYTES + SEALED_SHARES_BYTES + path.length * (4 + HASH_BYTES) };
+    return { index, path, length: 8 + leafLength + sealedLength + path.length * (4 + HASH_BYTES) };
   });
   const joined = new Uint8Array(places.reduce((sum, { length }) => sum + 4 + length, 4 + list.length));
   joined.set(list, writeLength(joined, 0, list.length));
@@ -93,9 +102,9 @@ export function encodeDelivery(list: Uint8Array, bundles: readonly DealerBundle[
   bundles.forEach(({ leaves, sealed, hashes }, i) => {
     const { index, path, length } = places[i] as (typeof places)[number];
     at = writeLength(joined, at, length);
-    at = copy(joined, writeLength(joined, at, LEAF_BYTES), leaves, LEAF_BYTES * index, LEAF_BYTES);
-    at = writeLength(joined, at, SEALED_SHARES_BYTES);
-    at = copy(joined, at, sealed, SEALED_SHARES_BYTES * index, SEALED_SHARES_BYTES);
+    at = copy(joined, writeLength(joined, at, leafLength), leaves, leafLength * index, leafLength);
+    at = writeLength(joined, at, sealedLength);
+    at = copy(joined, at, sealed, sealedLength * index, sealedLength);
     for (const sibling of path)
       at = copy(joined, writeLength(joined, at, HASH_BYTES), hashes, HASH_BYTES * sibling, HASH_BYTES);
   });

@@ -53,6 +53,8 @@ export const idealSum: SecureSum = (params, contributions, drops, roster) => {
   requireSize('U2', u2, quorum);
   const u3 = without(u2, 'masked-input');
   requireSize('U3', u3, quorum);
+  const { tolerance } = params.noise;
+  if (tolerance !== undefined) require('U3', u3.length, u2.length - tolerance);
   const signers = without(u3, 'consistency');
   require('signers', signers.length, quorum);
   if (isStrict) require('openings', without(signers, 'unmask').length, quorum);

@@ -10,6 +10,8 @@ export interface SessionSecrets {
   readonly selfSeed: Uint8Array;
   /** r: this member's part of the graph seed; of use in the sparse profile only. */
   readonly graphSeed: Uint8Array;
+  /** s_1: root of the seeds of removable noise; of use in sessions with a tolerance only. */
+  readonly noiseRoot: Uint8Array;
   /** Key of the stream of polynomial coefficients and openings. */
   readonly sharingKey: Uint8Array;
 }
@@ -23,6 +25,7 @@ export function expandEntropy(crypto: CryptoProvider, entropy: Uint8Array, sid: 
     maskSecret: expand('mask'),
     selfSeed: expand('self'),
     graphSeed: expand('graph'),
+    noiseRoot: expand('noise'),
     sharingKey: expand('sharing'),
   };
 }
@@ -55,10 +58,10 @@ export function hashReveals(
   return hashParts(crypto, utf8(LABELS.graph), sid, h1, ...seeds);
 }
 
-/** C^B or C^S of SPEC section 4, P2: binds one share to its dealer and holder; either opens without the other. */
+/** C^B, C^S or C^X of SPEC section 4, P2: binds one share to its dealer and holder; each opens without the others. */
 export function commitShare(
   crypto: CryptoProvider,
-  label: typeof LABELS.shareB | typeof LABELS.shareS,
+  label: typeof LABELS.shareB | typeof LABELS.shareS | typeof LABELS.shareX,
   sid: Uint8Array,
   dealer: Uint8Array,
   holder: Uint8Array,

@@ -20,6 +20,8 @@ export const LIMITS = {
   degree: 1_024,
   coordinates: 67_108_864,
   slots: 1_024,
+  /** Lost members that removable noise may be made for: shares of that many seeds travel to every holder. */
+  tolerance: 64,
   /** Attempts of one (round, purpose) before any upload. */
   attempts: 16,
   maxDeadlineMs: 3_600_000,

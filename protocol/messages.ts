@@ -117,18 +117,23 @@ export function readFields(body: Uint8Array, lengths: readonly number[]): Uint8A
   return parts;
 }
 
-/** P1: keys and the commitment to the self-mask seed; in the sparse profile that to the graph seed as well. */
+/**
+ * P1: keys and the commitment to the self-mask seed; in the sparse profile that to the graph seed as well, with removable
+ * noise the end of the chain of its seeds. No session has both: it is one field, and `readAdvertisement` tells which.
+ */
 export interface Advertisement {
   readonly id: Uint8Array;
   readonly encryptionKey: Uint8Array;
   readonly maskKey: Uint8Array;
   readonly seedCommitment: Uint8Array;
   readonly graphCommitment: Uint8Array | null;
+  readonly noiseCommitment?: Uint8Array | null;
 }
 
 export function encodeAdvertisement(a: Advertisement): Uint8Array {
   const parts = [a.id, a.encryptionKey, a.maskKey, a.seedCommitment];
-  return encodeParts(a.graphCommitment === null ? parts : [...parts, a.graphCommitment]);
+  const last = a.graphCommitment ?? a.noiseCommitment ?? null;
+  return encodeParts(last === null ? parts : [...parts, last]);
 }
 
 export function decodeAdvertisement(body: Uint8Array): Advertisement {
@@ -155,30 +160,35 @@ export function decodeReveal(body: Uint8Array): Reveal {
   return { id, h1, seed };
 }
 
-/** Bytes of a sealed bundle of two shares and their openings: 4 x 32 and the GCM tag. */
-export const SEALED_SHARES_BYTES = 144;
+/** Bytes of a sealed bundle of two shares and one of each noise root, with their openings, and the GCM tag. */
+export function sealedSharesBytes(tolerance: number): number {
+  return 64 * (2 + tolerance) + 16;
+}
 
 /** Bytes of an encoded leaf. */
-export const LEAF_BYTES = 108;
+export function leafBytes(tolerance: number): number {
+  return 36 * (3 + tolerance);
+}
 
-/** Commitments of one holder's two shares and the hash of the ciphertext: one leaf of a dealer's tree. */
+/** Commitments of one holder's shares and the hash of the ciphertext: one leaf of a dealer's tree. */
 export interface ShareLeaf {
   readonly commitmentB: Uint8Array;
   readonly commitmentS: Uint8Array;
   readonly ciphertextHash: Uint8Array;
+  /** Of the shares of s_1 to s_T; none without removable noise. */
+  readonly commitmentsX: readonly Uint8Array[];
 }
 
 export function encodeLeaf(leaf: ShareLeaf): Uint8Array {
-  return encodeParts([leaf.commitmentB, leaf.commitmentS, leaf.ciphertextHash]);
+  return encodeParts([leaf.commitmentB, leaf.commitmentS, leaf.ciphertextHash, ...leaf.commitmentsX]);
 }
 
-export function decodeLeaf(bytes: Uint8Array): ShareLeaf {
-  const [commitmentB, commitmentS, ciphertextHash] = readFields(bytes, [32, 32, 32]) as [
-    Uint8Array,
-    Uint8Array,
-    Uint8Array,
-  ];
-  return { commitmentB, commitmentS, ciphertextHash };
+export function decodeLeaf(bytes: Uint8Array, tolerance: number = 0): ShareLeaf {
+  const [commitmentB, commitmentS, ciphertextHash, ...commitmentsX] = readFields(
+    bytes,
+    Array<number>(3 + tolerance).fill(32),
+  ) as [Uint8Array, Uint8Array, Uint8Array, ...Uint8Array[]];
+  return { commitmentB, commitmentS, ciphertextHash, commitmentsX };
 }
 
 /** P2: the dealer's root over the commitments of all holders. */

@@ -53,7 +53,11 @@ export function encodeParams(params: SessionParams): Uint8Array {
     concatBytes(f64le(encoding.clippingNorm), f64le(encoding.scale)),
     encoding.rotationSeed,
     u8(ROUNDINGS.indexOf(encoding.rounding)),
-    concatBytes(u8(MECHANISMS.indexOf(noise.mechanism)), f64le(noise.shareVariance)),
+    concatBytes(
+      u8(MECHANISMS.indexOf(noise.mechanism)),
+      f64le(noise.shareVariance),
+      noise.tolerance === undefined ? new Uint8Array(0) : u32le(noise.tolerance),
+    ),
     u32le(params.minSurvivors),
     u32le(params.minOrgs),
     u32le(params.colluders),
@@ -99,7 +103,9 @@ export function decodeParams(bytes: Uint8Array): SessionParams {
   if (fromUtf8(part(0)) !== 'covey/1') throw new CoveyError('PROTO_VERSION', '"protocol" expected covey/1');
   const profile = PROFILES.find((known) => known === fromUtf8(part(23))) ?? wrong('profile', 'strict or sparse');
   const scales = part(14, 16);
-  const noise = part(17, 9);
+  const noise = part(17);
+  const isRemovable = noise.length === 13;
+  if (noise.length !== 9 && !isRemovable) wrong('params[17]', '9 or 13 bytes');
   const params: SessionParams = {
     protocol: 'covey/1',
     runId: toHex(part(1, 16)),
@@ -121,7 +127,11 @@ export function decodeParams(bytes: Uint8Array): SessionParams {
       rotationSeed: part(15, 32).slice(),
       rounding: choice(ROUNDINGS, part(16, 1), 'rounding'),
     },
-    noise: { mechanism: choice(MECHANISMS, noise, 'noise.mechanism'), shareVariance: readF64(noise, 1) },
+    noise: {
+      mechanism: choice(MECHANISMS, noise, 'noise.mechanism'),
+      shareVariance: readF64(noise, 1),
+      ...(isRemovable ? { tolerance: readU32le(noise, 9) } : {}),
+    },
     minSurvivors: u32(18),
     minOrgs: u32(19),
     colluders: u32(20),
@@ -153,6 +163,13 @@ export function decodeParams(bytes: Uint8Array): SessionParams {
   if (params.dropoutFraction > 1) wrong('dropoutFraction', 'at most 1');
   if (params.noise.mechanism === 'none' && params.noise.shareVariance !== 0)
     wrong('noise.shareVariance', '0 without a mechanism');
+  const { mechanism, tolerance } = params.noise;
+  if (tolerance !== undefined) {
+    if (tolerance < 1 || tolerance > LIMITS.tolerance) wrong('noise.tolerance', `1 to ${LIMITS.tolerance}`);
+    // A sum of discrete Gaussians is none: only Skellam noise may be put together from parts. privacy F19
+    if (mechanism !== 'skellam') wrong('noise.tolerance', 'none without Skellam noise');
+    if (profile !== 'strict') wrong('noise.tolerance', 'none in the sparse profile');
+  }
   return params;
 }
 

@@ -59,7 +59,14 @@ export function contribution(
   }
   // Write-ahead: the worst accepted case is reserved before any byte of the upload can leave.
   const charge: ParticipantEffect = { type: 'charge', params, sid, survivors: params.minSurvivors };
-  return advance(state, session, { ...progress, stage: 'charging', words: words.slice() }, [charge], [words]);
+  const { cohort, dealers, held, peers, components } = progress;
+  return advance(
+    state,
+    session,
+    { stage: 'charging', cohort, dealers, held, peers, words: words.slice() },
+    [charge],
+    [words, ...components.map(({ seed }) => seed)],
+  );
 }
 
 export function charged(

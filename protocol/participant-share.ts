@@ -30,10 +30,11 @@ import {
   decodeLeaf,
   encodeAdvertisement,
   encodeLeaf,
-  SEALED_SHARES_BYTES,
   type ShareLeaf,
+  sealedSharesBytes,
   signMessage,
 } from './messages.ts';
+import { chainEnd, chainRoots, toleranceOf } from './noise-seeds.ts';
 import { rankOf } from './roster.ts';
 import type { MaskSeed, SessionMessage } from './session.ts';
 import { splitSecret } from './shamir.ts';
@@ -49,11 +50,15 @@ export interface HeldShares {
   readonly openingB: Uint8Array;
   readonly shareS: Uint8Array;
   readonly openingS: Uint8Array;
+  /** Of the noise roots s_1 to s_T; none without removable noise. */
+  readonly roots: readonly { readonly share: Uint8Array; readonly opening: Uint8Array }[];
 }
 
 /** Secrets between P2 and the mask. By rank of the peer in U1. */
 export interface PeerSecrets {
   readonly selfSeed: Uint8Array;
+  /** s_1 of the own removable noise. */
+  readonly noiseRoot: Uint8Array;
   /** Keys of the ciphertexts that each dealer sends here. */
   readonly openingKeys: ReadonlyMap<number, Uint8Array>;
   /** X25519 of the two mask keys. */
@@ -79,6 +84,7 @@ const NONCE = new Uint8Array(12);
 /** P1: fresh keys and the commitment to the self-mask seed. */
 export function advertise(context: MemberContext, secrets: SessionSecrets): SessionMessage {
   const { crypto, identity, sid } = context;
+  const tolerance = toleranceOf(context.params);
   const body = encodeAdvertisement({
     id: identity.id,
     encryptionKey: crypto.x25519PublicKey(secrets.encryptionSecret),
@@ -86,6 +92,7 @@ export function advertise(context: MemberContext, secrets: SessionSecrets): Sess
     seedCommitment: commitSelfSeed(crypto, sid, identity.id, secrets.selfSeed),
     graphCommitment:
       context.params.profile === 'sparse' ? commitGraphSeed(crypto, sid, identity.id, secrets.graphSeed) : null,
+    noiseCommitment: tolerance === 0 ? null : chainEnd(crypto, sid, identity.id, secrets.noiseRoot, tolerance),
   });
   return signMessage(crypto, identity.secretSeed, 'p1', sid, body);
 }
@@ -116,7 +123,43 @@ function agreeWith(crypto: CryptoProvider, secret: Uint8Array, key: Uint8Array, 
   }
 }
 
-const secretsOfShares = (held: HeldShares): Uint8Array[] => [held.shareB, held.openingB, held.shareS, held.openingS];
+/** Everything secret in a bundle of shares, in the order in which it is sealed. */
+export const secretsOfShares = (held: HeldShares): Uint8Array[] => [
+  held.shareB,
+  held.openingB,
+  held.shareS,
+  held.openingS,
+  ...held.roots.flatMap(({ share, opening }) => [share, opening]),
+];
+
+/** The bundle that a plaintext holds. Shapes: 32 bytes each. */
+function readShares(plaintext: Uint8Array): HeldShares {
+  const at = (i: number): Uint8Array => plaintext.slice(32 * i, 32 * (i + 1));
+  const tolerance = plaintext.length / 64 - 2;
+  return {
+    shareB: at(0),
+    openingB: at(1),
+    shareS: at(2),
+    openingS: at(3),
+    roots: Array.from({ length: tolerance }, (_, k) => ({ share: at(4 + 2 * k), opening: at(5 + 2 * k) })),
+  };
+}
+
+/** Commitments of a leaf to a bundle of shares. */
+function commitShares(
+  { crypto, sid }: SessionContext,
+  dealer: Uint8Array,
+  holder: Uint8Array,
+  held: HeldShares,
+): Omit<ShareLeaf, 'ciphertextHash'> {
+  return {
+    commitmentB: commitShare(crypto, LABELS.shareB, sid, dealer, holder, held.shareB, held.openingB),
+    commitmentS: commitShare(crypto, LABELS.shareS, sid, dealer, holder, held.shareS, held.openingS),
+    commitmentsX: held.roots.map(({ share, opening }) =>
+      commitShare(crypto, LABELS.shareX, sid, dealer, holder, share, opening),
+    ),
+  };
+}
 
 export interface Dealt {
   /** Own shares by own rank; none in the sparse profile. */
@@ -125,7 +168,7 @@ export interface Dealt {
   readonly message: SessionMessage;
 }
 
-/** P2: deals both secrets to everybody who holds shares of this member and seals the shares. */
+/** P2: deals all secrets to everybody who holds shares of this member and seals the shares. */
 export function shareKeys(context: MemberContext, secrets: SessionSecrets, cohort: Cohort): Dealt {
   const { crypto, identity, sid } = context;
   const { advertisements, threshold, h1 } = cohort;
@@ -134,6 +177,10 @@ export function shareKeys(context: MemberContext, secrets: SessionSecrets, cohor
   const random = streamSource(crypto, secrets.sharingKey);
   const sharesB = splitSecret(secrets.selfSeed, holders.length, threshold, random);
   const sharesS = splitSecret(secrets.maskSecret, holders.length, threshold, random);
+  const tolerance = toleranceOf(context.params);
+  const roots = chainRoots(crypto, sid, identity.id, secrets.noiseRoot, tolerance);
+  const sharesX = roots.map((root) => splitSecret(root, holders.length, threshold, random));
+  for (const root of roots) root.fill(0);
   const openingKeys = new Map<number, Uint8Array>();
   const pairSecrets = new Map<number, Uint8Array>();
   const leaves: Uint8Array[] = [];
@@ -146,6 +193,7 @@ export function shareKeys(context: MemberContext, secrets: SessionSecrets, cohor
       openingB: random(32),
       shareS: sharesS[i] as Uint8Array,
       openingS: random(32),
+      roots: sharesX.map((shares) => ({ share: shares[i] as Uint8Array, opening: random(32) })),
     };
     let ciphertext = new Uint8Array(0);
     if (rank !== ownRank) {
@@ -154,7 +202,7 @@ export function shareKeys(context: MemberContext, secrets: SessionSecrets, cohor
       pairSecrets.set(rank, agreeWith(crypto, secrets.maskSecret, holder.maskKey, holder.id));
       openingKeys.set(rank, encryptionKey(crypto, shared, sid, holder.id, identity.id));
       const key = encryptionKey(crypto, shared, sid, identity.id, holder.id);
-      const plaintext = new Uint8Array(128);
+      const plaintext = new Uint8Array(64 * (2 + tolerance));
       secretsOfShares(held).forEach((part, i) => {
         plaintext.set(part, 32 * i);
       });
@@ -165,8 +213,7 @@ export function shareKeys(context: MemberContext, secrets: SessionSecrets, cohor
     ciphertexts.push(ciphertext);
     leaves.push(
       encodeLeaf({
-        commitmentB: commitShare(crypto, LABELS.shareB, sid, identity.id, holder.id, held.shareB, held.openingB),
-        commitmentS: commitShare(crypto, LABELS.shareS, sid, identity.id, holder.id, held.shareS, held.openingS),
+        ...commitShares(context, identity.id, holder.id, held),
         ciphertextHash: crypto.sha256(ciphertext),
       }),
     );
@@ -177,7 +224,7 @@ export function shareKeys(context: MemberContext, secrets: SessionSecrets, cohor
   const bundle = encodeParts(leaves.flatMap((leaf, i) => [leaf, ciphertexts[i] as Uint8Array]));
   return {
     held: own,
-    peers: { selfSeed: secrets.selfSeed.slice(), openingKeys, pairSecrets },
+    peers: { selfSeed: secrets.selfSeed.slice(), noiseRoot: secrets.noiseRoot.slice(), openingKeys, pairSecrets },
     message: signMessage(crypto, identity.secretSeed, 'p2', sid, body, bundle),
   };
 }
@@ -214,7 +261,7 @@ export function takeShares(
     if (!verifyInclusion(crypto, leafBytes, holders.indexOf(ownRank), holders.length, proof, dealer.root)) {
       throw new CoveyError('CRYPTO_COMMITMENT', '"leaf" expected a path to the signed root');
     }
-    const leaf = decodeLeaf(leafBytes);
+    const leaf = decodeLeaf(leafBytes, toleranceOf(context.params));
     if (!equalBytes(leaf.ciphertextHash, crypto.sha256(ciphertext)))
       throw new CoveyError('CRYPTO_COMMITMENT', '"ciphertext" expected its signed hash');
     held.set(rank, openShares(context, peers.openingKeys.get(rank) as Uint8Array, dealer.id, leaf, ciphertext, h1));
@@ -229,37 +276,27 @@ export function takeShares(
 }
 
 function openShares(
-  { crypto, identity, sid }: MemberContext,
+  context: MemberContext,
   key: Uint8Array,
   dealer: Uint8Array,
   leaf: ShareLeaf,
   ciphertext: Uint8Array,
   h1: Uint8Array,
 ): HeldShares {
+  const { crypto, identity, params } = context;
   let plaintext: Uint8Array;
   try {
     plaintext = crypto.aes256GcmOpen(key, NONCE, h1, ciphertext);
   } catch {
     throw new Complaint('CRYPTO_TAG', '"ciphertext" of a dealer does not open', dealer);
   }
-  if (ciphertext.length !== SEALED_SHARES_BYTES)
+  if (ciphertext.length !== sealedSharesBytes(toleranceOf(params)))
     throw new Complaint('CRYPTO_SHARE', '"share" of a dealer has a wrong length', dealer);
-  const held: HeldShares = {
-    shareB: plaintext.slice(0, 32),
-    openingB: plaintext.slice(32, 64),
-    shareS: plaintext.slice(64, 96),
-    openingS: plaintext.slice(96, 128),
-  };
+  const held = readShares(plaintext);
   plaintext.fill(0);
-  const opensB = equalBytes(
-    leaf.commitmentB,
-    commitShare(crypto, LABELS.shareB, sid, dealer, identity.id, held.shareB, held.openingB),
-  );
-  const opensS = equalBytes(
-    leaf.commitmentS,
-    commitShare(crypto, LABELS.shareS, sid, dealer, identity.id, held.shareS, held.openingS),
-  );
-  if (!opensB || !opensS)
+  const opened = commitShares(context, dealer, identity.id, held);
+  // The commitments are public: one comparison of the whole leaf tells whether all of them open.
+  if (!equalBytes(encodeLeaf({ ...opened, ciphertextHash: leaf.ciphertextHash }), encodeLeaf(leaf)))
     throw new Complaint('CRYPTO_SHARE', '"share" of a dealer does not open its commitment', dealer);
   return held;
 }

@@ -1,8 +1,16 @@
 import type { Cohort, Dealers } from './cohort.ts';
 import type { SessionSecrets } from './key-schedule.ts';
-import type { HeldShares, PeerSecrets } from './participant-share.ts';
+import { type HeldShares, type PeerSecrets, secretsOfShares } from './participant-share.ts';
 import type { Agreement } from './participant-unmask.ts';
-import type { MaskSeed, MessageType, Purpose, Roster, SessionMessage, SessionParams } from './session.ts';
+import type {
+  MaskSeed,
+  MessageType,
+  NoiseComponent,
+  Purpose,
+  Roster,
+  SessionMessage,
+  SessionParams,
+} from './session.ts';
 
 /** Long-term keys of a node. Secrets: `secretSeed` signs every message of the node. */
 export interface ParticipantIdentity {
@@ -39,7 +47,11 @@ export type Progress =
   /** Sparse profile: U1 is fixed, the graph is not drawn yet. */
   | { readonly stage: 'revealing'; readonly secrets: SessionSecrets; readonly cohort: Cohort }
   | ({ readonly stage: 'shared' } & Shared)
-  | ({ readonly stage: 'contributing'; readonly dealers: Dealers } & Shared)
+  | ({
+      readonly stage: 'contributing';
+      readonly dealers: Dealers;
+      readonly components: readonly NoiseComponent[];
+    } & Shared)
   | ({ readonly stage: 'charging'; readonly dealers: Dealers; readonly words: Uint32Array } & Shared)
   | ({
       readonly stage: 'masking';
@@ -74,8 +86,7 @@ export interface ParticipantState {
   readonly session: ParticipantSession | null;
 }
 
-const sharesOf = (held: ReadonlyMap<number, HeldShares>): Uint8Array[] =>
-  [...held.values()].flatMap(({ shareB, openingB, shareS, openingS }) => [shareB, openingB, shareS, openingS]);
+const sharesOf = (held: ReadonlyMap<number, HeldShares>): Uint8Array[] => [...held.values()].flatMap(secretsOfShares);
 
 /** Everything secret that a stage still holds, to be wiped when it ends. */
 export function secretsOf(progress: Progress): (Uint8Array | Uint32Array)[] {
@@ -92,6 +103,7 @@ export function secretsOf(progress: Progress): (Uint8Array | Uint32Array)[] {
         ...peerSecretsOf(progress.peers),
         ...sharesOf(progress.held),
         ...(progress.stage === 'charging' ? [progress.words] : []),
+        ...(progress.stage === 'contributing' ? progress.components.map(({ seed }) => seed) : []),
       ];
     case 'masking':
       return [progress.words, ...progress.seeds.map(({ seed }) => seed), ...sharesOf(progress.held)];
@@ -105,5 +117,5 @@ export function secretsOf(progress: Progress): (Uint8Array | Uint32Array)[] {
 }
 
 export function peerSecretsOf(peers: PeerSecrets): Uint8Array[] {
-  return [peers.selfSeed, ...peers.openingKeys.values(), ...peers.pairSecrets.values()];
+  return [peers.selfSeed, peers.noiseRoot, ...peers.openingKeys.values(), ...peers.pairSecrets.values()];
 }

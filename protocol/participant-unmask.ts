@@ -3,6 +3,7 @@ import { type Cohort, type Dealers, requireUncut, type SessionContext } from './
 import { CoveyError } from './errors.ts';
 import { hashUploads } from './key-schedule.ts';
 import { decodeBodies, decodeUpload, readFields, requireSignature, type SignedBody, signMessage } from './messages.ts';
+import { firstRemoved } from './noise-seeds.ts';
 import type { HeldShares, MemberContext } from './participant-share.ts';
 import { rankOf, requireFit } from './roster.ts';
 import type { SessionMessage } from './session.ts';
@@ -42,6 +43,14 @@ export function checkUploads(
     return { id: upload.id.slice(), digest: upload.digest.slice() };
   });
   requireUncut(cohort, survivors);
+  // More are lost than the noise was made for: too little of it would stay. Nothing is signed, nothing opened.
+  const dropped = dealers.length - survivors.length;
+  if (params.noise.tolerance !== undefined && dropped > params.noise.tolerance) {
+    throw new CoveyError(
+      'PRIVACY_COHORT_TOO_SMALL',
+      `"survivors" expected at most ${params.noise.tolerance} of U2 missing, got ${dropped}`,
+    );
+  }
   return {
     survivors,
     h3: hashUploads(
@@ -105,7 +114,10 @@ export function countCertificate(
   return signers.size;
 }
 
-/** P5: with q signatures over the own h3, opens one share of every dealer that it holds shares of: of b for survivors, of the mask key for the rest. */
+/**
+ * P5: with q signatures over the own h3, opens one share of every dealer that it holds shares of: of b for survivors, of
+ * the mask key for the rest. With removable noise also that of s_{D+1} for survivors, D the number of lost members.
+ */
 export function answerCertificate(
   context: MemberContext,
   cohort: Cohort,
@@ -114,7 +126,7 @@ export function answerCertificate(
   held: ReadonlyMap<number, HeldShares>,
   attachment: Uint8Array,
 ): SessionMessage {
-  const { crypto, identity, sid } = context;
+  const { crypto, identity, params, sid } = context;
   const signatures = countCertificate(context, agreement, decodeBodies('p4', attachment));
   if (signatures < cohort.quorum) {
     throw new CoveyError(
@@ -122,13 +134,15 @@ export function answerCertificate(
       `"certificate" expected at least ${cohort.quorum} signatures, got ${signatures}`,
     );
   }
-  // The partition follows from U3; the coordinator cannot ask for a share of its choice.
+  // The partition and D follow from U2 and U3; the coordinator cannot ask for a share of its choice.
+  const first = firstRemoved(params, dealers.length, dealers.length - agreement.survivors.length);
   const openings = dealers.flatMap(({ id }) => {
     const shares = held.get(rankOf(cohort.advertisements, id));
     if (shares === undefined) return [];
-    const [share, opening] =
-      rankOf(agreement.survivors, id) >= 0 ? [shares.shareB, shares.openingB] : [shares.shareS, shares.openingS];
-    return [encodeParts([share, opening])];
+    if (rankOf(agreement.survivors, id) < 0) return [encodeParts([shares.shareS, shares.openingS])];
+    const root = first === null ? undefined : shares.roots[first - 1];
+    const opened = root === undefined ? [] : [root.share, root.opening];
+    return [encodeParts([shares.shareB, shares.openingB, ...opened])];
   });
   const bundle = encodeParts(openings);
   return signMessage(

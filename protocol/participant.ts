@@ -13,6 +13,7 @@ import {
   signMessage,
   withoutAttachment,
 } from './messages.ts';
+import { componentCount, componentSeeds } from './noise-seeds.ts';
 import { decodeParams, nodeId, requireNewer, rosterHash, sessionId } from './params.ts';
 import { authorized, charged, contribution, masked } from './participant-local.ts';
 import {
@@ -211,14 +212,19 @@ function handle(
       const p2 = session.answers.get(progress.cohort.plan === null ? 'p1-all' : 'p1r-all') as SessionMessage;
       const { dealers, held } = takeShares(context, progress.cohort, progress.peers, progress.held, p2, attachment);
       const cohort = dealers.dealers.map(({ id }) => id);
-      const peers = { ...progress.peers, openingKeys: new Map<number, Uint8Array>() };
-      const next: Progress = { stage: 'contributing', cohort: progress.cohort, peers, held, dealers };
+      // The number of components and their variances follow from |U2|.
+      const { noiseRoot } = progress.peers;
+      const last = componentCount(params, cohort.length);
+      const components = componentSeeds(crypto, sid, dealers.h2, state.identity.id, noiseRoot, 1, last);
+      const noRoot = new Uint8Array(0);
+      const peers = { ...progress.peers, noiseRoot: noRoot, openingKeys: new Map<number, Uint8Array>() };
+      const next: Progress = { stage: 'contributing', cohort: progress.cohort, peers, held, dealers, components };
       return advance(
         state,
         session,
         next,
-        [{ type: 'contribute', params, sid, cohort }],
-        [...progress.peers.openingKeys.values()],
+        [{ type: 'contribute', params, sid, cohort, components }],
+        [noiseRoot, ...progress.peers.openingKeys.values()],
       );
     }
     case 'uploaded': {

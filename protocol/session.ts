@@ -49,7 +49,15 @@ export interface SessionParams {
     readonly rotationSeed: Uint8Array;
     readonly rounding: 'toward-zero' | 'conditional' | 'none';
   };
-  readonly noise: { readonly mechanism: NoiseMechanism; readonly shareVariance: number };
+  readonly noise: {
+    readonly mechanism: NoiseMechanism;
+    readonly shareVariance: number;
+    /**
+     * Most members between U2 and U3 whose loss the noise is made for, with components that are taken off the sum again;
+     * `shareVariance` is then what each of `minSurvivors` members carries. Absent: shares stay as they are.
+     */
+    readonly tolerance?: number | undefined;
+  };
   readonly minSurvivors: number;
   readonly minOrgs: number;
   readonly colluders: number;
@@ -138,6 +146,8 @@ export type ParticipantEffect =
       readonly params: SessionParams;
       readonly sid: Uint8Array;
       readonly cohort: readonly Uint8Array[];
+      /** Seeds of the removable parts of this member's noise, 1 to their number; none without a tolerance. */
+      readonly components: readonly NoiseComponent[];
     }
   /** Write-ahead: reserve the worst accepted case before any byte of the upload leaves. */
   | { readonly type: 'charge'; readonly params: SessionParams; readonly sid: Uint8Array; readonly survivors: number }
@@ -167,6 +177,12 @@ export type ParticipantEffect =
       readonly evidence: readonly SessionMessage[];
     };
 
+/** One removable part of a member's noise, drawn from AES-256-CTR of `seed` (32 bytes); its number says its variance. */
+export interface NoiseComponent {
+  readonly number: number;
+  readonly seed: Uint8Array;
+}
+
 /** One AES-256-CTR seed (32 bytes) and the sign with which its keystream enters. */
 export interface MaskSeed {
   readonly seed: Uint8Array;
@@ -195,8 +211,17 @@ export type AggregatorEffect =
   /** Starts (or restarts) the deadline of a phase on the driver's monotonic clock. */
   | { readonly type: 'deadline'; readonly phase: Phase; readonly ms: number }
   | { readonly type: 'fold'; readonly id: Uint8Array; readonly words: Uint32Array; readonly lanes: Lanes }
-  /** Subtracts the seeds' keystreams (with sign) from the folded sum. */
-  | { readonly type: 'unmask'; readonly lanes: Lanes; readonly seeds: readonly MaskSeed[] }
+  /**
+   * Adds the seeds' keystreams (with sign) to the folded sum, then takes the components of the survivors' noise off.
+   * `members`: |U2|, which their variances follow from.
+   */
+  | {
+      readonly type: 'unmask';
+      readonly lanes: Lanes;
+      readonly seeds: readonly MaskSeed[];
+      readonly members: number;
+      readonly components: readonly NoiseComponent[];
+    }
   /** A durable server charge must precede the P5 request. Answered by `charged`. */
   | {
       readonly type: 'charge';

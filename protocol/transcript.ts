@@ -1,5 +1,5 @@
 import type { AggregatorSession, RevealedSecrets } from './aggregator-state.ts';
-import { isPublishedSecret, unmaskSeeds } from './aggregator-unmask.ts';
+import { isPublishedSecret, removedComponents, rootStepsOf, unmaskSeeds } from './aggregator-unmask.ts';
 import { decodeParts, encodeParts, equalBytes, toHex } from './bytes.ts';
 import {
   type Cohort,
@@ -17,7 +17,7 @@ import { coordinateCount, decodeParams, rosterHash, sessionId } from './params.t
 import { type Agreement, checkUploads, countCertificate } from './participant-unmask.ts';
 import { addWords, applyMasks, bytesToWords, hasStrayBits, ringWordCount, wordsToBytes } from './ring.ts';
 import { rankOf } from './roster.ts';
-import type { MessageType, Roster, SessionMessage, SessionParams } from './session.ts';
+import type { MessageType, NoiseComponent, Roster, SessionMessage, SessionParams } from './session.ts';
 
 /**
  * What the coordinator saw of a completed session: signed bodies, masked vectors of U3, the secrets that P5
@@ -77,6 +77,18 @@ function single(type: MessageType, bytes: Uint8Array): SignedBody {
   return message;
 }
 
+/**
+ * Draws the components again and takes them off an unmasked sum, in place; the law of the noise is no part of this
+ * protocol. Shapes: `members` is |U2|. @see SPEC section 4, removable noise
+ */
+export type RemoveNoise = (
+  crypto: CryptoProvider,
+  sum: Uint32Array,
+  params: SessionParams,
+  members: number,
+  components: readonly NoiseComponent[],
+) => void;
+
 /** Takes a transcript in its own order, one vector at a time, so that a long one need not fit into memory. */
 export interface TranscriptVerifier {
   /**
@@ -99,11 +111,13 @@ export interface TranscriptVerifier {
 /**
  * Recomputes the sum of a session and checks every signature, set and commitment on the way. Its methods throw a CoveyError
  * naming the first thing that does not fit (A25: a coordinator that lies about the sum). Memory: one vector and the sum.
+ * `removeNoise`: needed for sessions with removable noise.
  */
 export function createTranscriptVerifier(
   crypto: CryptoProvider,
   roster: Roster,
   coordinatorKey: Uint8Array,
+  removeNoise?: RemoveNoise,
 ): TranscriptVerifier {
   interface Begun {
     readonly context: SessionContext;
@@ -169,16 +183,23 @@ export function createTranscriptVerifier(
           `"certificate" expected at least ${cohort.quorum} signatures, got ${signatures}`,
         );
       const secrets = decodeParts(secretList, dealers.dealers.length);
+      const rootSteps = rootStepsOf(params, dealers, agreement);
       dealers.dealers.forEach(({ id }, i) => {
         const survived = rankOf(agreement.survivors, id) >= 0;
         const secret = secrets[i] as Uint8Array;
         const isCanonical = survived || equalBytes(secret, clampScalar(secret));
-        if (!isCanonical || !isPublishedSecret(crypto, sid, cohort, id, survived, secret)) {
+        if (!isCanonical || !isPublishedSecret(crypto, sid, cohort, id, survived, secret, rootSteps)) {
           throw new CoveyError('CRYPTO_COMMITMENT', '"secret" does not open what its owner published');
         }
       });
       const { lanes } = params.ring;
       applyMasks(sum, lanes, unmaskSeeds(crypto, sid, cohort, dealers, agreement, secrets), crypto);
+      const components = removedComponents(crypto, params, sid, dealers, agreement, secrets);
+      if (components.length > 0) {
+        if (removeNoise === undefined)
+          throw new CoveyError('USAGE_STATE', '"removeNoise" expected for a session with removable noise');
+        removeNoise(crypto, sum, params, dealers.dealers.length, components);
+      }
       if (hasStrayBits(sum, coordinateCount(params), lanes))
         throw new CoveyError('CODEC_TYPE', '"sum" has bits outside its fields');
       const result = single('result', resultBytes);
@@ -214,10 +235,11 @@ export function verifyTranscript(
   bytes: Uint8Array,
   roster: Roster,
   coordinatorKey: Uint8Array,
+  removeNoise?: RemoveNoise,
 ): VerifiedTranscript {
   const parts = decodeParts(bytes, TRANSCRIPT_PARTS);
   const part = (i: number): Uint8Array => parts[i] as Uint8Array;
-  const verifier = createTranscriptVerifier(crypto, roster, coordinatorKey);
+  const verifier = createTranscriptVerifier(crypto, roster, coordinatorKey, removeNoise);
   const { survivors } = verifier.begin(part(0), part(1), part(2), part(3), part(4));
   for (const vector of decodeParts(part(5), survivors.length)) verifier.takeVector(vector);
   return verifier.finish(part(6), part(7), part(8));

@@ -36,6 +36,7 @@ export const ATTACKS: readonly (readonly [number: number, tried: string, stopped
   [29, 'lie about a census', 'every member recomputes the counts'],
   [30, 'restore a node from a backup or clone it', 'its charges must continue the chain it signed'],
   [31, 'sign with torsion', 'one verification rule on every provider'],
+  [32, 'have noise taken off that protects', 'D from one signed U3, one root opened, no way back in its chain'],
 ];
 
 export type Profile = 'strict' | 'sparse';
@@ -44,6 +45,7 @@ export type Profile = 'strict' | 'sparse';
 export const UNTRIED: readonly (readonly [number: number, profile: Profile, reason: string])[] = [
   [7, 'strict', 'the graph is complete: nobody draws it'],
   [28, 'strict', 'no seed, no ring'],
+  [32, 'sparse', 'no noise is removable there: the parameters are refused'],
 ];
 
 interface Assertion {

@@ -1,8 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { fromUtf8, toHex, utf8 } from '../protocol/bytes.ts';
+import { checkNoise } from '../src/audit/check-noise.ts';
 import { signEntry, type UnsignedEntry } from '../src/audit/entries.ts';
 import { AUDIT_EXIT_CODES } from '../src/audit/failures.ts';
+import { readLog } from '../src/audit/read-log.ts';
+import { replayLog } from '../src/audit/replay.ts';
 import { type AuditReport, formatAudit, verifyBundle } from '../src/audit/verifier.ts';
 import { type BundleChanges, createBundle, type EntrySpec, readerOf } from './support/bundle.ts';
 
@@ -48,6 +51,33 @@ describe('a valid bundle', () => {
     expect(fromUtf8(createBundle().files.get('report.html') as Uint8Array)).toContain(
       'discrete Gaussian noise, a share',
     );
+  });
+
+  it('derives the charge of noise that is exact whoever drops out, and its report says so', async () => {
+    const noise = { announced: 'skellam', used: 'skellam', tolerance: { announced: 1, used: 1 } } as const;
+    const { reader, files } = createBundle({ noise });
+    const report = await verifyBundle(reader, crypto);
+    expect(report.failure).toBeNull();
+    expect(fromUtf8(files.get('report.html') as Uint8Array)).toContain('exact for whoever survives a training step');
+    // Two of four survive less than one lost allows: charged as three shares, or as shares that stay.
+    const shares = (factor: number) => (specs: EntrySpec[]) => {
+      const text = JSON.stringify(specs.map(({ body }) => body));
+      const changed = JSON.parse(text.replaceAll('"variance":9000000', `"variance":${factor * 3_000_000}`)) as Record<
+        string,
+        unknown
+      >[];
+      expect(text.includes('"variance":9000000')).toBe(true);
+      return specs.map((spec, i) => ({ ...spec, body: changed[i] as Record<string, unknown> }));
+    };
+    expect((await audit({ noise, specs: shares(4) })).failure).toMatchObject({ class: 'noise' });
+    const history = replayLog(readLog(files.get('log.jsonl') as Uint8Array, crypto), crypto);
+    expect(checkNoise(history)).toBeGreaterThan(0);
+    const sessions = history.sessions.map((session) =>
+      session.release === undefined
+        ? session
+        : { ...session, release: { ...session.release, body: { ...session.release.body, u2: 5 } } },
+    );
+    expect(() => checkNoise({ ...history, sessions })).toThrow(/"survivors" expected at most 1 of 5 lost/);
   });
 
   it.each([
@@ -458,6 +488,21 @@ describe('a bundle that was signed over a lie', () => {
     expect(report.failure).toMatchObject({ class: 'noise' });
     expect(report.failure?.message).toMatch(/"noise.mechanism" expected/);
   });
+
+  it.each([
+    ['skellam', undefined, 1],
+    ['skellam', 1, undefined],
+    ['skellam', 1, 2],
+    ['discrete-gaussian', 1, undefined],
+  ] as const)(
+    'fails where a run with %s noise announces a tolerance of %s and its sessions have %s',
+    async (law, announced, used) => {
+      const tolerance = { ...(announced && { announced }), ...(used && { used }) };
+      const report = await audit({ noise: { announced: law, used: law, tolerance } });
+      expect(report.failure).toMatchObject({ class: 'noise' });
+      expect(report.failure?.message).toMatch(/"noise.tolerance" expected/);
+    },
+  );
 
   it.each(FORGERIES)('fails: %s', async (_name, expected, message, changes) => {
     const report = await audit(changes);

@@ -43,6 +43,20 @@ describe('a budget plan', () => {
     expect(plan.server).toBeLessThanOrEqual(3);
   });
 
+  it('has one epsilon for every number of survivors where noise is exact whoever drops out', () => {
+    const given = { epsilon: 4, rounds: 50, mechanism: 'skellam' } as const;
+    const exact = planBudget(problem({ ...given, xnoise: true }));
+    const shares = planBudget(problem(given));
+    expect(exact.noiseMultiplier).toBe(shares.noiseMultiplier);
+    const served = (plan: typeof exact): number[] => dropoutTable(plan).map(({ server }) => server);
+    for (const epsilon of served(exact)) expect(epsilon).toBeCloseTo(exact.server, 9);
+    expect(Math.min(...served(shares))).toBeLessThan(shares.server * 0.95);
+    // Whoever knows a share knows less of the total the more there are.
+    const [most, least] = [dropoutTable(exact)[0]?.release, dropoutTable(exact).at(-1)?.release] as [number, number];
+    expect(most === least).toBe(false);
+    expect(codeOf(() => checkProblem(problem({ epsilon: 4, rounds: 50, xnoise: true })))).toBe('USAGE_CONFIG');
+  });
+
   it('solves each unknown so that the others come back, and never above the target', () => {
     const fixed = { sampling: 0.05, delta: 1e-6 };
     const { noiseMultiplier } = planBudget(problem({ ...fixed, epsilon: 2, rounds: 300 }));

@@ -3,23 +3,25 @@ import { nodeCrypto } from '../platform/node/crypto.ts';
 import { encodeParts, hashParts, toHex, u32le } from '../protocol/bytes.ts';
 import { type DealerBundle, encodeDelivery, leafOf, withoutDelivery } from '../protocol/dealer-bundle.ts';
 import { inclusionProofs, treeHashes } from '../protocol/merkle.ts';
-import { encodeLeaf, SEALED_SHARES_BYTES } from '../protocol/messages.ts';
+import { encodeLeaf, sealedSharesBytes } from '../protocol/messages.ts';
 
 const bytesOf = (...numbers: readonly number[]): Uint8Array => hashParts(nodeCrypto, ...numbers.map(u32le));
 
 /** What a dealer sent to `holders`, once as parts and once as a bundle. */
-function dealt(dealer: number, holders: readonly number[]) {
+function dealt(dealer: number, holders: readonly number[], tolerance = 0) {
   const leaves = holders.map((holder) => ({
     commitmentB: bytesOf(dealer, holder, 0),
     commitmentS: bytesOf(dealer, holder, 1),
     ciphertextHash: bytesOf(dealer, holder, 2),
+    commitmentsX: Array.from({ length: tolerance }, (_, k) => bytesOf(dealer, holder, 3 + k)),
   }));
   const encoded = leaves.map(encodeLeaf);
   const sealed = holders.map((holder) =>
-    Uint8Array.from({ length: SEALED_SHARES_BYTES }, (_, i) => dealer + 7 * holder + i),
+    Uint8Array.from({ length: sealedSharesBytes(tolerance) }, (_, i) => dealer + 7 * holder + i),
   );
   const bundle: DealerBundle = {
     holders,
+    tolerance,
     leaves: Uint8Array.from(encoded.flatMap((leaf) => [...leaf])),
     sealed: Uint8Array.from(sealed.flatMap((ciphertext) => [...ciphertext])),
     hashes: treeHashes(nodeCrypto, encoded),
@@ -39,6 +41,7 @@ describe('what the coordinator keeps of a dealer', () => {
         dealt(
           dealer,
           Array.from({ length: size + dealer }, (_, i) => 3 * i + 1),
+          size % 3,
         ),
       );
       const list = bytesOf(size);

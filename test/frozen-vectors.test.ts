@@ -33,6 +33,27 @@ describe('frozen vectors', () => {
     expect(failed).toContain('sha256');
     expect(failed.filter((name) => name.startsWith('session, member')).length).toBe(5);
     expect(failed.filter((name) => name.startsWith('sparse, member')).length).toBe(12);
+    expect(failed.filter((name) => name.startsWith('removable, member')).length).toBe(5);
+  });
+
+  it('hold a session of which one component of the noise stays and one is taken off', () => {
+    const { removable } = vectors;
+    const others = removable.members.map((member) => ({
+      ...member,
+      components: [...(member.components ?? [])].reverse(),
+    }));
+    for (const members of [others, removable.members.map(({ components, ...member }) => member)]) {
+      const failed = failedVectors(nodeCrypto, {
+        ...vectors,
+        primitives: [],
+        refusals: [],
+        removable: { ...removable, members },
+      });
+      expect(failed).toContain('removable, sum');
+      expect(failed.filter((name) => name.startsWith('removable, member')).length).toBe(5);
+    }
+    expect(removable.members.every(({ components }) => components?.length === 2)).toBe(true);
+    expect(removable.survivors.length).toBe(4);
   });
 
   it('hold a negative case for every primitive that can refuse', () => {

@@ -349,8 +349,8 @@ describe('a participant', () => {
       entropy: bytesFrom('more'),
     });
     expect(replaced.effects.map(({ type }) => type)).toEqual(['abort', 'authorize']);
-    // Five session secrets and the entropy.
-    expect(replaced.consumed.length).toBe(6);
+    // Six session secrets and the entropy.
+    expect(replaced.consumed.length).toBe(7);
     const again = stepParticipant(crypto, replaced.state, { type: 'open', message: p0, entropy: bytesFrom('again') });
     expect(again.state).toBe(replaced.state);
     expect(again.effects.map((effect) => (effect.type === 'abort' ? effect.code : effect.type))).toEqual([

@@ -69,6 +69,17 @@ describe('both machines are pure', () => {
     });
   }
 
+  it('and when noise is taken off, or too many are lost for it', () => {
+    for (const lost of [0, 1, 2]) {
+      const noise = { mechanism: 'skellam', shareVariance: 5_000, tolerance: 1 } as const;
+      const drops = { 'masked-input': ids.slice(0, lost) };
+      const world = runSession(watched({ members: 6, coordinates: 3, drops, params: { noise } }));
+      expect(world.outcome?.survivors.length).toBe(lost > 1 ? undefined : 6 - lost);
+      // Nothing that leads to the seeds is left anywhere.
+      for (const { session } of world.states) expect(['closed', undefined]).toContain(session?.progress.stage);
+    }
+  });
+
   it('and when a member is served a message twice, a different one, and one of another phase', () => {
     const world = runSession(
       watched({
@@ -170,8 +181,8 @@ describe('session secrets', () => {
       },
     });
     expect(world.abort?.code).toBe('ROUND_REVEAL');
-    // Five secrets of each member: two keys, two seeds and the key of the sharing.
-    expect(consumed).toEqual(Array(SPARSE_MEMBERS).fill(5));
+    // Six secrets of each member: two keys, three seeds and the key of the sharing.
+    expect(consumed).toEqual(Array(SPARSE_MEMBERS).fill(6));
     for (const { session } of world.states) expect(session?.progress).toEqual({ stage: 'closed' });
   });
 });

@@ -9,6 +9,7 @@ import { decodeParams, encodeParams } from '../protocol/params.ts';
 import { packLanes } from '../protocol/ring.ts';
 import type { SessionParams } from '../protocol/session.ts';
 import { serverConfigSchema } from '../server/config.ts';
+import { deriveEvents } from '../src/audit/derive-events.ts';
 import { createRecomposer } from '../src/audit/recompose.ts';
 import { budgetProblemSchema } from '../src/budget/problem.ts';
 import { planBudget } from '../src/budget/solve.ts';
@@ -139,6 +140,27 @@ describe('a run with Skellam noise', () => {
     expect(planRun(coarse(skellam)).noiseMultiplier).toBeGreaterThan(
       planRun(coarse(gaussian)).noiseMultiplier * 1.0001,
     );
+  });
+
+  it('charges accuracies for the law that their noise has', () => {
+    const metrics = { every: 2, bins: 5, noiseStddev: 4 };
+    for (const [mechanism, kind] of [
+      ['skellam', 'skellam'],
+      ['discrete-gaussian', 'discreteGaussian'],
+    ] as const) {
+      const config = scenarioConfig('digits', { ...options, mechanism, metrics });
+      const plan = planRun(config);
+      const measured = plan.schedule.find((session) => session.kind === 'metrics') as (typeof plan.schedule)[number];
+      const facts = { runId: '00'.repeat(16), config, plan, roster: { version: 1, entries: [], revoked: [] } };
+      const models = { body: new Float32Array(0), heads: [new Float32Array(0)], extra: [] };
+      const params = orderParams(nodeCrypto, facts, { session: measured, models }, { round: 1, attempt: 0 });
+      expect(params.noise.mechanism).toBe(mechanism);
+      const events = sessionEvents(config, plan, measured, 1, 12, 'server');
+      expect(events.map((event) => event.kind)).toEqual([kind]);
+      const { minSurvivors, colluders } = config.cohort;
+      const claim = { unit: 'record', relation: 'add-remove', samplingProbability: '0.5', minSurvivors, colluders };
+      expect(deriveEvents('metrics', params, claim as never, 12, 'server')).toEqual(events);
+    }
   });
 
   it('is offered by the file of the coordinator', () => {

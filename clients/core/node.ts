@@ -12,6 +12,7 @@ import { parseEntry } from '../../src/audit/entries.ts';
 import type { Dataset } from '../../src/data/dataset.ts';
 import type { LocalVectors, ReleasedModels } from '../../src/learning/algorithm.ts';
 import type { GradientOracle } from '../../src/learning/oracle.ts';
+import { removeDropoutNoise } from '../../src/privacy/dropout-noise.ts';
 import { requireSameHistory } from '../../src/run/adaptive-clip.ts';
 import { parseRunConfig } from '../../src/run/config.ts';
 import { groupMembers, isInGroup } from '../../src/run/groups.ts';
@@ -189,13 +190,14 @@ export function createNode(options: NodeOptions): FederationNode {
         if (record.kind === 'agreed') await onProgress({ event: 'agreed', session: currentOrder(record.sid).session });
       },
       send: (message) => options.send(encodeSessionMessage(message)),
-      async contribute(params, sid) {
+      async contribute({ params, sid, cohort, components }) {
         const { facts, memory, oracle, outside } = active();
         const received = currentOrder(sid);
         await onProgress({ event: 'contributing', session: received.session });
         const { data, test } = options;
         const { local: localNoise } = facts.plan;
-        const inputs = { data, test, oracle, local: memory.local(), seed: options.random(32), localNoise };
+        const noise = { members: cohort.length, components };
+        const inputs = { data, test, oracle, local: memory.local(), seed: options.random(32), localNoise, noise };
         const given = [crypto, facts.config, received, params, memory.member(), inputs] as const;
         const { words, member, local } =
           outside === null ? contribute(...given) : await contributeOutside(...given, outside);
@@ -282,7 +284,7 @@ export function createNode(options: NodeOptions): FederationNode {
 
   async function takeCensus(transcript: Uint8Array): Promise<void> {
     const { facts, memory } = active();
-    const census = verifyTranscript(crypto, transcript, roster, coordinatorKey);
+    const census = verifyTranscript(crypto, transcript, roster, coordinatorKey, removeDropoutNoise);
     const sid = sessionId(crypto, census.params);
     const session = await memory.recallSession(sid);
     if (census.params.runId !== facts.runId) return;

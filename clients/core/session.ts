@@ -24,7 +24,7 @@ export interface ParticipantHost {
   /** Masks a whole vector faster than one thread does; left out where there is nothing of the kind. */
   readonly mask?: MaskVector | undefined;
   /** The unmasked vector; it is wiped as soon as it is masked. */
-  contribute(params: SessionParams, sid: Uint8Array): Promise<Uint32Array>;
+  contribute(effect: Extract<ParticipantEffect, { type: 'contribute' }>): Promise<Uint32Array>;
   /** Reserves the worst accepted case. @throws CoveyError PRIVACY_BUDGET */
   charge(effect: Extract<ParticipantEffect, { type: 'charge' }>): Promise<void>;
   settle(effect: Extract<ParticipantEffect, { type: 'settle' }>): Promise<void>;
@@ -84,7 +84,7 @@ export function startParticipant(
         await host.send(effect.message);
         return null;
       case 'contribute':
-        return { type: 'contribution', words: await host.contribute(effect.params, effect.sid) };
+        return { type: 'contribution', words: await host.contribute(effect) };
       case 'charge':
         try {
           await host.charge(effect);

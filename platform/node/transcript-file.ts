@@ -8,6 +8,7 @@ import { CoveyError, isCoveyError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { Roster, SessionParams } from '../../protocol/session.ts';
 import { createTranscriptVerifier, TRANSCRIPT_PARTS, type VerifiedTranscript } from '../../protocol/transcript.ts';
+import { removeDropoutNoise } from '../../src/privacy/dropout-noise.ts';
 
 /*
  * A transcript on disk has the bytes of SPEC section 6: nine length-prefixed parts, the sixth holding the masked vectors.
@@ -154,7 +155,7 @@ export async function verifyTranscriptFile(
     return reader.take(await reader.takeLength(LIMITS.payloadBytes));
   };
   try {
-    const verifier = createTranscriptVerifier(crypto, roster, coordinatorKey);
+    const verifier = createTranscriptVerifier(crypto, roster, coordinatorKey, removeDropoutNoise);
     const lists = [
       await takePart(0),
       await takePart(1),

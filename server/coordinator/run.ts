@@ -8,6 +8,7 @@ import type { MaskVector } from '../../protocol/ring.ts';
 import { wordsToBytes } from '../../protocol/ring.ts';
 import type { Roster, SessionOutcome, SessionParams } from '../../protocol/session.ts';
 import type { ReleasedModels } from '../../src/learning/algorithm.ts';
+import { totalVarianceOf } from '../../src/privacy/dropout-noise.ts';
 import { eventToJson } from '../../src/privacy/event-json.ts';
 import { reportSignal } from '../../src/privacy/noise-shares.ts';
 import { configHash, type RunConfig } from '../../src/run/config.ts';
@@ -90,9 +91,10 @@ export interface Coordinator {
 
 /** How much of a released sum is signal: post-processing, free of privacy cost. */
 function signalToNoise(params: SessionParams, { sum, survivors }: SessionOutcome): number | null {
-  const { mechanism, shareVariance } = params.noise;
+  const { mechanism, shareVariance, tolerance } = params.noise;
   if (mechanism === 'none') return null;
-  return reportSignal(sumCoordinates(params, sum), survivors.length * shareVariance).ratio;
+  const total = tolerance === undefined ? survivors.length * shareVariance : totalVarianceOf(params);
+  return reportSignal(sumCoordinates(params, sum), total).ratio;
 }
 
 /** A session that was opened, with the fewest survivors that its parameters accept. */

@@ -1,3 +1,4 @@
+import { setImmediate as pause } from 'node:timers/promises';
 import { releaseBuffer } from '../../platform/node/release-buffer.ts';
 import { type AggregatorState, createAggregator, stepAggregator } from '../../protocol/aggregator.ts';
 import { equalBytes, toHex } from '../../protocol/bytes.ts';
@@ -8,6 +9,7 @@ import { applyMasks, foldWords, type MaskVector, ringWordCount } from '../../pro
 import type {
   AggregatorEffect,
   AggregatorEvent,
+  NoiseComponent,
   Phase,
   Roster,
   SessionAbort,
@@ -16,6 +18,7 @@ import type {
   SessionParams,
 } from '../../protocol/session.ts';
 import { rememberVerified } from '../../protocol/verified-signatures.ts';
+import { removeDropoutNoise } from '../../src/privacy/dropout-noise.ts';
 import { createSendsUnderWay } from './sends-under-way.ts';
 
 /** What a session needs from the run around it; each call is durable or sent before it resolves. */
@@ -49,6 +52,9 @@ export interface RunningSession {
   /** Stops without a result; nothing more is sent. */
   stop(): void;
 }
+
+/** Components of noise that are drawn without a pause: about a tenth of a second for a million coordinates. */
+const COMPONENTS_AT_ONCE = 4;
 
 /** Drives the aggregator machine: one event at a time, the effects of a step strictly in order. */
 export function startSession(
@@ -103,6 +109,16 @@ export function startSession(
     return frame;
   }
 
+  /** Draws whole vectors; between some of them whatever else is waiting gets its turn. */
+  async function takeOff(members: number, components: readonly NoiseComponent[]): Promise<void> {
+    // In order of their laws, so that each table is built once.
+    const ordered = components.toSorted((a, b) => a.number - b.number);
+    for (let from = 0; from < ordered.length; from += COMPONENTS_AT_ONCE) {
+      removeDropoutNoise(crypto, sum, params, members, ordered.slice(from, from + COMPONENTS_AT_ONCE));
+      await pause();
+    }
+  }
+
   async function run(effect: AggregatorEffect): Promise<AggregatorEvent | null> {
     switch (effect.type) {
       case 'persist':
@@ -135,6 +151,7 @@ export function startSession(
       case 'unmask':
         if (host.mask === undefined) applyMasks(sum, lanes, effect.seeds, crypto);
         else await host.mask(sum, lanes, effect.seeds);
+        await takeOff(effect.members, effect.components);
         return { type: 'unmasked', sum };
       case 'done':
         finish();

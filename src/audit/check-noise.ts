@@ -4,7 +4,14 @@ import { VIEWS, type View } from '../privacy/views.ts';
 import type { EntryBody, RunPlanClaim } from './bodies.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { announcedClip } from './clips.ts';
-import { announcedMechanism, deriveCountUnits, deriveEvents, derivePaths, deriveSensitivity } from './derive-events.ts';
+import {
+  announcedMechanism,
+  announcedTolerance,
+  deriveCountUnits,
+  deriveEvents,
+  derivePaths,
+  deriveSensitivity,
+} from './derive-events.ts';
 import { type AuditLocation, failAudit } from './failures.ts';
 import { type AnnouncedLocalNoise, announcedLocalNoise, chargedQueries, localEvents } from './local-noise.ts';
 import { announcedMetrics } from './metrics.ts';
@@ -35,6 +42,19 @@ function checkParams(session: SessionHistory, open: EntryBody<'run.open'>, mecha
     params.noise.mechanism === mechanism,
     `"noise.mechanism" expected ${mechanism} of the run, got ${params.noise.mechanism}`,
   );
+  const tolerance = kind === 'train' ? announcedTolerance(open.config) : null;
+  expect(
+    (params.noise.tolerance ?? null) === tolerance,
+    `"noise.tolerance" expected ${tolerance ?? 'none'} of the run, got ${params.noise.tolerance ?? 'none'}`,
+  );
+  if (tolerance !== null) {
+    expect(params.noise.mechanism === 'skellam', 'noise can be taken off a sum again only where it is Skellam noise');
+    const { u2 = 0, survivors = 0 } = session.release?.body ?? {};
+    expect(
+      u2 - survivors <= tolerance,
+      `"survivors" expected at most ${tolerance} of ${u2} lost after their shares, got ${survivors} survivors`,
+    );
+  }
   if (kind === 'choice') {
     expect(params.layout.length === 1 && params.layout[0]?.segment === 'counts', 'a choice may release counts only');
     expect(plan.unit === 'participant' || Number(plan.choiceEpsilon) > 0, 'a choice must be charged');

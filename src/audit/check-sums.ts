@@ -5,6 +5,7 @@ import { bytesToWords, hasStrayBits, ringWordCount, unpackLanes } from '../../pr
 import type { JsonObject } from '../privacy/event-json.ts';
 import { type BundleFiles, requireFile } from './check-bundle.ts';
 import { checkClips } from './clips.ts';
+import { unknownShare } from './derive-events.ts';
 import { failAudit } from './failures.ts';
 import type { RunHistory, SessionHistory } from './replay.ts';
 
@@ -78,9 +79,10 @@ const IMPOSSIBLE = 8;
  */
 function checkNoiseEnergy(session: SessionHistory, sum: Int32Array): void {
   const { params, release } = session;
-  const honest = (release?.body.survivors ?? 0) - params.colluders;
+  const survivors = release?.body.survivors ?? 0;
+  const honest = survivors - params.colluders;
   const energy = sum.reduce((squares, value) => squares + value * value, 0);
-  const least = honest * params.noise.shareVariance * sum.length * (1 - IMPOSSIBLE * Math.sqrt(2 / sum.length));
+  const least = honest * unknownShare(params, survivors) * sum.length * (1 - IMPOSSIBLE * Math.sqrt(2 / sum.length));
   if (energy < least) {
     failAudit(
       'noise',

@@ -47,6 +47,18 @@ function unknownShares(view: View, survivors: number, colluders: number): number
   return survivors - (view === 'server' ? colluders : Math.max(1, colluders));
 }
 
+/** Most losses of a session that a run announces noise for; null where shares stay as they are. */
+export function announcedTolerance(config: JsonObject): number | null {
+  const { xnoise } = (config['privacy'] ?? {}) as { readonly xnoise?: { readonly tolerance?: number } };
+  return xnoise?.tolerance ?? null;
+}
+
+/** Variance that one of the survivors still carries: what each of the fewest would, or as much together. @see privacy F19 */
+export function unknownShare({ minSurvivors, noise }: SessionParams, survivors: number): number {
+  const { shareVariance, tolerance } = noise;
+  return tolerance === undefined ? shareVariance : (minSurvivors * shareVariance) / survivors;
+}
+
 /** What a session releases about records. */
 export type SessionKind = 'seats' | 'choice' | 'train' | 'metrics';
 
@@ -76,7 +88,7 @@ export function derivePaths(kind: SessionKind, { groupId, layout, mode }: Sessio
   ];
 }
 
-/** Events that one record of a survivor pays; null where no honest noise is left. @see privacy section 3, F9, F11, F12, F18, F21 */
+/** Events that one record of a survivor pays; null where no honest noise is left. @see privacy section 3, F9, F11, F12, F18, F19, F21 */
 export function deriveEvents(
   kind: SessionKind,
   params: SessionParams,
@@ -95,6 +107,7 @@ export function deriveEvents(
   const shares = unknownShares(view, survivors, params.colluders);
   if (shares < 1) return null;
   const { mechanism, shareVariance } = params.noise;
+  const each = unknownShare(params, survivors);
   const moved = {
     sensitivity: movedFactor(kind, plan) * deriveSensitivity(params),
     dimension: coordinateCount(params),
@@ -102,7 +115,7 @@ export function deriveEvents(
   };
   const sum: DpEvent =
     mechanism === 'skellam'
-      ? { kind: 'skellam', variance: shares * shareVariance, ...moved }
+      ? { kind: 'skellam', variance: shares * each, ...moved }
       : { kind: 'discreteGaussian', shares, shareVariance, ...moved };
   const probability = Number(plan.samplingProbability);
   // Record sampling amplifies inside an organization; cohorts are known to the server and never amplify.

@@ -1,7 +1,7 @@
 import { escapeMarkup, type LineSeries, lineChart } from '../charts/line-chart.ts';
 import type { JsonObject } from './canonical-json.ts';
 import { announcedClip } from './clips.ts';
-import { announcedMechanism } from './derive-events.ts';
+import { announcedMechanism, announcedTolerance } from './derive-events.ts';
 import type { ReportFacts, SessionFacts } from './facts.ts';
 import { announcedLocalNoise, chargedQueries } from './local-noise.ts';
 import type { ProtectedAccuracy } from './metrics.ts';
@@ -231,6 +231,7 @@ function parameters({ history }: ReportFacts): string {
   const { config, plan } = history.open;
   const law = announcedMechanism(config) === 'skellam' ? 'Skellam' : 'discrete Gaussian';
   const isLocal = announcedLocalNoise(history.open) !== null;
+  const tolerance = announcedTolerance(config);
   const lossOf =
     plan.unit === 'record'
       ? protectsPersons(config)
@@ -253,6 +254,14 @@ function parameters({ history }: ReportFacts): string {
         ? `noise multiplier ${Number(plan.noiseMultiplier).toFixed(3)} in each of ${chargedQueries(history)} gradients a step: variance ${Number(plan.shareVariance).toExponential(3)} at sensitivity ${Number(plan.sensitivity)} (integer units)`
         : `noise multiplier ${Number(plan.noiseMultiplier).toFixed(3)} with the fewest accepted survivors; each share has variance ${Number(plan.shareVariance).toExponential(3)} at sensitivity ${Number(plan.sensitivity)} (integer units)`,
     ],
+    ...(tolerance === null
+      ? []
+      : [
+          [
+            'Noise after dropouts',
+            `exact for whoever survives a training step, up to ${esc(String(tolerance))} lost: what full attendance makes superfluous is taken off again`,
+          ],
+        ]),
     [
       'Record sampling',
       plan.unit === 'record'

@@ -41,6 +41,8 @@ export interface BudgetProblem {
   readonly scale: number;
   /** Law of the noise shares; discrete Gaussian where it is left out. */
   readonly mechanism?: SumMechanism | undefined;
+  /** Noise that is exact whoever drops out: one total, whatever the number of survivors. Needs Skellam noise. */
+  readonly xnoise?: boolean | undefined;
   readonly practice: Practice;
 }
 
@@ -74,6 +76,7 @@ export const budgetProblemSchema: z.ZodType<BudgetProblem> = z.strictObject({
   clippingNorm: z.number().positive().default(1),
   scale: z.number().positive().default(65_536),
   mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
+  xnoise: z.boolean().optional(),
   practice: practice.prefault({}),
 });
 
@@ -101,5 +104,7 @@ export function checkProblem(problem: BudgetProblem): CheckedProblem {
     sampling === 1, `"sampling" (of records) expected 1 at unit participant, got ${sampling}`);
   require(given.length < 3 ||
     unit === 'record', '"epsilon", "noiseMultiplier", "rounds" expected two of them at unit participant, got 3');
+  const { mechanism = 'discrete-gaussian', xnoise } = problem;
+  require(xnoise !== true || mechanism === 'skellam', `"xnoise" expected "mechanism" skellam, got ${mechanism}`);
   return { ...problem, minSurvivors };
 }

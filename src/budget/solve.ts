@@ -58,11 +58,12 @@ export function relationOf({ unit }: BudgetProblem): Relation {
   return unit === 'record' ? 'add-remove' : 'zero-out';
 }
 
-export function sumTerms(problem: BudgetProblem, sampling: number): SumTerms {
+export function sumTerms(problem: CheckedProblem, sampling: number): SumTerms {
   const dimension = paddedLength(problem.parameters);
   const sensitivity = unitSensitivity(problem.unit, problem.scale * problem.clippingNorm, dimension);
   const { colluders, mechanism } = problem;
-  return { sensitivity, dimension, samplingProbability: sampling, colluders, mechanism };
+  const exactFor = problem.xnoise === true ? problem.minSurvivors : undefined;
+  return { sensitivity, dimension, samplingProbability: sampling, colluders, mechanism, exactFor };
 }
 
 /** Rounds that one unit pays for: the cap of its participant, and every tuning run again. */

@@ -1,4 +1,6 @@
+import { CoveyError } from '../../protocol/errors.ts';
 import type { NoiseMechanism } from '../../protocol/session.ts';
+import { survivorVariance } from './dropout-noise.ts';
 import type { DpEvent } from './events.ts';
 import { contributionBound } from './rounding.ts';
 import { honestShares, type View } from './views.ts';
@@ -12,6 +14,11 @@ export interface SumTerms {
   readonly colluders: number;
   /** Law of every share; discrete Gaussian where it is left out. */
   readonly mechanism?: SumMechanism | undefined;
+  /**
+   * Where noise is exact whoever drops out: the number of survivors whose share `shareVariance` is; more carry as much
+   * together. Left out: every survivor keeps its share.
+   */
+  readonly exactFor?: number | undefined;
 }
 
 /**
@@ -29,15 +36,19 @@ export type SumMechanism = Exclude<NoiseMechanism, 'none'>;
 
 /**
  * What one unit pays for a sum of `survivors` members, each with a share of variance `shareVariance`.
- * Skellam shares sum to Skellam noise; discrete Gaussian ones stay apart in the event.
- * @throws CoveyError PRIVACY_NOISE if no honest share is left. @see privacy section 3, F9, F11, F12, F18
+ * Skellam shares sum to Skellam noise; discrete Gaussian ones stay apart in the event, and are never taken off again.
+ * @throws CoveyError PRIVACY_NOISE if no honest share is left. @see privacy section 3, F9, F11, F12, F18, F19
  */
 export function sumEvent(terms: SumTerms, shareVariance: number, survivors: number, view: View): DpEvent {
   const { sensitivity, dimension, samplingProbability: probability, colluders } = terms;
   const shares = honestShares(view, survivors, colluders);
+  const variance =
+    terms.exactFor === undefined ? shareVariance : survivorVariance(shareVariance, terms.exactFor, survivors);
+  if (terms.exactFor !== undefined && terms.mechanism !== 'skellam')
+    throw new CoveyError('PRIVACY_NOISE', '"mechanism" expected skellam where noise is exact whoever drops out');
   const sum: DpEvent =
     terms.mechanism === 'skellam'
-      ? { kind: 'skellam', variance: shares * shareVariance, sensitivity, dimension, symmetric: true }
+      ? { kind: 'skellam', variance: shares * variance, sensitivity, dimension, symmetric: true }
       : { kind: 'discreteGaussian', shares, shareVariance, sensitivity, dimension, symmetric: true };
   return probability === 1 ? sum : { kind: 'poissonSampled', probability, event: sum };
 }

@@ -32,8 +32,8 @@ const MAX_VARIANCE = 2 ** 50;
 const MAX_SCAN_VARIANCE = 64 ** 2;
 const MAX_UNIT_VARIANCE = 1_024 ** 2;
 
-/** Samplers are pure functions of public numbers; a run asks for the same two or three again and again. */
-const MAX_REMEMBERED = 8;
+/** Samplers are pure functions of public numbers; a run asks for the same few again and again: with removable noise 65 and the others. */
+const MAX_REMEMBERED = 72;
 const remembered = new Map<string, NoiseSampler>();
 
 /** Width of a cell: 1 up to stddev 1,024, else the power of two in (stddev / 128, stddev / 64]. */

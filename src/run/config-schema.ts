@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { LIMITS } from '../../protocol/limits.ts';
 import type { MetricsConfig, RunConfig } from './config.ts';
 
 const positive: z.ZodNumber = z.number().positive();
@@ -21,6 +22,11 @@ export const localNoiseSchema: z.ZodType<NonNullable<RunConfig['privacy']['local
 export const algorithmSchema: z.ZodType<NonNullable<RunConfig['algorithm']>> = z.strictObject({
   id: z.string(),
   options: z.record(z.string(), z.number()).optional(),
+});
+
+/** Reads the `xnoise` of a configuration. */
+export const xnoiseSchema: z.ZodType<NonNullable<RunConfig['privacy']['xnoise']>> = z.strictObject({
+  tolerance: z.number().int().min(1).max(LIMITS.tolerance),
 });
 
 /** Shape of a configuration; the rules that tie its fields together are those of `parseRunConfig`. */
@@ -102,6 +108,7 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     targetEpsilon: positive,
     mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
     localNoise: localNoiseSchema.optional(),
+    xnoise: xnoiseSchema.optional(),
   }),
   cohort: z.strictObject({
     participants: z.number().int().min(4).max(65_536),

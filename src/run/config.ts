@@ -13,7 +13,7 @@ import { bodyLayers, type DenseShape } from '../learning/manifest.ts';
 import type { SumMechanism } from '../privacy/sum-event.ts';
 import { checkAlgorithm } from './algorithm.ts';
 import { runConfigSchema } from './config-schema.ts';
-import { groupCount } from './groups.ts';
+import { groupCount, largestGroup } from './groups.ts';
 import { localQueries } from './local-queries.ts';
 
 /** Hidden slots with founding seats, private choice and a public schedule. @see learning design, embedded scenario */
@@ -122,6 +122,12 @@ export interface RunConfig {
      * `training.samplingProbability` draws the records of each gradient. Units: l2 norm of a record's gradient.
      */
     readonly localNoise?: { readonly clippingNorm: number } | undefined;
+    /**
+     * Noise of training steps that is exact whoever drops out: shares made for the whole cohort, of which the parts that
+     * would be missing are added and, as far as nobody was lost, taken off again. `tolerance`: most members of a session
+     * that may be lost between their shares and their uploads. Skellam noise in the strict profile only. @see privacy F19
+     */
+    readonly xnoise?: { readonly tolerance: number } | undefined;
   };
   readonly cohort: {
     readonly participants: number;
@@ -214,11 +220,8 @@ export function parseRunConfig(value: unknown): RunConfig {
       clippingNorm, `"training.adaptiveClip.maxNorm" expected at least "clippingNorm" ${clippingNorm}, got ${maxNorm}`);
   }
   // Every session must be able to run with what its group has.
-  const sizes = open?.map((names) => names.length) ?? [
-    Math.floor(participants / groups),
-    Math.ceil(participants / groups),
-  ];
-  const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
+  const least = Math.min(...(open?.map((names) => names.length) ?? [Math.floor(participants / groups)]));
+  const most = largestGroup(config);
   const inGroup = groupCount(config) === 1 ? 'participants' : 'participants of a group';
   const isStrict = config.cohort.profile === 'strict';
   const limit = isStrict ? LIMITS.cohort : LIMITS.sparseCohort;
@@ -240,6 +243,19 @@ export function parseRunConfig(value: unknown): RunConfig {
   // Strict profile: 3c < |U1| for the smallest cohort that could be accepted. All colluders may sit in one group.
   require(!isStrict ||
     3 * colluders < least, `"cohort.colluders" expected less than a third of ${least} ${inGroup}, got ${colluders}`);
+  const { xnoise } = config.privacy;
+  if (xnoise !== undefined) {
+    require(localNoise ===
+      undefined, '"privacy.xnoise" expected shares of noise in the sum, got noise inside the organizations');
+    require(config.cohort.leastSurvivors ===
+      undefined, '"privacy.xnoise" expected a cohort that does not shrink, got cohort.leastSurvivors');
+    const mechanism = mechanismOf(config);
+    require(mechanism === 'skellam', `"privacy.xnoise" expected privacy.mechanism skellam, got ${mechanism}`);
+    require(isStrict, `"privacy.xnoise" expected cohort.profile strict, got ${config.cohort.profile}`);
+    require(xnoise.tolerance <=
+      most -
+        minSurvivors, `"privacy.xnoise.tolerance" expected at most ${most - minSurvivors} (${inGroup} less minSurvivors), got ${xnoise.tolerance}`);
+  }
   if (!isStrict) {
     const dropped = least - minSurvivors;
     require(sessionGraph(least, colluders, dropped) !==
@@ -312,6 +328,12 @@ export function mechanismOf({ privacy }: Pick<RunConfig, 'privacy'>): SumMechani
 /** Whether members send updates of their own training, or sums of terms of single records. */
 export function sendsUpdates({ privacy }: Pick<RunConfig, 'privacy'>): boolean {
   return privacy.unit === 'participant' || privacy.localNoise !== undefined;
+}
+
+/** Most members of a session of this kind whose loss its noise is made for; none where shares stay as they are. */
+export function toleratedDrops({ privacy }: Pick<RunConfig, 'privacy'>, kind: string): number | undefined {
+  // Counts and accuracies are few coordinates with noise of their own: there is nothing to be saved.
+  return kind === 'train' ? privacy.xnoise?.tolerance : undefined;
 }
 
 /** Hash of the canonical form of a configuration, 32 bytes. */

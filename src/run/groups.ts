@@ -14,6 +14,13 @@ export function groupCount({ clusters, cohort }: RunConfig): number {
   return clusters?.open?.length ?? cohort.groups;
 }
 
+/** Most participants of one session. */
+export function largestGroup({ clusters, cohort }: RunConfig): number {
+  return Math.max(
+    ...(clusters?.open?.map((names) => names.length) ?? [Math.ceil(cohort.participants / cohort.groups)]),
+  );
+}
+
 /** Identifier of a group on the wire. */
 export function groupIdOf(config: RunConfig, group: number): string {
   if (config.clusters?.open !== undefined) return `cluster-${group}`;

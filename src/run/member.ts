@@ -4,7 +4,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import { LABELS } from '../../protocol/labels.ts';
 import { coordinateCount } from '../../protocol/params.ts';
 import { packLanes } from '../../protocol/ring.ts';
-import type { SessionParams } from '../../protocol/session.ts';
+import type { NoiseComponent, SessionParams } from '../../protocol/session.ts';
 import { keptSlots, placeMember } from '../cluster/census.ts';
 import { chooseByExponentialMechanism, chooseLowestLoss, clippedLossScore } from '../cluster/choice.ts';
 import { drawSeat, seatRank } from '../cluster/founding.ts';
@@ -17,6 +17,7 @@ import type { GradientOracle } from '../learning/oracle.ts';
 import { poissonSample } from '../learning/sampling.ts';
 import { lossesOfUnits, unitGradient } from '../learning/unit-gradient.ts';
 import { createDiscreteGaussian } from '../privacy/discrete-gaussian.ts';
+import { addDropoutNoise } from '../privacy/dropout-noise.ts';
 import { createEncoder } from '../privacy/encode.ts';
 import { createSkellam } from '../privacy/skellam.ts';
 import { clipCount } from './adaptive-clip.ts';
@@ -55,6 +56,8 @@ export interface MemberInputs {
   readonly localNoise?: LocalNoise | null | undefined;
   /** Local training of the shared part by a program of the site. */
   readonly fit?: LocalFit | undefined;
+  /** Removable parts of this member's noise, where the session has any. `members`: |U2|. */
+  readonly noise?: { readonly members: number; readonly components: readonly NoiseComponent[] } | undefined;
 }
 
 export interface Contribution {
@@ -258,9 +261,29 @@ function summedValues(
   return { ...trainingContribution(crypto, config, order, params, member, inputs), member: placed };
 }
 
+function addNoise(
+  crypto: CryptoProvider,
+  values: Int32Array,
+  params: SessionParams,
+  { noise, seed }: Pick<MemberInputs, 'noise' | 'seed'>,
+): void {
+  const { mechanism, shareVariance, tolerance } = params.noise;
+  if (mechanism === 'none') return;
+  const stream = streamOf(crypto, seed, 'noise');
+  if (tolerance === undefined) {
+    const create = mechanism === 'skellam' ? createSkellam : createDiscreteGaussian;
+    create(shareVariance).add(values, stream);
+    return;
+  }
+  if (mechanism !== 'skellam' || noise === undefined)
+    throw new CoveyError('PRIVACY_NOISE', '"noise" expected the seeds of Skellam noise in a session with a tolerance');
+  addDropoutNoise(crypto, values, params, noise.members, noise.components, stream);
+}
+
 /**
  * Computes what an organization adds to a session: encoded terms of its records and its share of the noise.
- * Random: a keystream for each use, all from `inputs.seed`. Secrets: the words are the unmasked contribution.
+ * Random: a keystream for each use, all from `inputs.seed`, and the seeds of removable noise. Secrets: the words are the
+ * unmasked contribution. @throws CoveyError PRIVACY_NOISE if a part of the noise is missing
  */
 export function contribute(
   crypto: CryptoProvider,
@@ -271,11 +294,7 @@ export function contribute(
   inputs: MemberInputs,
 ): Contribution {
   const { values, member: next, local } = summedValues(crypto, config, order, params, member, inputs);
-  const { mechanism, shareVariance } = params.noise;
-  if (mechanism !== 'none') {
-    const create = mechanism === 'skellam' ? createSkellam : createDiscreteGaussian;
-    create(shareVariance).add(values, streamOf(crypto, inputs.seed, 'noise'));
-  }
+  addNoise(crypto, values, params, inputs);
   return { words: packLanes(values, params.ring.lanes), member: next, local };
 }
 

@@ -14,7 +14,7 @@ import {
   encodeClipHistory,
   followClip,
 } from './adaptive-clip.ts';
-import { configHash, mechanismOf, type RunConfig, sendsUpdates } from './config.ts';
+import { configHash, mechanismOf, type RunConfig, sendsUpdates, toleratedDrops } from './config.ts';
 import { groupIdOf, groupMembers } from './groups.ts';
 import {
   groupOf,
@@ -104,6 +104,7 @@ export function orderParams(
   const lanes = config.encoding.lanes;
   const training = session.kind === 'train';
   const { scale, shareVariance } = sessionNoise(config, plan, session);
+  const tolerance = toleratedDrops(config, session.kind);
   const clip = followClip(config, order.clip ?? [], plan.countUnits);
   const counted = training && plan.countUnits > 0 ? [clipSegment(plan.countUnits)] : [];
   return {
@@ -133,7 +134,11 @@ export function orderParams(
       rounding: !training ? 'none' : sendsUpdates(config) ? 'conditional' : 'toward-zero',
     },
     // No shares: seats depend on no data, and updates of organizations that add noise themselves carry it.
-    noise: { mechanism: shareVariance === 0 ? 'none' : mechanismOf(config), shareVariance },
+    noise: {
+      mechanism: shareVariance === 0 ? 'none' : mechanismOf(config),
+      shareVariance,
+      ...(tolerance === undefined ? {} : { tolerance }),
+    },
     minSurvivors: config.cohort.minSurvivors,
     minOrgs: config.cohort.minOrgs,
     colluders: config.cohort.colluders,

@@ -5,6 +5,7 @@ import { hiddenLayout } from '../cluster/layout.ts';
 import { bodyLayers } from '../learning/manifest.ts';
 import { type Budget, rdpAccountant } from '../privacy/accountant.ts';
 import { calibrateNoiseMultiplier, type Schedule } from '../privacy/calibrate.ts';
+import { checkComponents } from '../privacy/dropout-noise.ts';
 import type { Block } from '../privacy/encode.ts';
 import type { DpEvent, Relation } from '../privacy/events.ts';
 import { createFilter, totalCost } from '../privacy/filter.ts';
@@ -14,8 +15,8 @@ import { sumEvent, unitSensitivity } from '../privacy/sum-event.ts';
 import type { View } from '../privacy/views.ts';
 import { clipCountUnits, jointSensitivity } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
-import { mechanismOf, type RunConfig, sendsUpdates } from './config.ts';
-import { groupCount } from './groups.ts';
+import { mechanismOf, type RunConfig, sendsUpdates, toleratedDrops } from './config.ts';
+import { groupCount, largestGroup } from './groups.ts';
 import { type LocalNoise, localEvents, localNoiseOf } from './local-noise.ts';
 import { localQueries } from './local-queries.ts';
 import { isMeasured, METRICS_SCALE, metricsBlock, metricsSensitivity, metricsShareVariance } from './metrics.ts';
@@ -127,12 +128,14 @@ export function sessionEvents(
     const { samplingProbability } = config.training;
     const sensitivity = trainingSensitivity(config, slots, plan.countUnits);
     const coordinates = dimension(config, slots) + (plan.countUnits > 0 ? 1 : 0);
-    const terms = { sensitivity, dimension: coordinates, samplingProbability, colluders, mechanism };
+    const exactFor = toleratedDrops(config, 'train') === undefined ? undefined : config.cohort.minSurvivors;
+    const terms = { sensitivity, dimension: coordinates, samplingProbability, colluders, mechanism, exactFor };
     return [sumEvent(terms, plan.shareVariance, survivors, view)];
   }
   if (session.kind === 'metrics') {
     const dimension = metricsBlock(config).length;
-    const histogram = { sensitivity: metricsSensitivity(config), dimension, samplingProbability: 1, colluders };
+    const sensitivity = metricsSensitivity(config);
+    const histogram = { sensitivity, dimension, samplingProbability: 1, colluders, mechanism };
     return [sumEvent(histogram, metricsShareVariance(config), survivors, view)];
   }
   if (config.privacy.unit === 'record') {
@@ -217,6 +220,8 @@ export function planRun(config: RunConfig): RunPlan {
     return { schedule, noiseMultiplier: updateMultiplier, sensitivity, ...noise, shareVariance: variance, gateOrder };
   }
   const sensitivity = sensitivityOf(noise.countUnits);
+  if (config.privacy.xnoise !== undefined)
+    checkComponents(largestGroup(config), config.cohort.minSurvivors * noise.shareVariance);
   const noiseMultiplier =
     noise.countUnits === 0 ? updateMultiplier : Math.sqrt(shares * noise.shareVariance) / sensitivity;
   return { schedule, noiseMultiplier, sensitivity, gateOrder, ...noise };

@@ -26,6 +26,8 @@ export interface ScenarioOptions {
   readonly unit?: RunConfig['privacy']['unit'] | undefined;
   /** `discrete-gaussian` by default. */
   readonly mechanism?: SumMechanism | undefined;
+  /** Noise of training steps that is exact whoever drops out; needs Skellam noise. */
+  readonly xnoise?: RunConfig['privacy']['xnoise'];
   /** The scenario's own by default: clusters with fine-tuning. Another one brings the slots that it asks for. */
   readonly algorithm?: RunConfig['algorithm'];
   readonly seed: number;
@@ -140,7 +142,7 @@ function presetOf(scenario: ScenarioName, { participants, table }: ScenarioOptio
 /** A scenario with settings that were measured for it, or that suit tables. @throws CoveyError USAGE_CONFIG */
 export function scenarioConfig(scenario: ScenarioName, options: ScenarioOptions): RunConfig {
   const { algorithm, localNoise, mechanism, metrics, participants, perPerson, seed, steps, targetEpsilon } = options;
-  const { unit = 'record' } = options;
+  const { unit = 'record', xnoise } = options;
   const record = unit === 'record' && localNoise === undefined;
   const preset = presetOf(scenario, options);
   const { kept, nominalRecords } = preset;
@@ -182,6 +184,7 @@ export function scenarioConfig(scenario: ScenarioName, options: ScenarioOptions)
       targetEpsilon,
       ...(mechanism === undefined ? {} : { mechanism }),
       ...(localNoise === undefined ? {} : { localNoise }),
+      ...(xnoise === undefined ? {} : { xnoise }),
     },
     cohort: cohortOf(participants),
     encoding: { scale: preset.scale, lanes: 2 },

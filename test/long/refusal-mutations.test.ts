@@ -34,6 +34,7 @@ const UNREACHED: Readonly<Record<string, string>> = {
   '"open" expected an aggregator without a session': 'a mistake of the driver',
   '"rosterHash" expected the hash of the roster': 'a mistake of the driver',
   '"type" expected a reveal of a member of the committee': 'in a cohort this small everybody is in the committee',
+  '"survivors" expected at most ${params.noise.tolerance}': 'takes a session with removable noise: test/attacks',
   '"folded" expected an upload': 'a mistake of the driver',
 };
 

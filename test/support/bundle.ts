@@ -56,6 +56,8 @@ export interface EntrySpec {
 export interface BundleNoise {
   readonly announced?: 'discrete-gaussian' | 'skellam';
   readonly used: 'discrete-gaussian' | 'skellam';
+  /** Most losses that the configuration, and the parameters of training steps, say noise is exact for. */
+  readonly tolerance?: { readonly announced?: number; readonly used?: number };
 }
 
 /** What a test may change before the bundle is signed. */
@@ -89,12 +91,20 @@ export interface TestBundle extends BundleWorld {
 
 const configOf = ({
   announced,
+  tolerance,
   cohort,
 }: BundleNoise & { readonly cohort?: BundleChanges['cohort'] | undefined }): JsonObject => ({
   federation: FEDERATION,
   training: { steps: 4, samplingProbability: 0.5 },
   clusters: { kept: 2 },
-  ...(announced === undefined ? {} : { privacy: { mechanism: announced } }),
+  ...(announced === undefined && tolerance?.announced === undefined
+    ? {}
+    : {
+        privacy: {
+          ...(announced === undefined ? {} : { mechanism: announced }),
+          ...(tolerance?.announced === undefined ? {} : { xnoise: { tolerance: tolerance.announced } }),
+        },
+      }),
   ...(cohort === undefined ? {} : { cohort }),
 });
 const PLAN = {
@@ -213,6 +223,7 @@ function paramsOf(spec: SessionSpec, { config, localQueries, noise }: Run, roste
         train: localQueries === undefined ? SHARE_VARIANCE : 0,
         metrics: METRICS_SHARE_VARIANCE,
       }[kind],
+      ...(kind === 'train' && noise.tolerance?.used !== undefined ? { tolerance: noise.tolerance.used } : {}),
     },
     minSurvivors: 3,
     minOrgs: 3,
@@ -226,7 +237,11 @@ function paramsOf(spec: SessionSpec, { config, localQueries, noise }: Run, roste
 
 const PATHS = { seats: [], choice: ['selection'], train: ['body', 'slots'], metrics: ['metrics'] } as const;
 
-function eventsOf(spec: SessionSpec, params: SessionParams, shares: number, { localQueries }: Run): DpEvent[] {
+/** Three survivors carry three shares; where noise is exact so do four. */
+const shareOf = ({ noise }: SessionParams, survivors: number): number =>
+  noise.tolerance === undefined ? noise.shareVariance : (3 * noise.shareVariance) / survivors;
+
+function eventsOf(spec: SessionSpec, params: SessionParams, survivors: number, { localQueries }: Run): DpEvent[] {
   if (spec.kind === 'seats') return [];
   if (spec.kind === 'choice') return [{ kind: 'exponentialMechanism', epsilon: 0.5, monotone: true }];
   const common = {
@@ -239,7 +254,10 @@ function eventsOf(spec: SessionSpec, params: SessionParams, shares: number, { lo
     const gradient = { kind: 'poissonSampled', probability: 0.5, event: { kind: 'discreteGaussian', ...own } } as const;
     return [{ kind: 'selfComposed', count: localQueries, event: gradient }];
   }
-  const { mechanism, shareVariance } = params.noise;
+  const { mechanism } = params.noise;
+  const shareVariance = shareOf(params, survivors);
+  // One colludes.
+  const shares = survivors - 1;
   const event: DpEvent =
     mechanism === 'skellam'
       ? { kind: 'skellam', variance: shares * shareVariance, ...common }
@@ -258,7 +276,7 @@ function sumOf(spec: SessionSpec, params: SessionParams): Int32Array {
   const stream = crypto.aes256Ctr(seedOf(`noise ${spec.round}`));
   const create = params.noise.mechanism === 'skellam' ? createSkellam : createDiscreteGaussian;
   if (params.noise.shareVariance > 0)
-    for (let i = 0; i < spec.survivors; i++) create(params.noise.shareVariance).add(sum, stream);
+    for (let i = 0; i < spec.survivors; i++) create(shareOf(params, spec.survivors)).add(sum, stream);
   return sum;
 }
 
@@ -348,7 +366,7 @@ function describeRun(
     const named = paths === null ? {} : { paths };
     const survivors = members.slice(0, spec.survivors);
     const chargeOwn = (member: Node, chargeKind: 'reserve' | 'settle', count: number): void => {
-      const events = eventsOf(spec, params, count - 1, run).map(eventToJson);
+      const events = eventsOf(spec, params, count, run).map(eventToJson);
       const head = hashParts(
         crypto,
         utf8(LABELS.ledgerEntry),
@@ -366,7 +384,7 @@ function describeRun(
       });
     };
     for (const member of survivors) chargeOwn(member, 'reserve', 3);
-    const events = eventsOf(spec, params, spec.survivors - 1, run);
+    const events = eventsOf(spec, params, spec.survivors, run);
     say('charge.reserve', {
       sid,
       h3,

@@ -10,6 +10,7 @@ import type {
   AggregatorEffect,
   AggregatorEvent,
   Lanes,
+  NoiseComponent,
   ParticipantEffect,
   ParticipantEvent,
   Phase,
@@ -19,9 +20,13 @@ import type {
   SessionOutcome,
   SessionParams,
 } from '../../protocol/session.ts';
+import { addDropoutNoise, removeDropoutNoise } from '../../src/privacy/dropout-noise.ts';
 
 const crypto = rememberingVerifications(nodeCrypto);
 const seedOf = (name: string, n = 0): Uint8Array => hashParts(crypto, utf8('test'), utf8(name), u32le(n));
+
+/** Seed of the part of a member's noise that stays whoever drops out. */
+export const baseNoiseSeed = (m: number): Uint8Array => seedOf('base noise', m);
 
 export interface WorldOptions {
   readonly members: number;
@@ -71,6 +76,8 @@ export interface World {
   abort: SessionAbort | null;
   /** Aborts of members, by member. */
   readonly memberAborts: Map<number, Extract<ParticipantEffect, { type: 'abort' }>>;
+  /** Removable noise of each member that contributed: |U2| and copies of its seeds. */
+  readonly components: Map<number, { readonly members: number; readonly drawn: readonly NoiseComponent[] }>;
   readonly done: Map<number, Extract<ParticipantEffect, { type: 'done' }>>;
   states: ParticipantState[];
 }
@@ -160,6 +167,7 @@ export function runSession(options: WorldOptions): World {
     outcome: null,
     abort: null,
     memberAborts: new Map(),
+    components: new Map(),
     done: new Map(),
     states: members.map((identity) =>
       createParticipant(identity, { coordinatorKey: coordinator.publicKey, roster }, crypto),
@@ -205,6 +213,7 @@ export function runSession(options: WorldOptions): World {
         answers.push({ type: 'charged' });
       } else if (effect.type === 'unmask') {
         applyMasks(sum, lanes, effect.seeds, crypto);
+        removeDropoutNoise(crypto, sum, params, effect.members, effect.components);
         answers.push({ type: 'unmasked', sum });
       } else if (effect.type === 'done') world.outcome = effect.outcome;
       else if (effect.type === 'abort') world.abort = effect.outcome;
@@ -219,9 +228,17 @@ export function runSession(options: WorldOptions): World {
     for (const effect of step.effects) {
       world.effects.push({ member: m, effect });
       if (effect.type === 'authorize') answers.push({ type: 'authorized', census: options.census?.(m) ?? null });
-      else if (effect.type === 'contribute')
-        answers.push({ type: 'contribution', words: packLanes(values[m] as Int32Array, lanes) });
-      else if (effect.type === 'charge') answers.push({ type: 'charged' });
+      else if (effect.type === 'contribute') {
+        const vector = (values[m] as Int32Array).slice();
+        if (params.noise.tolerance !== undefined) {
+          const base = crypto.aes256Ctr(baseNoiseSeed(m));
+          addDropoutNoise(crypto, vector, params, effect.cohort.length, effect.components, base);
+          const drawn = effect.components.map(({ number, seed }) => ({ number, seed: seed.slice() }));
+          world.components.set(m, { members: effect.cohort.length, drawn });
+          contributions.set(toHex((members[m] as { id: Uint8Array }).id), packLanes(vector, lanes));
+        }
+        answers.push({ type: 'contribution', words: packLanes(vector, lanes) });
+      } else if (effect.type === 'charge') answers.push({ type: 'charged' });
       else if (effect.type === 'mask') {
         const words = effect.words.slice();
         applyMasks(words, lanes, effect.seeds, crypto);

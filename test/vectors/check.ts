@@ -1,9 +1,11 @@
 import { decodeParts, fromHex, hashParts, toHex } from '../../protocol/bytes.ts';
 import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.ts';
 import { merkleRoot } from '../../protocol/merkle.ts';
+import { decodeParams } from '../../protocol/params.ts';
 import { addWords, applyMasks, bytesToWords, wordsToBytes } from '../../protocol/ring.ts';
 import type { Lanes, MaskSeed } from '../../protocol/session.ts';
 import { combineShares, splitSecret } from '../../protocol/shamir.ts';
+import { removeDropoutNoise } from '../../src/privacy/dropout-noise.ts';
 import { failedRefusals, type RefusalVector } from './refusals.ts';
 import {
   decodeMessageVector,
@@ -51,6 +53,8 @@ export interface Vectors {
   readonly session: SessionVector;
   /** A session in the sparse profile, in the same form. */
   readonly sparse: SessionVector;
+  /** A session with removable noise, in the same form. */
+  readonly removable: SessionVector;
   /** Messages that must be refused, each by one check alone. */
   readonly refusals: readonly RefusalVector[];
   /** Messages as they travel (SPEC section 8), one of every type. */
@@ -121,8 +125,30 @@ function replayMember(crypto: CryptoProvider, session: SessionVector, member: Me
   return member.received.flatMap((vector) => {
     const step = feedMember(crypto, state, member, decodeMessageVector(vector));
     state = step.state;
+    for (const effect of step.effects) {
+      if (effect.type !== 'contribute') continue;
+      const seeds = effect.components.map(({ seed }) => toHex(seed));
+      if (seeds.join() !== (member.components ?? []).join()) throw new Error('other seeds of removable noise');
+    }
     return step.effects.flatMap((effect) => (effect.type === 'send' ? [encodeMessageVector(effect.message)] : []));
   });
+}
+
+/** Takes the components k > D of the survivors' noise off the sum of their contributions; D from the members' own messages. */
+function removeComponents(crypto: CryptoProvider, session: SessionVector, sum: Uint32Array): void {
+  const { members, survivors, roster } = session;
+  const p0 = members[0]?.received.find(({ type }) => type === 'p0');
+  const params = decodeParams(fromHex(p0?.body ?? ''));
+  if (params.noise.tolerance === undefined) return;
+  const dealers = members.filter(({ sent }) => sent.some(({ type }) => type === 'p2')).length;
+  const removed = members.flatMap(({ components = [], secretSeed }) => {
+    const key = toHex(crypto.ed25519PublicKey(fromHex(secretSeed)));
+    const isSurvivor = survivors.includes(roster.entries.find(({ publicKey }) => publicKey === key)?.id ?? '');
+    return components.flatMap((seed, i) =>
+      isSurvivor && i >= dealers - survivors.length ? [{ number: i + 1, seed: fromHex(seed) }] : [],
+    );
+  });
+  removeDropoutNoise(crypto, sum, params, dealers, removed);
 }
 
 /** Names of the vectors that a provider does not reproduce. */
@@ -133,6 +159,7 @@ export function failedVectors(crypto: CryptoProvider, vectors: Vectors): string[
   for (const [name, session] of [
     ['session', vectors.session],
     ['sparse', vectors.sparse],
+    ['removable', vectors.removable],
   ] as const) {
     session.members.forEach((member, i) => {
       let sent = '';
@@ -149,6 +176,7 @@ export function failedVectors(crypto: CryptoProvider, vectors: Vectors): string[
       const id = session.roster.entries.find(({ publicKey }) => publicKey === key)?.id ?? '';
       if (session.survivors.includes(id)) addWords(sum, bytesToWords(fromHex(contribution)), session.lanes);
     });
+    removeComponents(crypto, session, sum);
     if (toHex(wordsToBytes(sum)) !== session.sum) failed.push(`${name}, sum`);
   }
   return [...failed, ...failedRefusals(crypto, { strict: vectors.session, sparse: vectors.sparse }, vectors.refusals)];

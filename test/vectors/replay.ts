@@ -26,6 +26,8 @@ export interface MemberVector {
   readonly secretSeed: string;
   readonly entropy: string;
   readonly contribution: string;
+  /** Seeds of removable noise, 1 to their number, that its machine must hand out with the call for its contribution. */
+  readonly components?: readonly string[];
   readonly received: readonly MessageVector[];
   readonly sent: readonly MessageVector[];
 }

@@ -136,6 +136,9 @@ function record(session: Scene['session'], members: number, params: WorldOptions
       secretSeed: toHex(secretSeed),
       entropy: toHex(world.entropies[m] as Uint8Array),
       contribution: toHex(wordsToBytes(world.contributions.get(toHex(id)) as Uint32Array)),
+      ...(world.components.size === 0
+        ? {}
+        : { components: (world.components.get(m)?.drawn ?? []).map(({ seed }) => toHex(seed)) }),
       received: world.received.filter(({ to }) => to === m).map(({ message }) => encodeMessageVector(message)),
       sent: world.effects.flatMap(({ member, effect }) =>
         member === m && effect.type === 'send' ? [encodeMessageVector(effect.message)] : [],
@@ -168,11 +171,15 @@ function frames(): Vectors['frames'] {
 const path = 'test/vectors/covey-1.json';
 const strict = record('strict', 5);
 const sparse = record('sparse', 12, { profile: 'sparse', colluders: 1, dropoutFraction: 0.17 });
+const removable = record('strict', 5, {
+  noise: { mechanism: 'skellam', shareVariance: 5_000, tolerance: 2 },
+});
 const vectors: Vectors = {
   primitives: primitives(),
   session: strict.vector,
   frames: frames(),
   sparse: sparse.vector,
+  removable: removable.vector,
   refusals: [strict, sparse].flatMap((scene) => [...memberRefusals(scene), ...coordinatorRefusals(scene)]),
 };
 const { refusals, ...rest } = vectors;

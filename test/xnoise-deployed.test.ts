@@ -1,0 +1,249 @@
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { chargeStream } from '../clients/core/charge-book.ts';
+import { createNode, type FederationNode } from '../clients/core/node.ts';
+import { createMemoryStore } from '../platform/memory/store.ts';
+import { nodeCrypto, nodeRandom } from '../platform/node/crypto.ts';
+import { listFiles } from '../platform/node/list-files.ts';
+import { openTranscriptFolder, verifyTranscriptFile } from '../platform/node/transcript-file.ts';
+import { fromBase64, fromUtf8, toHex } from '../protocol/bytes.ts';
+import { frameType } from '../protocol/frame.ts';
+import { decodeParams } from '../protocol/params.ts';
+import { wordsToBytes } from '../protocol/ring.ts';
+import type { RunProgress } from '../server/coordinator/progress.ts';
+import { type Coordinator, createCoordinator } from '../server/coordinator/run.ts';
+import { exportRun } from '../server/export.ts';
+import { canonicalJson } from '../src/audit/canonical-json.ts';
+import { logOrigin } from '../src/audit/checkpoint.ts';
+import { reportFacts } from '../src/audit/facts.ts';
+import { verifyBundle } from '../src/audit/index.ts';
+import { renderReport } from '../src/audit/report.ts';
+import { signNote } from '../src/audit/signed-note.ts';
+import { generateDigits } from '../src/data/digits.ts';
+import { createDenseOracle } from '../src/learning/dense-oracle.ts';
+import { planRun } from '../src/run/plan.ts';
+import { buildRoster } from '../src/run/roster.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
+import { COORDINATOR, createIdentity } from './support/transport.ts';
+
+const RUN_ID = '0f0e0d0c0b0a09080706050403020100';
+const MEMBERS = 8;
+/** Members that are lost between their shares and their uploads, and before their last reply, by training step. */
+const LOST: readonly { readonly uploads: readonly number[]; readonly replies: readonly number[] }[] = [
+  { uploads: [], replies: [] },
+  { uploads: [3], replies: [] },
+  { uploads: [0, 5], replies: [] },
+  { uploads: [2], replies: [6] },
+];
+const now = (): string => '2030-01-01T00:00:00.000Z';
+const config = scenarioConfig('digits', {
+  seed: 5,
+  steps: LOST.length,
+  targetEpsilon: 12,
+  participants: MEMBERS,
+  mechanism: 'skellam',
+  xnoise: { tolerance: 2 },
+});
+const POLICY = {
+  maxEpsilon: 12,
+  maxDelta: 1e-5,
+  minCohort: 6,
+  minOrgs: 6,
+  colluders: 1,
+  minCluster: 0,
+  minNoiseMultiplier: 0,
+  openClusters: false,
+  maxClippingNorm: 1,
+  sparse: false,
+};
+
+let base = '';
+beforeAll(async () => {
+  base = await mkdtemp(join(tmpdir(), 'covey-xnoise-'));
+});
+afterAll(() => rm(base, { recursive: true, force: true }));
+
+/** Fields of log entries that are looked at here. */
+interface LogBody {
+  readonly sid: string;
+  readonly kind: string;
+  readonly params: string;
+  readonly u2: number;
+  readonly survivors: number;
+  readonly events: { readonly server: readonly { readonly event: { readonly variance: string | number } }[] };
+}
+
+interface Deployed {
+  readonly coordinator: Coordinator;
+  readonly roster: ReturnType<typeof buildRoster>;
+  readonly stores: ReadonlyMap<string, ReturnType<typeof createMemoryStore>>;
+  readonly progress: readonly RunProgress[];
+}
+
+/** Coordinator and nodes in this process; connections break where `LOST` says so and come back after the release. */
+async function deploy(): Promise<Deployed> {
+  const identities = Array.from({ length: MEMBERS }, (_, i) => createIdentity(i + 1));
+  const organizations = identities.map(({ publicKey }, i) => ({ organization: `org-${i}`, publicKey }));
+  const roster = buildRoster(nodeCrypto, 1, organizations);
+  const nodes = new Map<string, FederationNode>();
+  const stores = new Map(identities.map(({ id }) => [toHex(id), createMemoryStore()]));
+  const away = new Set<number>();
+  const progress: RunProgress[] = [];
+  let step = -1;
+  const fail = (error: unknown): void => {
+    throw error;
+  };
+  const coordinator = await createCoordinator({
+    config,
+    runId: RUN_ID,
+    roster,
+    identity: COORDINATOR,
+    crypto: nodeCrypto,
+    store: createMemoryStore(),
+    transcripts: openTranscriptFolder(join(base, 'transcripts')),
+    peers: {
+      connected: () => identities.filter((_, i) => !away.has(i)).map(({ id }) => id),
+      async send(id, bytes) {
+        nodes.get(toHex(id))?.onMessage(bytes.slice());
+        return true;
+      },
+    },
+    now,
+    onProgress(event) {
+      progress.push(event);
+      if (event.event === 'phase') step = event.kind === 'train' ? event.step : -1;
+      if (event.event !== 'release') return;
+      step = -1;
+      const back = [...away];
+      away.clear();
+      for (const i of back) coordinator.onOpen(identities[i]?.id as Uint8Array, false);
+    },
+    onError: fail,
+    graceMs: 0,
+    joinMs: 60_000,
+    gatherMs: 60_000,
+  });
+  const breaks = (i: number, type: string): boolean => {
+    const { uploads = [], replies = [] } = LOST[step] ?? {};
+    return (type === 'p3' && uploads.includes(i)) || (type === 'p5' && replies.includes(i));
+  };
+  identities.forEach((identity, i) => {
+    const { train, test } = generateDigits(5, i);
+    const node = createNode({
+      identity,
+      federation: { coordinatorKey: COORDINATOR.publicKey, roster },
+      policy: POLICY,
+      data: train,
+      test,
+      createOracle: createDenseOracle,
+      crypto: nodeCrypto,
+      random: nodeRandom,
+      store: stores.get(toHex(identity.id)) as ReturnType<typeof createMemoryStore>,
+      async send(bytes) {
+        if (!away.has(i) && breaks(i, frameType(bytes))) {
+          away.add(i);
+          coordinator.onClose(identity.id);
+        }
+        if (!away.has(i)) await coordinator.onMessage(identity.id, bytes.slice());
+      },
+      now,
+      onProgress: async () => undefined,
+      onError: fail,
+    });
+    nodes.set(toHex(identity.id), node);
+  });
+  for (const { id } of identities) coordinator.onOpen(id, false);
+  await coordinator.run();
+  await Promise.all([...nodes.values()].map((node) => node.finished));
+  return { coordinator, roster, stores, progress };
+}
+
+/** The bundle of the run in a folder, as an operator puts it together. */
+async function bundleOf({ coordinator, stores, progress }: Deployed): Promise<string> {
+  const folder = join(base, 'bundle');
+  await exportRun(folder, nodeCrypto, COORDINATOR, config, coordinator.journal(), coordinator.models());
+  const finished = progress.find((event) => event.event === 'finished');
+  const epsilons = finished?.epsilons ?? {};
+  const worst = (view: 'server' | 'release'): number => Math.max(...Object.values(epsilons).map((e) => e[view]));
+  const results = {
+    claims: {
+      server: { epsilon: worst('server'), delta: 1e-5 },
+      release: { epsilon: worst('release'), delta: 1e-5 },
+      perParticipant: epsilons,
+    },
+    table: [],
+    accuracyOverRounds: [],
+    lost: [],
+    clusters: [],
+    note: 'dropouts',
+  };
+  await writeFile(join(folder, 'results.json'), `${canonicalJson(results)}\n`);
+  const log = await readFile(join(folder, 'log.jsonl'), 'utf8');
+  await writeFile(join(folder, 'report.html'), renderReport(reportFacts(log, results, nodeCrypto)));
+  await mkdir(join(folder, 'ledgers'));
+  for (const [id, store] of stores) {
+    const lines = (await store.read(chargeStream(RUN_ID))).map(({ payload }) => `${fromUtf8(payload)}\n`);
+    await writeFile(join(folder, 'ledgers', `${id}.jsonl`), lines.join(''));
+  }
+  const hashes: Record<string, string> = {};
+  for (const path of await listFiles(folder))
+    hashes[path] = toHex(nodeCrypto.sha256(new Uint8Array(await readFile(join(folder, path)))));
+  const manifest = `${canonicalJson({ files: hashes })}\n`;
+  await writeFile(join(folder, 'manifest.json'), manifest);
+  const key = { name: logOrigin(config.federation, RUN_ID), publicKey: COORDINATOR.publicKey };
+  await writeFile(join(folder, 'manifest.note'), signNote(manifest, key, COORDINATOR.secretSeed, nodeCrypto));
+  return folder;
+}
+
+describe('a run with dropout-exact noise and members that are lost', () => {
+  it('charges one total of noise whoever survives, and is derived again by the audit and from transcripts', async () => {
+    const deployed = await deploy();
+    const { roster, coordinator } = deployed;
+    const bundle = await bundleOf(deployed);
+    const log = (await readFile(join(bundle, 'log.jsonl'), 'utf8'))
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { type: string; body: LogBody });
+    const of = (type: string, sid: string) => log.find((entry) => entry.type === type && entry.body.sid === sid)?.body;
+    const { shareVariance } = planRun(config);
+    const { colluders, minSurvivors } = config.cohort;
+    const opened = log.filter(({ type, body }) => type === 'round.open' && body.kind === 'train');
+    // Nothing was tried twice.
+    expect(opened.length).toBe(LOST.length);
+    opened.forEach(({ body }, step) => {
+      const params = decodeParams(fromBase64(body.params));
+      expect(params.noise).toEqual({ mechanism: 'skellam', shareVariance, tolerance: 2 });
+      const survivors = MEMBERS - (LOST[step]?.uploads.length ?? 0);
+      const release = of('round.release', body.sid);
+      expect([release?.u2, release?.survivors]).toEqual([MEMBERS, survivors]);
+      const variance = Number(of('charge.reserve', body.sid)?.events.server[0]?.event.variance);
+      const total = minSurvivors * shareVariance;
+      expect(variance / ((total * (survivors - colluders)) / survivors)).toBeCloseTo(1, 12);
+    });
+
+    const report = await verifyBundle(
+      { list: () => listFiles(bundle), read: async (path) => new Uint8Array(await readFile(join(bundle, path))) },
+      nodeCrypto,
+      { pinnedCoordinatorKey: COORDINATOR.publicKey },
+    );
+    expect(report.failure).toBeNull();
+
+    const sums = new Map(
+      coordinator
+        .journal()
+        .releases()
+        .map(({ sid, sum }) => [toHex(sid), sum]),
+    );
+    const files = await readdir(join(base, 'transcripts'));
+    let trained = 0;
+    for (const file of files.filter((name) => name.endsWith('.transcript'))) {
+      const path = join(base, 'transcripts', file);
+      const verified = await verifyTranscriptFile(path, nodeCrypto, roster, COORDINATOR.publicKey);
+      expect(wordsToBytes(verified.sum)).toEqual(wordsToBytes(sums.get(toHex(verified.sid)) as Uint32Array));
+      if (verified.params.noise.tolerance !== undefined) trained += 1;
+    }
+    expect(trained).toBe(LOST.length);
+  });
+});

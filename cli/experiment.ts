@@ -3,12 +3,12 @@ import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
 import { type BenchmarkJob, type RecordedResult, runBenchmark, TABLE_FILE } from '../experiments/benchmark.ts';
 import type { ExperimentOptions } from '../experiments/experiment.ts';
+import { algorithmOptions, checkRows, settingsWith } from '../experiments/rows.ts';
 import type { DataSource } from '../experiments/scenarios/data-source.ts';
 import { findScenario, SCENARIOS } from '../experiments/scenarios/registry.ts';
-import { settingsOf, type TrainingSettings } from '../experiments/settings.ts';
+import type { TrainingSettings } from '../experiments/settings.ts';
 import { CoveyError } from '../protocol/errors.ts';
-import { optionsOf, requireRecordRule } from '../src/learning/algorithm.ts';
-import { ALGORITHMS, findAlgorithm } from '../src/learning/registry.ts';
+import { ALGORITHMS } from '../src/learning/registry.ts';
 import { integerIn, numberIn } from './options.ts';
 import { table } from './table.ts';
 
@@ -53,21 +53,15 @@ function sourceOf({ dataDir, dataUrl }: RunFlags): DataSource | null {
 }
 
 function settingsFor(scenario: string, flags: RunFlags): TrainingSettings {
-  const settings = settingsOf(scenario);
-  const { unit = settings.unit } = flags;
-  if (unit !== 'record' && unit !== 'participant')
-    throw new CoveyError('USAGE_CONFIG', `"--unit" expected record or participant, got ${unit}`);
-  return {
-    ...settings,
-    // One gradient of each record and step: larger steps with momentum and one clip a record.
-    ...(unit === 'record' ? { clippingNorm: 1, momentum: 0.9, serverStep: 1 } : {}),
-    rounds: flags.rounds ?? settings.rounds,
-    clippingNorm: flags.clip ?? (unit === 'record' ? 1 : settings.clippingNorm),
-    delta: flags.delta ?? settings.delta,
-    slots: flags.slots ?? settings.slots,
-    unit,
+  const { clip: clippingNorm, delta, rounds, slots, unit } = flags;
+  return settingsWith(scenario, {
+    rounds,
+    clippingNorm,
+    delta,
+    slots,
+    unit: unit === undefined ? undefined : oneOf('--unit', ['record', 'participant'] as const, unit),
     ...curriculumOf(flags),
-  };
+  });
 }
 
 /** One of the names. @throws CoveyError USAGE_CONFIG */
@@ -111,28 +105,6 @@ function privacyOf({ epsilon, noiseMultiplier }: RunFlags): ExperimentOptions['p
   return epsilon === undefined ? null : { epsilon };
 }
 
-/** The given options where the algorithm has them, else those that were found for the scenario. */
-function algorithmOptions(
-  row: string,
-  settings: TrainingSettings,
-  given: Record<string, number>,
-): Record<string, number> {
-  if (row === 'local') return {};
-  const id = row.replace(/\+ft$/, '');
-  const { info } = findAlgorithm(id);
-  const names = Object.keys(info.options ?? {});
-  const own = Object.fromEntries(Object.entries(given).filter(([name]) => names.includes(name)));
-  return optionsOf(info, { ...settings.options?.[id], ...own });
-}
-
-/** Refuses a row before any is computed. @throws CoveyError PRIVACY_POLICY */
-function checkRow(row: string, { unit }: TrainingSettings): void {
-  if (row === 'local') return;
-  const { info } = findAlgorithm(row.replace(/\+ft$/, ''));
-  const charges = info.slots === 'chosen' ? ['exponential-mechanism'] : [];
-  requireRecordRule(info, { unit, noise: 'shared' }, charges);
-}
-
 function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
   const { scenario, options } = findScenario(name);
   const settings = settingsFor(scenario.id, flags);
@@ -141,15 +113,8 @@ function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
   ).filter(({ info }) => info.id !== 'fedavgm' || settings.momentum > 0);
   const asked = flags.algorithm === 'all' ? runnable.map(({ info }) => info.id) : flags.algorithm.split(',');
   const rows = [...new Set([...BASELINES, ...asked.map((row) => row.trim())])];
-  for (const row of rows) checkRow(row, settings);
   const given = readPairs(flags.set);
-  const known = new Set(rows.flatMap((row) => Object.keys(algorithmOptions(row, settings, {}))));
-  const stray = Object.keys(given).find((option) => !known.has(option));
-  if (stray !== undefined)
-    throw new CoveyError(
-      'USAGE_CONFIG',
-      `"--set" expected ${[...known].join(', ') || 'nothing'} for these rows, got ${stray}`,
-    );
+  checkRows(rows, settings, given, '--set');
   if (flags.protocol !== 'ideal' && flags.protocol !== 'real')
     throw new CoveyError('USAGE_CONFIG', `"--protocol" expected ideal or real, got ${flags.protocol}`);
   const { protocol } = flags;

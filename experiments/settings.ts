@@ -19,6 +19,8 @@ export interface TrainingSettings {
   readonly unit: RunConfig['privacy']['unit'];
   readonly delta: number;
   readonly slots: number;
+  /** Deviation of the noise on slot counts, in members; 8 if absent. Counts are charged like everything else. */
+  readonly countNoise?: number;
   /** Record unit: probability that a record joins a step. */
   readonly samplingProbability: number;
   /** Numbers of algorithms that were found for this scenario. */

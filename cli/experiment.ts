@@ -1,18 +1,20 @@
-import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
 import { type BenchmarkJob, type RecordedResult, runBenchmark, TABLE_FILE } from '../experiments/benchmark.ts';
 import type { ExperimentOptions } from '../experiments/experiment.ts';
 import { algorithmOptions, checkRows, settingsWith } from '../experiments/rows.ts';
-import type { DataSource } from '../experiments/scenarios/data-source.ts';
 import { findScenario, SCENARIOS } from '../experiments/scenarios/registry.ts';
 import type { TrainingSettings } from '../experiments/settings.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import { ALGORITHMS } from '../src/learning/registry.ts';
+import { addDataOptions, type DataFlags, sourceOf } from './data-flags.ts';
+import { addPlotCommand } from './experiment-plot.ts';
+import { addRecommendCommand } from './experiment-recommend.ts';
+import { addSweepCommand } from './experiment-sweep.ts';
 import { integerIn, numberIn } from './options.ts';
 import { table } from './table.ts';
 
-interface RunFlags {
+interface RunFlags extends DataFlags {
   readonly algorithm: string;
   readonly seeds: number;
   readonly firstSeed: number;
@@ -30,8 +32,6 @@ interface RunFlags {
   readonly expert: string;
   readonly pacing: string;
   readonly protocol: string;
-  readonly dataDir?: string;
-  readonly dataUrl?: string;
   readonly out: string;
   readonly threads: number;
   readonly json: boolean;
@@ -41,16 +41,6 @@ interface RunFlags {
 const BASELINES = ['local', 'fedavg', 'fedavg+ft'];
 
 const percent = (share: number): string => (100 * share).toFixed(1);
-
-function sourceOf({ dataDir, dataUrl }: RunFlags): DataSource | null {
-  if (dataDir !== undefined && dataUrl !== undefined)
-    throw new CoveyError('USAGE_CONFIG', '"--data-dir" and "--data-url" expected one of them, got both');
-  if (dataUrl !== undefined) return { url: dataUrl, cacheFolder: '.covey-data' };
-  const folder = dataDir ?? process.env['COVEY_DATA'];
-  if (folder === undefined) return null;
-  if (!existsSync(folder)) throw new CoveyError('USAGE_CONFIG', `"--data-dir" expected a folder, got ${folder}`);
-  return { folder };
-}
 
 function settingsFor(scenario: string, flags: RunFlags): TrainingSettings {
   const { clip: clippingNorm, delta, rounds, slots, unit } = flags;
@@ -255,14 +245,15 @@ function list(flags: { readonly json: boolean }): void {
 }
 
 export function addExperimentCommand(program: Command): void {
-  const experiment = program.command('experiment').description('Compare algorithms on a scenario, in this process');
+  const experiment = program
+    .command('experiment')
+    .description('Compare algorithms and privacy settings, in this process');
   experiment
     .command('list')
     .description('Scenarios and algorithms')
     .option('--json', 'print one JSON object', false)
     .action(list);
-  experiment
-    .command('run')
+  addDataOptions(experiment.command('run'))
     .description('Run rows of the benchmark: encoding, noise, ledger and decoding of a deployment')
     .argument('<scenario>', 'one of "covey experiment list", with options in brackets: fedprox-synthetic(1,1)')
     .option('--algorithm <ids>', 'separated by commas, or all; local, fedavg and fedavg+ft are always shown', 'fedavg')
@@ -282,8 +273,6 @@ export function addExperimentCommand(program: Command): void {
     .option('--expert <whose>', 'loss that says what is easy: global, local or hybrid', 'global')
     .option('--pacing <how>', 'linear, step, exponential or log', 'linear')
     .option('--protocol <which>', 'ideal aggregator, or real machines with masks and signatures', 'ideal')
-    .option('--data-dir <folder>', 'folder of data sets (or COVEY_DATA)')
-    .option('--data-url <address>', 'address of data sets, fetched once and checked by hash')
     .option('--out <folder>', 'folder of results; rows in it are not computed again', 'runs/experiment')
     .option('--threads <n>', 'threads', integerIn(1, 256), Math.max(1, availableParallelism()))
     .option('--json', 'print results as JSON lines', false)
@@ -292,4 +281,7 @@ export function addExperimentCommand(program: Command): void {
       '\nExamples:\n  covey experiment run digits --algorithm ditto,fedrep\n  covey experiment run qmnist-writers --algorithm ditto --clip 0.5 --noise-multiplier 8 --rounds 20 --data-dir data\n\nExit codes: 0 done, 2 wrong usage, 3 a combination that breaks the privacy claim',
     )
     .action(run);
+  addSweepCommand(experiment);
+  addPlotCommand(experiment);
+  addRecommendCommand(experiment);
 }

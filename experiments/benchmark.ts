@@ -1,4 +1,4 @@
-import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { writeFileAtomic } from '../platform/node/atomic-file.ts';
@@ -7,6 +7,7 @@ import { toHex, utf8 } from '../protocol/bytes.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import { canonicalJson } from '../src/audit/canonical-json.ts';
 import type { ExperimentMode, ExperimentOptions, ExperimentResult } from './experiment.ts';
+import { lockFolder } from './folder-lock.ts';
 import type { DataSource } from './scenarios/data-source.ts';
 import type { OptionValues } from './scenarios/options.ts';
 
@@ -27,6 +28,10 @@ export interface RecordedResult extends ExperimentResult {
   /** Hash of the job, so that a run that was cut off goes on where it stopped. */
   readonly job: string;
   readonly protocol: BenchmarkJob['protocol'];
+  /** Of the scenario, where any were given. */
+  readonly scenarioOptions?: OptionValues;
+  /** What was asked for; `epsilon` is what it came to. */
+  readonly privacy?: ExperimentOptions['privacy'];
   readonly settings: ExperimentOptions['settings'];
   readonly perStep: number | null;
   readonly colluders: number;
@@ -167,7 +172,7 @@ function workOff(
  * Computes the rows of jobs that are not in the folder yet, on as many threads as asked for, and appends each as it is
  * done. The numbers of a row do not depend on the threads or on what else is computed.
  * @returns the rows in the order of the jobs, without the refused ones.
- * @throws CoveyError of the first row that fails; those that were done stay.
+ * @throws CoveyError of the first row that fails; those that were done stay. USAGE_STATE while another process writes.
  */
 export async function runBenchmark(
   jobs: readonly BenchmarkJob[],
@@ -175,7 +180,20 @@ export async function runBenchmark(
   threads: number,
   progress: BenchmarkProgress,
 ): Promise<RecordedResult[]> {
-  await mkdir(folder, { recursive: true });
+  const unlock = await lockFolder(folder);
+  try {
+    return await workThrough(jobs, folder, threads, progress);
+  } finally {
+    await unlock();
+  }
+}
+
+async function workThrough(
+  jobs: readonly BenchmarkJob[],
+  folder: string,
+  threads: number,
+  progress: BenchmarkProgress,
+): Promise<RecordedResult[]> {
   const results = await readResults(folder);
   // A line that was cut off must not be continued by the next one.
   await writeFileAtomic(join(folder, RESULTS_FILE), results.map((result) => `${JSON.stringify(result)}\n`).join(''));
@@ -190,12 +208,14 @@ export async function runBenchmark(
   const onMessage = (job: BenchmarkJob, message: WorkerMessage): Promise<void> => {
     if (message.kind === 'step') progress.onStep(job, message.step);
     if (message.kind !== 'result') return Promise.resolve();
-    const { settings, perStep, colluders, dropouts, mode } = job.experiment;
+    const { settings, perStep, colluders, dropouts, mode, privacy } = job.experiment;
     const versions = { covey: COVEY_VERSION, node: process.versions.node };
     const recorded = {
       job: jobHash(job),
       ...message.result,
       protocol: job.protocol,
+      ...(Object.keys(job.options).length === 0 ? {} : { scenarioOptions: job.options }),
+      privacy,
       settings,
       perStep,
       colluders,

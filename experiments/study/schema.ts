@@ -2,6 +2,9 @@ import { z } from 'zod';
 import { parseConfig } from '../../platform/node/config.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 
+/** The study beside its results, for plots and for whoever repeats it. */
+export const STUDY_FILE = 'study.json';
+
 /** Targets of a grid: an epsilon of the server's view, or `none`: noise that protects nothing, to see what protection costs. */
 export type Target = number | 'none';
 

@@ -1,4 +1,5 @@
-import { escapeMarkup, type LineSeries, lineChart } from '../charts/line-chart.ts';
+import { type LineSeries, lineChart } from '../charts/line-chart.ts';
+import { escapeMarkup } from '../charts/svg.ts';
 import { announcedClip } from './clips.ts';
 import { announcedMechanism } from './derive-events.ts';
 import type { ReportFacts, SessionFacts } from './facts.ts';

@@ -54,7 +54,7 @@ function onlyOne(values: readonly string[], flag: string): string {
 
 /** Three significant digits, up: a printed epsilon never promises more than the exact one. */
 function epsilonText(epsilon: number): string {
-  if (!Number.isFinite(epsilon)) return 'no claim';
+  if (!Number.isFinite(epsilon)) return 'none';
   if (epsilon === 0) return '0';
   const step = 10 ** (Math.floor(Math.log10(epsilon)) - 2);
   return String(Number((Math.ceil(epsilon / step - 1e-6) * step).toPrecision(3)));
@@ -65,25 +65,35 @@ function valueText({ value }: Candidate): string {
   return value.halfWidth === null ? mean : `${mean} ±${(100 * value.halfWidth).toFixed(1)}`;
 }
 
+const counted = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
+
 function priceText(price: SearchPrice, winner: Candidate, data: string): string[] {
   const { release, releaseSelected, runs, server, unknown, unprotected } = price;
-  const seen = `server view:  ε ${epsilonText(server)} for the search, ε ${epsilonText(winner.epsilon)} for the winner alone: the server saw the sums of every run`;
-  const lowered =
-    releaseSelected === null
-      ? ''
-      : `; ε ${epsilonText(Math.min(release, releaseSelected))} if the number of runs had been drawn at random (Poisson, mean ${runs}) and nobody but the server had seen a loser (Papernot, Steinke 2021)`;
-  const faults = [
-    ...(unprotected > 0 ? [`${unprotected} runs without noise: on private data they leave no claim at all`] : []),
-    ...(unknown > 0 ? [`${unknown} runs were recorded without their charges: their price is not known`] : []),
+  const priced = runs - unprotected - unknown;
+  const own = `ε ${epsilonText(winner.epsilon)} for the recommended cell alone`;
+  const lines = [
+    `server view:  ε ${epsilonText(server)} for ${counted(priced, 'run')}, ${own}: the server saw the sums of every run`,
+    `release view: ε ${epsilonText(release)} for ${counted(priced, 'run')}`,
+    ...(releaseSelected === null || releaseSelected >= release
+      ? []
+      : [
+          `              ε ${epsilonText(releaseSelected)} if the number of runs had been drawn at random (Poisson, mean ${priced})`,
+          '              and nobody but the server had seen a run that lost (Papernot, Steinke 2021)',
+        ]),
+    ...(unprotected > 0
+      ? [`${counted(unprotected, 'run')} without noise besides: on private data they leave no claim at all`]
+      : []),
+    ...(unknown > 0 ? [`${counted(unknown, 'run')} besides, recorded without charges: their price is not known`] : []),
   ];
   return [
-    `What this search costs on private data (${runs} runs, every seed one)`,
-    ...(faults.length > 0 ? faults : [seen, `release view: ε ${epsilonText(release)}${lowered}`]).map(
-      (line) => `  ${line}`,
-    ),
-    data === 'private'
-      ? '  The data is private: these numbers are spent, also if only the winner is deployed. The accuracies that chose it are not among them: release them through charged metrics.'
-      : `  The data is ${data}: nothing is spent. Settings found here carry over to private data; a search there is charged as above.`,
+    `What this search costs on private data (${counted(runs, 'run')}, every seed one)`,
+    ...lines.map((line) => `  ${line}`),
+    ...(data === 'private'
+      ? [
+          '  The data is private: this is spent, also if only the recommended cell is deployed. The accuracies that chose',
+          '  it are not among these numbers: release them through charged metrics.',
+        ]
+      : [`  The data is ${data}: nothing is spent. A search on private data is charged as above.`]),
   ];
 }
 
@@ -108,14 +118,14 @@ function printAnswer(
     `  all settings: ${describeSettings(winner.cell, Object.keys(winner.cell.settings) as (keyof Cell['settings'])[])}, ${winner.cell.target}`,
   );
   if (heldOut !== null) console.log(`  chosen without the seed it is measured on: ${(100 * heldOut).toFixed(1)} %`);
-  if (winner.value.halfWidth === null) console.log('  one seed: the noise of the choice is not known');
-  else if (ties.length > 0)
+  if (winner.value.halfWidth === null) console.log('  one seed: what the choice owes to chance is not known');
+  const shown = ties.slice(0, 3).map((tie) => `${name(tie)} (ε ${epsilonText(tie.epsilon)}, ${valueText(tie)})`);
+  if (ties.length > 0)
     console.log(
-      `  ${ties.length} other cells meet the goal and are as good within the intervals, best first: ${ties
-        .slice(0, 3)
-        .map((tie) => `${name(tie)} (ε ${epsilonText(tie.epsilon)}, ${valueText(tie)})`)
-        .join('; ')}`,
+      `  not told apart by the intervals: ${shown.join('; ')}${ties.length > 3 ? ` and ${ties.length - 3} more` : ''}`,
     );
+  if (ties.some(({ cell }) => cell.settings.algorithm === 'local'))
+    console.log('  "local" is among them: that the federation helps at this budget is not shown');
 }
 
 async function recommendFrom(folder: string, flags: RecommendFlags): Promise<void> {

@@ -41,6 +41,7 @@ const PART_FLAGS = [
   'delta',
   'colluders',
   'countNoise',
+  'slotMean',
 ] as const;
 
 const flagName = (key: string): string => `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
@@ -88,7 +89,7 @@ function printCells(results: readonly RecordedResult[]): void {
   const cells = cellsOf(results);
   for (const scenario of new Set(cells.map((cell) => cell.scenario))) {
     const own = cells.filter((cell) => cell.scenario === scenario);
-    const axes = [...new Set([...varyingAxes(own), 'algorithm' as const])].filter((axis) => axis !== 'options');
+    const axes = [...new Set([...varyingAxes(own), 'algorithm' as const])];
     const head = [scenario, 'ε server', 'ε release', 'mean', 'worst 10 %', 'seeds'];
     console.log(`\n${table([head, ...own.map((cell) => cellRow(cell, axes))])}`);
   }
@@ -193,6 +194,11 @@ export function addSweepCommand(experiment: Command): void {
     .option('--delta <x>', 'delta of the claims', numberIn(1e-12, 0.5))
     .option('--colluders <n>', 'members whose noise does not count', integerIn(0, 65_535))
     .option('--count-noise <x>', 'deviation of the noise on slot counts, in members', numberIn(1e-6, 1e6))
+    .option(
+      '--slot-mean <by>',
+      'divide the sum of a slot by an even share, or by the released counts',
+      wordOf(['even', 'counts']),
+    )
     .option('--set <name=number>', 'an option of algorithms that have it', pairs, {})
     .option('--seeds <n>', 'runs of every cell (default: 1, or as the study says)', integerIn(1, 1_000))
     .option('--first-seed <n>', 'seed of the first run', integerIn(0, 0xffff_0000))

@@ -129,7 +129,7 @@ function openClusters({ manifest, participants }: ScenarioData): string[][] {
 }
 
 function clustersOf(data: ScenarioData, { algorithm, mode, settings }: ExperimentOptions): RunConfig['clusters'] {
-  const { countNoise = 8, rounds, slots, unit } = settings;
+  const { countNoise = 8, rounds, slotMean, slots, unit } = settings;
   const { slots: use } = findAlgorithm(rowOf(algorithm).id).info;
   if (mode === 'open') {
     const open = openClusters(data);
@@ -149,6 +149,7 @@ function clustersOf(data: ScenarioData, { algorithm, mode, settings }: Experimen
   const everyRound = Array.from({ length: rounds }, (_, step) => step);
   return {
     assignment: use === 'chosen' ? 'hard' : use,
+    ...(slotMean === undefined || use !== 'chosen' ? {} : { denominator: slotMean }),
     ...(use === 'several' ? { filled: Math.min(2, slots) } : {}),
     foundingSlots: 0,
     seatPositions: 0,

@@ -12,6 +12,7 @@ export type SettingChanges = {
     | 'delta'
     | 'slots'
     | 'countNoise'
+    | 'slotMean'
     | 'serverStep'
     | 'samplingProbability'
     | 'curriculum']?: TrainingSettings[K] | undefined;

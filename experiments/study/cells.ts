@@ -125,7 +125,19 @@ export function measure(cell: Cell, metric: Metric): Estimate | null {
 export function varyingAxes(cells: readonly Cell[]): Axis[] {
   const others = cells.filter(({ settings }) => settings.algorithm !== 'local');
   const axes = new Set(others.flatMap(({ settings }) => Object.keys(settings) as Axis[]));
-  return [...axes].filter((axis) => new Set(others.map(({ settings }) => settings[axis])).size > 1);
+  const differs = (axis: Axis, among: readonly Cell[]): boolean =>
+    new Set(among.map(({ settings }) => settings[axis])).size > 1;
+  const algorithms = [...new Set(others.map(({ settings }) => settings.algorithm))];
+  return [...axes].filter((axis) => {
+    if (axis !== 'options') return differs(axis, others);
+    // Every algorithm has options of its own: they say something where one has them in two ways.
+    return algorithms.some((algorithm) =>
+      differs(
+        axis,
+        others.filter(({ settings }) => settings.algorithm === algorithm),
+      ),
+    );
+  });
 }
 
 const AXIS_TEXT: Readonly<Record<Axis, (value: string) => string>> = {

@@ -21,9 +21,11 @@ export interface Figure {
   readonly caption: string;
 }
 
-const percent = (share: number): string => `${Number((100 * share).toFixed(1))} %`;
+const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+/** On an axis of round numbers. */
+const roundPercent = (share: number): string => `${Number((100 * share).toFixed(1))} %`;
 const short = (value: number): string => String(Number(value.toPrecision(3)));
-const ACCURACY = { yBounds: [0, 1] as const, formatY: percent };
+const ACCURACY = { yBounds: [0, 1] as const, formatY: roundPercent };
 const EPSILON_AXIS = {
   xLabel: 'ε, server view (logarithmic)',
   logarithmic: true,
@@ -77,7 +79,7 @@ function linesOf(
 
 /** What the lines keep constant, for the caption. */
 function heldText(lines: ReturnType<typeof linesOf>, cells: readonly Cell[]): string {
-  const axes = varyingAxes(cells).filter((axis) => !LINE_AXES.includes(axis) && axis !== 'options');
+  const axes = varyingAxes(cells).filter((axis) => !LINE_AXES.includes(axis));
   const parts = lines.flatMap(({ name, cells: [first], alternatives }) => {
     if (alternatives < 2 || first === undefined) return [];
     return [`${name}: ${describeSettings(first, axes)} (best of ${alternatives} settings on average)`];
@@ -109,7 +111,7 @@ function tradeOff(scenario: string, cells: readonly Cell[], metric: Metric, name
   return {
     name,
     drawing: curveChart(chart),
-    caption: `${title[0]?.toUpperCase()}${title.slice(1)} of the last round, ${runsText(federated)}.${heldText(lines, federated)}${first === undefined ? '' : ' Dashed: every participant alone, which costs no privacy.'}`,
+    caption: `Last round, ${runsText(federated)}.${heldText(lines, federated)}${first === undefined ? '' : ' Dashed: every participant alone, which costs no privacy.'}`,
   };
 }
 
@@ -168,7 +170,7 @@ function heatMaps(scenario: string, cells: readonly Cell[]): Figure[] {
       {
         name: `heat-${algorithm ?? 'algorithms'}`,
         drawing,
-        caption: `Mean accuracy of the last round, ${runsText(own).replace(/;.*$/, '')}.${best}`,
+        caption: `Last round, ${runsText(own).replace(/;.*$/, '')}.${best}`,
       },
     ];
   });
@@ -221,7 +223,7 @@ function sizeCharts(scenario: string, cells: readonly Cell[]): Figure[] {
 function leakageChart(scenario: string, cells: readonly Cell[]): Figure | null {
   const known = cells.filter(({ runs }) => runs.every(({ slots }) => (slots?.byGroup ?? null) !== null));
   if (known.length === 0) return null;
-  const varying = varyingAxes(known).filter((axis) => axis !== 'options');
+  const varying = varyingAxes(known);
   const names = [...new Set(known.map((cell) => describeSettings(cell, varying) || cell.settings.algorithm))];
   const leaks = known.map((cell) => ({
     cell,

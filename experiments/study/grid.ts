@@ -36,7 +36,7 @@ function privacyOf(kind: 'epsilon' | 'noiseMultiplier', target: Target | undefin
  */
 function reduced(point: Point): Point | null {
   const { algorithm, changes, mode } = point;
-  const { slots: _, countNoise: __, ...plain } = changes;
+  const { slots: _, countNoise: __, slotMean: ___, ...plain } = changes;
   if (algorithm === 'local') {
     const { rounds, unit, delta } = changes;
     return { ...point, changes: { rounds, unit, delta }, privacy: null, perStep: null, dropouts: 0, mode: undefined };
@@ -47,7 +47,7 @@ function reduced(point: Point): Point | null {
 }
 
 function pointsOf(part: StudyPart): Point[] {
-  const { unit, delta, countNoise } = part;
+  const { unit, delta, countNoise, slotMean } = part;
   const changing = <K extends keyof SettingChanges>(
     key: K,
     given: SettingChanges[K] | NonNullable<SettingChanges[K]>[] | undefined,
@@ -59,7 +59,7 @@ function pointsOf(part: StudyPart): Point[] {
   const kind = part.noiseMultiplier === undefined ? 'epsilon' : 'noiseMultiplier';
   const start: Point = {
     algorithm: 'fedavg',
-    changes: { unit, delta, countNoise },
+    changes: { unit, delta, countNoise, slotMean },
     privacy: null,
     perStep: null,
     dropouts: 0,

@@ -48,7 +48,7 @@ const ALL_AXES: readonly Axis[] = [
 ];
 
 function cellTable({ cells }: PageSection): string {
-  const axes = varyingAxes(cells).filter((axis) => axis !== 'algorithm' && axis !== 'options');
+  const axes = varyingAxes(cells).filter((axis) => axis !== 'algorithm');
   const sorted = cells.toSorted((a, b) => epsilonOf(a, 'server') - epsilonOf(b, 'server'));
   const rows = sorted.map((cell) => [
     cell.settings.algorithm,
@@ -70,7 +70,7 @@ function cellTable({ cells }: PageSection): string {
 function leakageTable({ cells }: PageSection): string {
   const known = cells.filter(({ runs }) => runs.every(({ slots }) => (slots?.byGroup ?? null) !== null));
   if (known.length === 0) return '';
-  const axes = varyingAxes(known).filter((axis) => axis !== 'options');
+  const axes = varyingAxes(known);
   const rows = known.flatMap((cell) =>
     cell.runs.flatMap(({ seed, slots }) => {
       if (!slots?.byGroup) return [];
@@ -104,7 +104,7 @@ function sectionText(section: PageSection): string {
   return `<h2>${esc(scenario)}</h2><p class="meta">${esc(describeSettings(federated, fixed))}. Splits by seed: ${esc(splits.join(', '))}</p>${figures
     .map(
       ({ drawing, caption }) =>
-        `<figure>${drawing.svg}<figcaption>${esc(drawing.title)}. ${esc(caption)}</figcaption></figure>`,
+        `<figure>${drawing.svg}<figcaption><b>${esc(drawing.title)}.</b> ${esc(caption)}</figcaption></figure>`,
     )
     .join('')}<h3>All cells</h3>${cellTable(section)}${leakageTable(section)}`;
 }

@@ -8,7 +8,7 @@ import { repeatAndSelectCurve } from '../../src/privacy/rdp-selection.ts';
 import type { View } from '../../src/privacy/views.ts';
 import type { RecordedResult } from '../benchmark.ts';
 
-/** What a search over settings costs whoever's data all of its runs read. Infinite where a run released without noise. */
+/** What a search over settings costs whoever's data all of its runs read. Without any claim where a run released without noise. */
 export interface SearchPrice {
   /** Runs that released anything, every seed one. */
   readonly runs: number;
@@ -16,13 +16,13 @@ export interface SearchPrice {
   readonly unprotected: number;
   /** Of them recorded without their charges: no price can be named. */
   readonly unknown: number;
-  /** All runs composed. The server saw the sums of every one of them. */
+  /** All protected runs composed. The server saw the sums of every one of them. */
   readonly server: number;
-  /** All runs composed, in the view of a member or whoever gets the models. */
+  /** All protected runs composed, in the view of a member or whoever gets the models. */
   readonly release: number;
   /**
    * Release view if the number of runs had been drawn from a Poisson law with this mean, every run's settings at random,
-   * and no participant had seen a run that lost. Null where a run releases without noise.
+   * and no participant had seen a run that lost. Null without protected runs.
    * @see Papernot, Steinke 2021, Theorem 6
    */
   readonly releaseSelected: number | null;
@@ -61,11 +61,15 @@ function worstCurve(runs: readonly RunCharges[]): (order: number) => number {
 export function priceOfSearch(results: readonly RecordedResult[], delta: number): SearchPrice {
   const paid = results.filter(({ epsilon }) => epsilon !== null);
   const unprotected = paid.filter(({ protection }) => protection === 'none').length;
-  const unknown = paid.filter(({ charges }) => charges === undefined || charges === null).length;
+  const unknown = paid.filter(
+    ({ charges, protection }) => protection === 'noise' && (charges === undefined || charges === null),
+  ).length;
+  const isProtected = ({ protection }: RecordedResult): boolean => protection === 'noise';
   const statesOf = (view: View): RunCharges[] =>
-    paid.flatMap(({ charges }) => (charges === undefined || charges === null ? [] : [chargesOf(charges[view])]));
+    paid
+      .filter(isProtected)
+      .flatMap(({ charges }) => (charges === undefined || charges === null ? [] : [chargesOf(charges[view])]));
   const composed = (view: View): number => {
-    if (unprotected + unknown > 0) return Number.POSITIVE_INFINITY;
     const states = statesOf(view);
     const relation = states[0]?.relation ?? 'add-remove';
     return states
@@ -74,7 +78,8 @@ export function priceOfSearch(results: readonly RecordedResult[], delta: number)
       .epsilon(delta);
   };
   const selected = (): number => {
-    const curve = repeatAndSelectCurve(worstCurve(statesOf('release')), paid.length, undefined);
+    const states = statesOf('release');
+    const curve = repeatAndSelectCurve(worstCurve(states), states.length, undefined);
     return rdpToEpsilon(curve, delta, { isMonotone: false, orders: undefined });
   };
   return {
@@ -83,6 +88,6 @@ export function priceOfSearch(results: readonly RecordedResult[], delta: number)
     unknown,
     server: composed('server'),
     release: composed('release'),
-    releaseSelected: unprotected + unknown > 0 || paid.length === 0 ? null : selected(),
+    releaseSelected: paid.length === unprotected + unknown ? null : selected(),
   };
 }

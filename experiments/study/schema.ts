@@ -44,6 +44,8 @@ export interface StudyPart {
   readonly delta?: number | undefined;
   readonly colluders?: number | undefined;
   readonly countNoise?: number | undefined;
+  /** What the sum of a slot is divided by: an even share of the cohort, or the released count of its members. */
+  readonly slotMean?: 'even' | 'counts' | undefined;
   /** Options of algorithms; each takes those that it has. */
   readonly set?: Readonly<Record<string, number>> | undefined;
 }
@@ -74,6 +76,7 @@ const partSchema: z.ZodType<StudyPart> = z.strictObject({
   delta: z.number().min(1e-12).max(0.5).optional(),
   colluders: count(0, 65_535).optional(),
   countNoise: positive.optional(),
+  slotMean: z.enum(['even', 'counts']).optional(),
   set: z.record(z.string(), z.number()).optional(),
 });
 

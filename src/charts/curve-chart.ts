@@ -68,7 +68,8 @@ function logTicks(low: number, high: number): number[] {
   for (let power = first; power <= last; power++)
     for (const factor of factors) {
       const value = Number(`${factor}e${power}`);
-      if (value >= low * (1 - 1e-9) && value <= high * (1 + 1e-9)) ticks.push(value);
+      // A calibrated epsilon ends a little below its target.
+      if (value >= low * (1 - 1e-3) && value <= high * (1 + 1e-3)) ticks.push(value);
     }
   return ticks;
 }

@@ -39,6 +39,8 @@ const HEIGHT = 360;
 const MARGIN = { top: 16, right: 190, bottom: 48, left: 62 };
 /** Column of the values at infinity, and what parts it from the axis. */
 const FAR = { width: 56, gap: 22 };
+/** Least distance of two measured values that are both written below the axis. */
+const LEAST_TICK_GAP = 32;
 const REFERENCE_COLOR = '#5b6675';
 
 /** Hues of Okabe and Ito (2008), darkened until text in them reads on white. */
@@ -87,13 +89,17 @@ function xAxis(values: readonly number[], logarithmic: boolean, from: number, to
   const [left, right] = [from + 12, to - 12];
   if (high === low) return { ticks: finite.length === 0 ? [] : [low], at: () => (left + right) / 2 };
   const place = logarithmic ? Math.log : (value: number): number => value;
-  const ticks = logarithmic
-    ? logTicks(low, high)
-    : niceTicks(low, high, 8).filter((tick) => tick >= low && tick <= high);
-  return {
-    ticks,
-    at: (value) => left + ((place(value) - place(low)) / (place(high) - place(low))) * (right - left),
-  };
+  const at = (value: number): number =>
+    left + ((place(value) - place(low)) / (place(high) - place(low))) * (right - left);
+  // A grid of few values is best read at these values.
+  const measured = [...new Set(finite.map((value) => Number(value.toPrecision(3))))].sort((a, b) => a - b);
+  const isSparse = measured.every((value, i) => i === 0 || at(value) - at(measured[i - 1] as number) >= LEAST_TICK_GAP);
+  const ticks = !logarithmic
+    ? niceTicks(low, high, 8).filter((tick) => tick >= low && tick <= high)
+    : isSparse
+      ? measured
+      : logTicks(low, high);
+  return { ticks, at };
 }
 
 function clamp(value: number, bounds: readonly [number, number] | undefined): number {

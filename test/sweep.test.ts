@@ -194,6 +194,11 @@ describe('cells of a sweep', () => {
     const settings = { ...settingsOf('digits'), rounds: 2, slotMean: 'counts' } as const;
     const config = experimentConfig(data, ask({ algorithm: 'ifca', settings }));
     expect(config.clusters?.denominator).toBe('counts');
+    const byCounts = runExperiment(nodeCrypto, data, ask({ algorithm: 'ifca', settings, privacy: null }));
+    const even = { ...settings, slotMean: 'even' } as const;
+    expect(
+      runExperiment(nodeCrypto, data, ask({ algorithm: 'ifca', settings: even, privacy: null })).personal.mean,
+    ).not.toBe(byCounts.personal.mean);
     expect(() =>
       parseRunConfig({ ...config, clusters: { ...config.clusters, assignment: 'soft', choiceSteps: [] } }),
     ).toThrow(/"clusters.denominator" expected even where no members are counted/);
@@ -224,11 +229,11 @@ describe('the leakage experiment', () => {
       manifest: buildScenarioManifest(nodeCrypto, facts, participants),
     };
   }
-  const cluster = (data: ScenarioData, slotMean: 'counts' | 'even' = 'counts'): ReturnType<typeof runExperiment> =>
+  const cluster = (data: ScenarioData): ReturnType<typeof runExperiment> =>
     runExperiment(nodeCrypto, data, {
       algorithm: 'ifca',
       options: {},
-      settings: { ...settingsOf('planted'), rounds: 6, slots: 2, stepSize: 0.3, slotMean, countNoise: 1 },
+      settings: { ...settingsOf('planted'), rounds: 6, slots: 2, stepSize: 0.3, slotMean: 'counts', countNoise: 1 },
       seed: 2,
       privacy: null,
       perStep: null,

@@ -196,6 +196,7 @@ function sizeCharts(scenario: string, cells: readonly Cell[]): Figure[] {
           title: `${scenario}: members of the slots of ${algorithm}, ${noise}`,
           xLabel: 'training step',
           yLabel: 'members',
+          yFrom: 0,
           formatX: String,
           formatY: short,
           series: [

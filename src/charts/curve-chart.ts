@@ -28,6 +28,8 @@ export interface CurveChart {
   readonly farLabel?: string;
   readonly series: readonly CurveSeries[];
   readonly references?: readonly { readonly name: string; readonly y: number }[];
+  /** The y axis begins there. */
+  readonly yFrom?: number;
   /** Values that cannot be passed: bands are cut there. */
   readonly yBounds?: readonly [number, number];
   formatX(value: number): string;
@@ -36,7 +38,7 @@ export interface CurveChart {
 
 const WIDTH = 760;
 const HEIGHT = 360;
-const MARGIN = { top: 16, right: 190, bottom: 48, left: 62 };
+const MARGIN = { top: 16, right: 190, bottom: 48, left: 74 };
 /** Column of the values at infinity, and what parts it from the axis. */
 const FAR = { width: 56, gap: 22 };
 /** Least distance of two measured values that are both written below the axis. */
@@ -128,6 +130,7 @@ export function curveChart(chart: CurveChart): Drawing {
   const ys = [
     ...points.flatMap(({ y, low = y, high = y }) => [y, clamp(low, yBounds), clamp(high, yBounds)]),
     ...references.map(({ y }) => y),
+    ...(chart.yFrom === undefined ? [] : [chart.yFrom]),
   ];
   const yTicks = ys.length === 0 ? [0, 1] : niceTicks(Math.min(...ys), Math.max(...ys), 6);
   const [yLow, yHigh] = [yTicks[0] as number, yTicks.at(-1) as number];

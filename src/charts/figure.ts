@@ -24,7 +24,8 @@ export function drawingFile(drawings: readonly Drawing[]): string {
     top += height + HEADING;
     return heading + inner;
   });
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${full} ${top}" width="${full}" height="${top}"><style>${STYLE}</style><rect width="100%" height="100%" fill="#fff"/>${parts.join('')}</svg>\n`;
+  const title = escapeMarkup(drawings.map((drawing) => drawing.title).join('; '));
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${full} ${top}" width="${full}" height="${top}" role="img" aria-label="${title}"><title>${title}</title><style>${STYLE}</style><rect width="100%" height="100%" fill="#fff"/>${parts.join('')}</svg>\n`;
 }
 
 /** Line charts as one SVG file. */

@@ -112,7 +112,12 @@ function clamp(value: number, bounds: readonly [number, number] | undefined): nu
 export function curveChart(chart: CurveChart): Drawing {
   const { references = [], yBounds } = chart;
   const series = chart.series
-    .map((one, i) => ({ ...one, style: one.style ?? i }))
+    // A logarithmic axis has no place for zero.
+    .map((one, i) => ({
+      ...one,
+      style: one.style ?? i,
+      points: one.points.filter(({ x }) => chart.logarithmic !== true || x > 0),
+    }))
     .filter(({ points }) => points.length > 0);
   const points = series.flatMap((one) => one.points);
   const isFar = points.some(({ x }) => x === Number.POSITIVE_INFINITY);

@@ -1,18 +1,20 @@
-import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
 import { type BenchmarkJob, type RecordedResult, runBenchmark, TABLE_FILE } from '../experiments/benchmark.ts';
 import type { ExperimentOptions } from '../experiments/experiment.ts';
-import type { DataSource } from '../experiments/scenarios/data-source.ts';
+import { algorithmOptions, checkRows, settingsWith } from '../experiments/rows.ts';
 import { findScenario, SCENARIOS } from '../experiments/scenarios/registry.ts';
-import { settingsOf, type TrainingSettings } from '../experiments/settings.ts';
+import type { TrainingSettings } from '../experiments/settings.ts';
 import { CoveyError } from '../protocol/errors.ts';
-import { optionsOf, requireRecordRule } from '../src/learning/algorithm.ts';
-import { ALGORITHMS, findAlgorithm } from '../src/learning/registry.ts';
+import { ALGORITHMS } from '../src/learning/registry.ts';
+import { addDataOptions, type DataFlags, sourceOf } from './data-flags.ts';
+import { addPlotCommand } from './experiment-plot.ts';
+import { addRecommendCommand } from './experiment-recommend.ts';
+import { addSweepCommand } from './experiment-sweep.ts';
 import { integerIn, numberIn } from './options.ts';
 import { table } from './table.ts';
 
-interface RunFlags {
+interface RunFlags extends DataFlags {
   readonly algorithm: string;
   readonly seeds: number;
   readonly firstSeed: number;
@@ -31,8 +33,6 @@ interface RunFlags {
   readonly expert: string;
   readonly pacing: string;
   readonly protocol: string;
-  readonly dataDir?: string;
-  readonly dataUrl?: string;
   readonly out: string;
   readonly threads: number;
   readonly json: boolean;
@@ -43,36 +43,18 @@ const BASELINES = ['local', 'fedavg', 'fedavg+ft'];
 
 const percent = (share: number): string => (100 * share).toFixed(1);
 
-function sourceOf({ dataDir, dataUrl }: RunFlags): DataSource | null {
-  if (dataDir !== undefined && dataUrl !== undefined)
-    throw new CoveyError('USAGE_CONFIG', '"--data-dir" and "--data-url" expected one of them, got both');
-  if (dataUrl !== undefined) return { url: dataUrl, cacheFolder: '.covey-data' };
-  const folder = dataDir ?? process.env['COVEY_DATA'];
-  if (folder === undefined) return null;
-  if (!existsSync(folder)) throw new CoveyError('USAGE_CONFIG', `"--data-dir" expected a folder, got ${folder}`);
-  return { folder };
-}
-
 function settingsFor(scenario: string, flags: RunFlags): TrainingSettings {
-  const settings = settingsOf(scenario);
-  const { unit = settings.unit } = flags;
-  if (unit !== 'record' && unit !== 'participant')
-    throw new CoveyError('USAGE_CONFIG', `"--unit" expected record or participant, got ${unit}`);
   const noise = oneOf('--noise', ['shared', 'local'] as const, flags.noise);
-  if (noise === 'local' && unit !== 'record')
-    throw new CoveyError('USAGE_CONFIG', '"--noise" expected shared at unit participant, got local');
-  return {
-    ...settings,
-    // One gradient of each record and step: larger steps with momentum and one clip a record.
-    ...(unit !== 'record' ? {} : noise === 'local' ? { noise } : { momentum: 0.9 }),
-    ...(unit === 'record' ? { serverStep: 1 } : {}),
-    rounds: flags.rounds ?? settings.rounds,
-    clippingNorm: flags.clip ?? (unit === 'record' ? 1 : settings.clippingNorm),
-    delta: flags.delta ?? settings.delta,
-    slots: flags.slots ?? settings.slots,
-    unit,
+  const { clip: clippingNorm, delta, rounds, slots, unit } = flags;
+  return settingsWith(scenario, {
+    rounds,
+    clippingNorm,
+    delta,
+    slots,
+    noise: noise === 'local' ? noise : undefined,
+    unit: unit === undefined ? undefined : oneOf('--unit', ['record', 'participant'] as const, unit),
     ...curriculumOf(flags),
-  };
+  });
 }
 
 /** One of the names. @throws CoveyError USAGE_CONFIG */
@@ -116,28 +98,6 @@ function privacyOf({ epsilon, noiseMultiplier }: RunFlags): ExperimentOptions['p
   return epsilon === undefined ? null : { epsilon };
 }
 
-/** The given options where the algorithm has them, else those that were found for the scenario. */
-function algorithmOptions(
-  row: string,
-  settings: TrainingSettings,
-  given: Record<string, number>,
-): Record<string, number> {
-  if (row === 'local') return {};
-  const id = row.replace(/\+ft$/, '');
-  const { info } = findAlgorithm(id);
-  const names = Object.keys(info.options ?? {});
-  const own = Object.fromEntries(Object.entries(given).filter(([name]) => names.includes(name)));
-  return optionsOf(info, { ...settings.options?.[id], ...own });
-}
-
-/** Refuses a row before any is computed. @throws CoveyError PRIVACY_POLICY */
-function checkRow(row: string, { noise, unit }: TrainingSettings): void {
-  if (row === 'local') return;
-  const { info } = findAlgorithm(row.replace(/\+ft$/, ''));
-  const charges = info.slots === 'chosen' ? ['exponential-mechanism'] : [];
-  requireRecordRule(info, { unit, noise: noise ?? 'shared' }, charges);
-}
-
 function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
   const { scenario, options } = findScenario(name);
   const settings = settingsFor(scenario.id, flags);
@@ -147,15 +107,8 @@ function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
   ).filter(({ info }) => info.id !== 'fedavgm' || settings.momentum > 0);
   const asked = flags.algorithm === 'all' ? runnable.map(({ info }) => info.id) : flags.algorithm.split(',');
   const rows = [...new Set([...BASELINES, ...asked.map((row) => row.trim())])];
-  for (const row of rows) checkRow(row, settings);
   const given = readPairs(flags.set);
-  const known = new Set(rows.flatMap((row) => Object.keys(algorithmOptions(row, settings, {}))));
-  const stray = Object.keys(given).find((option) => !known.has(option));
-  if (stray !== undefined)
-    throw new CoveyError(
-      'USAGE_CONFIG',
-      `"--set" expected ${[...known].join(', ') || 'nothing'} for these rows, got ${stray}`,
-    );
+  checkRows(rows, settings, given, '--set');
   if (flags.protocol !== 'ideal' && flags.protocol !== 'real')
     throw new CoveyError('USAGE_CONFIG', `"--protocol" expected ideal or real, got ${flags.protocol}`);
   const { protocol } = flags;
@@ -296,14 +249,15 @@ function list(flags: { readonly json: boolean }): void {
 }
 
 export function addExperimentCommand(program: Command): void {
-  const experiment = program.command('experiment').description('Compare algorithms on a scenario, in this process');
+  const experiment = program
+    .command('experiment')
+    .description('Compare algorithms and privacy settings, in this process');
   experiment
     .command('list')
     .description('Scenarios and algorithms')
     .option('--json', 'print one JSON object', false)
     .action(list);
-  experiment
-    .command('run')
+  addDataOptions(experiment.command('run'))
     .description('Run rows of the benchmark: encoding, noise, ledger and decoding of a deployment')
     .argument('<scenario>', 'one of "covey experiment list", with options in brackets: fedprox-synthetic(1,1)')
     .option('--algorithm <ids>', 'separated by commas, or all; local, fedavg and fedavg+ft are always shown', 'fedavg')
@@ -328,8 +282,6 @@ export function addExperimentCommand(program: Command): void {
     .option('--expert <whose>', 'loss that says what is easy: global, local or hybrid', 'global')
     .option('--pacing <how>', 'linear, step, exponential or log', 'linear')
     .option('--protocol <which>', 'ideal aggregator, or real machines with masks and signatures', 'ideal')
-    .option('--data-dir <folder>', 'folder of data sets (or COVEY_DATA)')
-    .option('--data-url <address>', 'address of data sets, fetched once and checked by hash')
     .option('--out <folder>', 'folder of results; rows in it are not computed again', 'runs/experiment')
     .option('--threads <n>', 'threads', integerIn(1, 256), Math.max(1, availableParallelism()))
     .option('--json', 'print results as JSON lines', false)
@@ -338,4 +290,7 @@ export function addExperimentCommand(program: Command): void {
       '\nExamples:\n  covey experiment run digits --algorithm ditto,fedrep\n  covey experiment run qmnist-writers --algorithm ditto --clip 0.5 --noise-multiplier 8 --rounds 20 --data-dir data\n\nExit codes: 0 done, 2 wrong usage, 3 a combination that breaks the privacy claim',
     )
     .action(run);
+  addSweepCommand(experiment);
+  addPlotCommand(experiment);
+  addRecommendCommand(experiment);
 }

@@ -1,11 +1,13 @@
-import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
+import { writeFileAtomic } from '../platform/node/atomic-file.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { toHex, utf8 } from '../protocol/bytes.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import { canonicalJson } from '../src/audit/canonical-json.ts';
-import type { ExperimentOptions, ExperimentResult } from './experiment.ts';
+import type { ExperimentMode, ExperimentOptions, ExperimentResult } from './experiment.ts';
+import { lockFolder } from './folder-lock.ts';
 import type { DataSource } from './scenarios/data-source.ts';
 import type { OptionValues } from './scenarios/options.ts';
 
@@ -26,9 +28,15 @@ export interface RecordedResult extends ExperimentResult {
   /** Hash of the job, so that a run that was cut off goes on where it stopped. */
   readonly job: string;
   readonly protocol: BenchmarkJob['protocol'];
+  /** Of the scenario, where any were given. */
+  readonly scenarioOptions?: OptionValues;
+  /** What was asked for; `epsilon` is what it came to. */
+  readonly privacy?: ExperimentOptions['privacy'];
   readonly settings: ExperimentOptions['settings'];
   readonly perStep: number | null;
   readonly colluders: number;
+  readonly dropouts?: number;
+  readonly mode?: ExperimentMode;
   readonly versions: { readonly covey: string; readonly node: string };
 }
 
@@ -49,8 +57,8 @@ export interface BenchmarkProgress {
 
 const COVEY_VERSION = '0.1.0';
 
-/** Where a job's data come from says nothing about its numbers: the manifest of the split does. */
-function jobHash({ scenario, options, experiment, protocol }: BenchmarkJob): string {
+/** Identifies a row. Where its data come from says nothing about its numbers: the manifest of the split does. */
+export function jobHash({ scenario, options, experiment, protocol }: BenchmarkJob): string {
   return toHex(nodeCrypto.sha256(utf8(canonicalJson({ scenario, options, experiment, protocol })))).slice(0, 32);
 }
 
@@ -164,7 +172,7 @@ function workOff(
  * Computes the rows of jobs that are not in the folder yet, on as many threads as asked for, and appends each as it is
  * done. The numbers of a row do not depend on the threads or on what else is computed.
  * @returns the rows in the order of the jobs, without the refused ones.
- * @throws CoveyError of the first row that fails; those that were done stay.
+ * @throws CoveyError of the first row that fails; those that were done stay. USAGE_STATE while another process writes.
  */
 export async function runBenchmark(
   jobs: readonly BenchmarkJob[],
@@ -172,10 +180,23 @@ export async function runBenchmark(
   threads: number,
   progress: BenchmarkProgress,
 ): Promise<RecordedResult[]> {
-  await mkdir(folder, { recursive: true });
+  const unlock = await lockFolder(folder);
+  try {
+    return await workThrough(jobs, folder, threads, progress);
+  } finally {
+    await unlock();
+  }
+}
+
+async function workThrough(
+  jobs: readonly BenchmarkJob[],
+  folder: string,
+  threads: number,
+  progress: BenchmarkProgress,
+): Promise<RecordedResult[]> {
   const results = await readResults(folder);
   // A line that was cut off must not be continued by the next one.
-  await writeFile(join(folder, RESULTS_FILE), results.map((result) => `${JSON.stringify(result)}\n`).join(''));
+  await writeFileAtomic(join(folder, RESULTS_FILE), results.map((result) => `${JSON.stringify(result)}\n`).join(''));
   const known = new Map(results.map((result) => [result.job, result]));
   const wanted = jobs.map((job) => ({ job, hash: jobHash(job) }));
   for (const { hash } of wanted) {
@@ -187,15 +208,19 @@ export async function runBenchmark(
   const onMessage = (job: BenchmarkJob, message: WorkerMessage): Promise<void> => {
     if (message.kind === 'step') progress.onStep(job, message.step);
     if (message.kind !== 'result') return Promise.resolve();
-    const { settings, perStep, colluders } = job.experiment;
+    const { settings, perStep, colluders, dropouts, mode, privacy } = job.experiment;
     const versions = { covey: COVEY_VERSION, node: process.versions.node };
     const recorded = {
       job: jobHash(job),
       ...message.result,
       protocol: job.protocol,
+      ...(Object.keys(job.options).length === 0 ? {} : { scenarioOptions: job.options }),
+      privacy,
       settings,
       perStep,
       colluders,
+      ...(dropouts === undefined ? {} : { dropouts }),
+      ...(mode === undefined ? {} : { mode }),
       versions,
     };
     known.set(recorded.job, recorded);
@@ -203,17 +228,26 @@ export async function runBenchmark(
     progress.onResult(recorded, true);
     return writing;
   };
-  // A worker holds the data of one seed.
-  const seeds = [...new Set(open.map(({ experiment }) => experiment.seed))];
-  for (const seed of seeds) {
-    const queue = open.filter(({ experiment }) => experiment.seed === seed);
-    const [first] = queue;
-    if (first === undefined) continue;
-    const count = Math.min(threads, queue.length);
-    const next = (): BenchmarkJob | undefined => queue.shift();
-    const { onRefused } = progress;
-    await Promise.all(Array.from({ length: count }, () => workOff(first, seed, next, onMessage, onRefused)));
+  // A worker holds the data of one scenario and seed; a thread that finds its queue empty takes up the next one.
+  const queues = new Map<string, BenchmarkJob[]>();
+  for (const job of open) {
+    const key = canonicalJson([job.scenario, job.options, job.experiment.seed]);
+    queues.set(key, [...(queues.get(key) ?? []), job]);
   }
+  let isFailed = false;
+  const work = async (): Promise<void> => {
+    for (;;) {
+      const queue = [...queues.values()].find(({ length }) => length > 0);
+      const [first] = queue ?? [];
+      if (queue === undefined || first === undefined || isFailed) return;
+      const next = (): BenchmarkJob | undefined => (isFailed ? undefined : queue.shift());
+      await workOff(first, first.experiment.seed, next, onMessage, progress.onRefused).catch((error: unknown) => {
+        isFailed = true;
+        throw error;
+      });
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(threads, open.length) }, work));
   const all = await readResults(folder);
   await writeFile(join(folder, TABLE_FILE), resultsTable(all));
   return wanted.flatMap(({ hash }) => known.get(hash) ?? []);

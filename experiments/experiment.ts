@@ -11,9 +11,11 @@ import { copyModel, type GradientOracle, type Model } from '../src/learning/orac
 import { findAlgorithm } from '../src/learning/registry.ts';
 import { fineTune } from '../src/personalize/fine-tuning.ts';
 import { rdpAccountant } from '../src/privacy/accountant.ts';
+import type { JsonObject } from '../src/privacy/event-json.ts';
+import type { View } from '../src/privacy/views.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { personalModel, releasedModel } from '../src/run/home.ts';
-import { NEW_MEMBER } from '../src/run/member.ts';
+import { type MemberState, NEW_MEMBER } from '../src/run/member.ts';
 import { simulationStream } from './comparison.ts';
 import { runInProcess } from './in-process.ts';
 import type { TrainingSettings } from './settings.ts';
@@ -30,6 +32,28 @@ export interface ExperimentOptions {
   /** Participants of a step, drawn anew for each; all by default. The server sees who takes part: nothing is amplified. */
   readonly perStep: number | null;
   readonly colluders: number;
+  /** Share of the participants of a step that are lost before their upload, drawn anew for each; none by default. */
+  readonly dropouts?: number;
+  /** What slots hold, or clusters in the open; as the scenario's model says by default. */
+  readonly mode?: ExperimentMode;
+}
+
+/**
+ * `hidden`: whole models in secret slots. `hybrid`: one shared body, heads in secret slots. `open`: declared clusters, each
+ * with a session of its own; here the scenario's true groups, the best that a declaration can know.
+ */
+export type ExperimentMode = 'hidden' | 'hybrid' | 'open';
+
+/** Members of the slots of a simulation. In hidden slots a deployment shows nobody more than `released`. */
+export interface SlotRecord {
+  /** Of every choice: training step, members of each slot, noisy counts. */
+  readonly sizes: readonly {
+    readonly step: number;
+    readonly members: readonly number[];
+    readonly released: readonly number[];
+  }[];
+  /** Members at the end by slot (rows) and true group (columns); none in a scenario without groups. */
+  readonly byGroup: readonly (readonly number[])[] | null;
 }
 
 /** One row of the benchmark. Units: accuracies in [0, 1], bytes for one participant over the run, seconds of wall time. */
@@ -44,6 +68,9 @@ export interface ExperimentResult {
   readonly delta: number | null;
   /** Null where nothing is released; infinite noise-free comparison runs say `none` in `protection`. */
   readonly epsilon: { readonly server: number; readonly release: number } | null;
+  /** Everything that the ledger charged, as states of accountants: what a search over settings composes. */
+  readonly charges?: Readonly<Record<View, JsonObject>> | null;
+  readonly slots?: SlotRecord;
   readonly protection: 'noise' | 'none';
   readonly bytesUp: number;
   readonly bytesDown: number;
@@ -98,12 +125,39 @@ function targetOf({ privacy, settings }: ExperimentOptions): number {
   return rdpAccountant({ relation }).compose(event, settings.rounds).epsilon(settings.delta);
 }
 
-function clustersOf(id: string, { rounds, slots, unit }: TrainingSettings): RunConfig['clusters'] {
-  const { slots: use } = findAlgorithm(id).info;
+/** The scenario's true groups as declared clusters. @throws CoveyError USAGE_CONFIG for a scenario without them. */
+function openClusters({ manifest, participants }: ScenarioData): string[][] {
+  const clusters: string[][] = [];
+  participants.forEach(({ group }, i) => {
+    if (group !== undefined) clusters[group] = [...(clusters[group] ?? []), `org-${i + 1}`];
+  });
+  if (clusters.length < 2)
+    throw new CoveyError('USAGE_CONFIG', `"mode" expected hidden or hybrid in ${manifest.scenario}: it has no groups`);
+  return clusters;
+}
+
+function clustersOf(data: ScenarioData, { algorithm, mode, settings }: ExperimentOptions): RunConfig['clusters'] {
+  const { countNoise = 8, rounds, slotMean, slots, unit } = settings;
+  const { slots: use } = findAlgorithm(rowOf(algorithm).id).info;
+  if (mode === 'open') {
+    const open = openClusters(data);
+    return {
+      assignment: 'hard',
+      open,
+      foundingSlots: 0,
+      seatPositions: 0,
+      kept: open.length,
+      choiceSteps: [],
+      choiceEpsilon: 0.2,
+      lossBound: 4,
+      countNoiseStddev: countNoise,
+    };
+  }
   if (use === undefined || use === 'none') return null;
   const everyRound = Array.from({ length: rounds }, (_, step) => step);
   return {
     assignment: use === 'chosen' ? 'hard' : use,
+    ...(slotMean === undefined || use !== 'chosen' ? {} : { denominator: slotMean }),
     ...(use === 'several' ? { filled: Math.min(2, slots) } : {}),
     foundingSlots: 0,
     seatPositions: 0,
@@ -112,7 +166,7 @@ function clustersOf(id: string, { rounds, slots, unit }: TrainingSettings): RunC
     choiceSteps: use !== 'chosen' ? [] : unit === 'participant' ? everyRound : everyRound.filter((s) => s % 10 === 0),
     choiceEpsilon: 0.2,
     lossBound: 4,
-    countNoiseStddev: 8,
+    countNoiseStddev: countNoise,
   };
 }
 
@@ -122,6 +176,9 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
   const { id, tuned } = rowOf(experiment.algorithm);
   const participants = data.participants.length;
   const present = perStep ?? participants;
+  const clusters = clustersOf(data, experiment);
+  const smallest = Math.min(present, ...(clusters?.open?.map((names) => names.length) ?? []));
+  const survivors = smallest - lostOf(smallest, experiment);
   const record = settings.unit === 'record';
   const records = data.participants.map(({ train }) => train.count);
   const { batchSize, curriculum, epochs, stepSize, clippingNorm, rounds } = settings;
@@ -138,7 +195,10 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
   return parseRunConfig({
     federation: 'covey-experiment',
     data: { scenario: data.manifest.scenario, seed },
-    model: data.model,
+    model:
+      clusters === null || experiment.mode === 'hybrid' || experiment.mode === undefined
+        ? data.model
+        : { ...data.model, sharedLayers: 0 },
     training: {
       steps: rounds,
       samplingProbability: record ? drawn : 1,
@@ -162,7 +222,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
               ...(curriculum === undefined ? {} : { curriculum }),
             },
     },
-    clusters: clustersOf(id, settings),
+    clusters,
     algorithm: { id, options: experiment.options },
     personal: tuned ? { method: 'fine-tuning', ...settings.tuning } : { method: 'none', ...settings.tuning },
     privacy: {
@@ -176,8 +236,8 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
       participants,
       groups: 1,
       profile: participants <= LIMITS.cohort ? 'strict' : 'sparse',
-      minSurvivors: present,
-      minOrgs: present,
+      minSurvivors: survivors,
+      minOrgs: survivors,
       colluders,
       maxLoss: 0,
       minCluster: 0,
@@ -187,20 +247,59 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
   });
 }
 
-/** Who takes part in each step: all, or a fresh uniform draw. */
-function presenceOf(participants: number, { perStep, seed }: ExperimentOptions): (i: number, step: number) => boolean {
-  if (perStep === null) return () => true;
+/** Participants of `present` that a step loses. */
+function lostOf(present: number, { dropouts = 0 }: ExperimentOptions): number {
+  return Math.round(dropouts * present);
+}
+
+/** Who uploads in each step: all, or a fresh uniform draw of those who are asked and not lost; of each cluster its own. */
+function presenceOf(config: RunConfig, experiment: ExperimentOptions): (participant: number, step: number) => boolean {
+  const { perStep, seed } = experiment;
+  const { participants } = config.cohort;
+  if (perStep === null && lostOf(participants, experiment) === 0) return () => true;
+  const everybody = Array.from({ length: participants }, (_, i) => i);
+  const cohorts = config.clusters?.open?.map((names) => everybody.filter((i) => names.includes(`org-${i + 1}`))) ?? [
+    everybody,
+  ];
   const drawn = new Map<number, ReadonlySet<number>>();
   return (i, step) => {
     let present = drawn.get(step);
     if (present === undefined) {
-      const order = Uint32Array.from({ length: participants }, (_, at) => at);
-      createRandom(seed, PRESENCE_STREAM + step).shuffle(order);
-      present = new Set(order.subarray(0, perStep));
+      const random = createRandom(seed, PRESENCE_STREAM + step);
+      const uploads = cohorts.flatMap((cohort) => {
+        const order = Uint32Array.from(cohort);
+        random.shuffle(order);
+        const asked = Math.min(perStep ?? order.length, order.length);
+        return [...order.subarray(0, asked - lostOf(asked, experiment))];
+      });
+      present = new Set(uploads);
       drawn.set(step, present);
     }
     return present.has(i);
   };
+}
+
+/** Members of each slot, of all or of one group. */
+function countMembers(members: readonly MemberState[], slots: number, isCounted: (i: number) => boolean): number[] {
+  const counts = new Array<number>(slots).fill(0);
+  members.forEach(({ slot }, i) => {
+    if (slot !== null && isCounted(i)) counts[slot] = (counts[slot] ?? 0) + 1;
+  });
+  return counts;
+}
+
+/** Members by slot and group; null without groups. */
+function membersByGroup(
+  { participants }: ScenarioData,
+  members: readonly MemberState[],
+  slots: number,
+): SlotRecord['byGroup'] {
+  const groups = [...new Set(participants.flatMap(({ group }) => (group === undefined ? [] : [group])))].sort(
+    (a, b) => a - b,
+  );
+  if (groups.length < 2) return null;
+  const columns = groups.map((group) => countMembers(members, slots, (i) => participants[i]?.group === group));
+  return Array.from({ length: slots }, (_, slot) => columns.map((column) => column[slot] ?? 0));
 }
 
 function summarize(data: ScenarioData, oracle: GradientOracle, models: readonly Model[]): Evaluation {
@@ -241,7 +340,6 @@ export function runExperiment(
   run: { readonly secureSum?: SecureSum; onStep?(step: number): void } = {},
 ): ExperimentResult {
   const started = performance.now();
-  const oracle = createDenseOracle(data.model);
   const { settings, seed } = experiment;
   const common = {
     scenario: data.manifest.scenario,
@@ -252,12 +350,14 @@ export function runExperiment(
     rounds: settings.rounds,
   };
   if (experiment.algorithm === 'local') {
+    const oracle = createDenseOracle(data.model);
     const models = localModels(data, oracle, experiment);
     return {
       ...common,
       unit: null,
       delta: null,
       epsilon: null,
+      charges: null,
       protection: 'none',
       bytesUp: 0,
       bytesDown: 0,
@@ -273,15 +373,22 @@ export function runExperiment(
       `"scenario" expected features of one record alone at unit record, got ${data.manifest.scenario} with raw statistics`,
     );
   const config = experimentConfig(data, experiment);
+  const oracle = createDenseOracle(config.model);
+  const kept = config.clusters?.kept ?? 0;
+  const sizes: SlotRecord['sizes'][number][] = [];
   const result = runInProcess({
     config,
     runId: SIMULATED_RUN,
     crypto,
     random: simulationStream(crypto, seed, 3),
     organizations: data.participants.map(({ train }) => ({ data: train, oracle })),
-    isPresent: presenceOf(data.participants.length, experiment),
+    isPresent: presenceOf(config, experiment),
     ...(run.secureSum === undefined ? {} : { secureSum: run.secureSum }),
     onRelease: (params) => run.onStep?.(params.round),
+    onState({ kind, step }, { counts }, members) {
+      if (kind === 'choice')
+        sizes.push({ step, members: countMembers(members, kept, () => true), released: counts ?? [] });
+    },
   });
   const modelsBy = (modelOf: typeof releasedModel | typeof personalModel): Model[] =>
     data.participants.map(({ train }, i) => {
@@ -297,6 +404,8 @@ export function runExperiment(
     unit: settings.unit,
     delta: settings.delta,
     epsilon: result.epsilon,
+    charges: result.charges,
+    ...(sizes.length === 0 ? {} : { slots: { sizes, byGroup: membersByGroup(data, result.members, kept) } }),
     protection: experiment.privacy === null ? 'none' : 'noise',
     bytesUp: result.uploadBytes,
     bytesDown: broadcast * result.sessions,

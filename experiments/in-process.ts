@@ -10,12 +10,13 @@ import type { LocalVectors } from '../src/learning/algorithm.ts';
 import type { GradientOracle } from '../src/learning/oracle.ts';
 import { type Accountant, rdpAccountant } from '../src/privacy/accountant.ts';
 import { removeDropoutNoise } from '../src/privacy/dropout-noise.ts';
+import type { JsonObject } from '../src/privacy/event-json.ts';
 import type { View } from '../src/privacy/views.ts';
 import type { RunConfig } from '../src/run/config.ts';
 import { groupMembers, isInGroup } from '../src/run/groups.ts';
 import { contribute, type MemberState, missChoice, NEW_MEMBER, takeChoice, takeSeat } from '../src/run/member.ts';
 import { orderParams, type RunFacts } from '../src/run/order.ts';
-import { groupOf, planRun, sessionEvents } from '../src/run/plan.ts';
+import { groupOf, planRun, type ScheduledSession, sessionEvents } from '../src/run/plan.ts';
 import {
   applyRelease,
   initialState,
@@ -43,6 +44,8 @@ export interface InProcessOptions {
   isPresent(organization: number, step: number): boolean;
   readonly secureSum?: SecureSum;
   onRelease?(params: SessionParams, sum: Uint32Array, survivors: number): void;
+  /** After a release was applied: what the server and the members, whose slots nobody else sees, know now. */
+  onState?(session: ScheduledSession, state: ReleaseState, members: readonly MemberState[]): void;
 }
 
 export interface InProcessResult {
@@ -51,6 +54,8 @@ export interface InProcessResult {
   /** What the algorithm kept at each organization. */
   readonly locals: readonly LocalVectors[];
   readonly epsilon: { readonly server: number; readonly release: number };
+  /** State of the accountant with the largest epsilon, by view. */
+  readonly charges: Readonly<Record<View, JsonObject>>;
   readonly sessions: number;
   /** Vector bytes that one member uploads over the run. */
   readonly uploadBytes: number;
@@ -160,6 +165,7 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
       if (current.session.kind === 'choice')
         members[i] = takeChoice(config, member, current.session.choice, coordinates);
     });
+    options.onState?.(current.session, state, members);
     const slots = current.models.heads.length;
     const spent = accountants.get(groupOf(current.session)) ?? none;
     const charge = (view: View): Accountant =>
@@ -170,13 +176,17 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
     accountants.set(groupOf(current.session), { server: charge('server'), release: charge('release') });
   }
   const { delta } = config.privacy;
-  const worst = (view: View): number =>
-    Math.max(0, ...[...accountants.values()].map((accountant) => accountant[view].epsilon(delta)));
+  const worst = (view: View): Accountant =>
+    [...accountants.values()]
+      .map((accountant) => accountant[view])
+      .reduce((most, one) => (one.epsilon(delta) > most.epsilon(delta) ? one : most), none[view]);
+  const [server, release] = [worst('server'), worst('release')];
   return {
     state,
     members,
     locals,
-    epsilon: { server: worst('server'), release: worst('release') },
+    epsilon: { server: server.epsilon(delta), release: release.epsilon(delta) },
+    charges: { server: server.state(), release: release.state() },
     sessions: round,
     uploadBytes,
   };

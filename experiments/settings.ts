@@ -21,6 +21,10 @@ export interface TrainingSettings {
   readonly noise?: 'local';
   readonly delta: number;
   readonly slots: number;
+  /** Deviation of the noise on slot counts, in members; 8 if absent. Counts are charged like everything else. */
+  readonly countNoise?: number;
+  /** What the sum of a chosen slot is divided by at unit participant; an even share of the cohort if absent. */
+  readonly slotMean?: 'even' | 'counts';
   /** Record unit: probability that a record joins a step. */
   readonly samplingProbability: number;
   /** Numbers of algorithms that were found for this scenario. */

@@ -1,7 +1,7 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, posix } from 'node:path';
 import { ERROR_CODES } from '../../protocol/errors.ts';
-import { type Check, listFiles, ROOT, readText, runPackage } from './run.ts';
+import { type Check, listFiles, ROOT, readText, runPackage, runProgram } from './run.ts';
 
 const ERRORS_PAGE = 'docs/errors.md';
 const REQUIRED = [
@@ -126,4 +126,8 @@ export const documentChecks: readonly Check[] = [
   { name: 'README commands', run: checkReadmeCommands },
   { name: 'scripts and links named in documents', run: checkReferences },
   { name: 'examples in documents compile', run: compileBlocks },
+  {
+    name: 'figures of docs/study are those of their results',
+    run: () => runProgram(process.execPath, ['dist/experiments/study-docs.js', '--check']),
+  },
 ];

@@ -1,4 +1,5 @@
-import { escapeMarkup, type LineSeries, lineChart } from '../charts/line-chart.ts';
+import { type LineSeries, lineChart } from '../charts/line-chart.ts';
+import { escapeMarkup } from '../charts/svg.ts';
 import type { JsonObject } from './canonical-json.ts';
 import { announcedClip } from './clips.ts';
 import { announcedMechanism, announcedTolerance } from './derive-events.ts';

@@ -1,3 +1,4 @@
+import { escapeMarkup, px, spreadLabels } from './svg.ts';
 import { niceTicks } from './ticks.ts';
 
 export interface LineSeries {
@@ -27,18 +28,6 @@ export const WIDTH = 680;
 export const HEIGHT = 300;
 const MARGIN = { top: 18, right: 108, bottom: 44, left: 58 };
 const LIMIT_COLOR = '#b42318';
-/** Least distance of two labels at the ends of lines. */
-const LABEL_GAP = 15;
-
-/** Text that is safe between tags and in attributes. */
-export function escapeMarkup(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
-}
-
-/** Coordinates with two decimals and no trailing zeros: the same bytes for the same data. */
-function px(value: number): string {
-  return String(Math.round(value * 100) / 100);
-}
 
 interface Scale {
   readonly ticks: readonly number[];
@@ -59,18 +48,6 @@ function scale(
   const last = range === undefined ? (ticks.at(-1) as number) : high;
   const span = last === first ? 1 : last - first;
   return { ticks, at: (value) => from + ((value - first) / span) * (to - from) };
-}
-
-/** Moves labels apart, top to bottom, so that none covers another. */
-function spread(positions: readonly number[]): number[] {
-  const order = positions.map((y, i) => ({ y, i })).sort((a, b) => a.y - b.y);
-  const placed = Array<number>(positions.length).fill(0);
-  let previous = Number.NEGATIVE_INFINITY;
-  for (const { y, i } of order) {
-    previous = Math.max(y, previous + LABEL_GAP);
-    placed[i] = previous;
-  }
-  return placed;
 }
 
 /**
@@ -138,7 +115,7 @@ export function lineChart(chart: LineChart): string {
       parts.push(`<circle cx="${px(x.at(last[0]))}" cy="${px(y.at(last[1]))}" r="3" fill="${color}"/>`);
     ends.push({ y: y.at(last[1]), name, color });
   }
-  const labelYs = spread(ends.map((end) => end.y));
+  const labelYs = spreadLabels(ends.map((end) => end.y));
   ends.forEach(({ name, color }, i) => {
     parts.push(
       `<text class="end" x="${right + 8}" y="${px(labelYs[i] as number)}" dy="0.32em" fill="${color}">${escapeMarkup(name)}</text>`,

@@ -79,6 +79,7 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     .strictObject({
       assignment: z.enum(['hard', 'soft', 'several']),
       filled: count.optional(),
+      denominator: z.enum(['even', 'counts']).optional(),
       open: z
         .array(z.array(z.string().min(1)).min(1))
         .min(2)

@@ -26,6 +26,11 @@ export interface ClusterConfig {
   readonly assignment: 'hard' | 'soft' | 'several';
   readonly filled?: number | undefined;
   /**
+   * What the sum of a slot is divided by: an even share of the cohort, or the members that the last choice counted (IFCA as
+   * published: slots of any size learn at one pace), noise and all, at least half of an even share. Unit `participant`.
+   */
+  readonly denominator?: 'even' | 'counts' | undefined;
+  /**
    * Clusters in the open (mode `open`): names of the organizations of each. Membership is public metadata that this
    * configuration declares; every cluster is a session of its own with its own model.
    */
@@ -267,7 +272,12 @@ export function parseRunConfig(value: unknown): RunConfig {
       open === undefined), `"cohort.groups" expected 1 with clusters that are chosen or open, got ${groups}`);
   if (config.clusters !== null) {
     const { minCluster } = config.cohort;
-    const { assignment, choiceSteps, foundingSlots, kept, seatPositions } = config.clusters;
+    const { assignment, choiceSteps, denominator = 'even', foundingSlots, kept, seatPositions } = config.clusters;
+    require(denominator === 'even' ||
+      (unit === 'participant' &&
+        assignment === 'hard' &&
+        open ===
+          undefined), `"clusters.denominator" expected even where no members are counted or the unit is a record, got ${denominator}`);
     const [firstChoice] = choiceSteps;
     if (open !== undefined) {
       const names = open.flat();

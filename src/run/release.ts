@@ -111,10 +111,17 @@ function serverStep(config: RunConfig, step: number): ServerStep {
   return { method, momentum, step: linearStep(stepSize, step, steps, lastStepShare) };
 }
 
+/** Denominator of a slot: public, or released with the last choice. */
+function slotDenominator(config: RunConfig, even: number, counts: readonly number[] | null, slot: number): number {
+  if (config.clusters?.denominator !== 'counts') return even;
+  // Noise must not blow a nearly empty slot up.
+  return Math.max(counts?.[slot] ?? even, even / 2);
+}
+
 /** Means over the public denominators, or what the algorithm makes of the sums. */
 function directionsOf(
   config: RunConfig,
-  models: ReleasedModels,
+  { counts, models }: Pick<ReleaseState, 'counts' | 'models'>,
   sums: StepSums,
   survivors: number,
   clippingNorm: number,
@@ -135,7 +142,7 @@ function directionsOf(
   const mean = (sum: Float64Array, denominator: number): Float64Array => sum.map((value) => value / denominator);
   return {
     body: mean(sums.body, denominators.body),
-    heads: sums.heads.map((head) => mean(head, denominators.head)),
+    heads: sums.heads.map((head, j) => mean(head, slotDenominator(config, denominators.head, counts, j))),
     extra: models.extra,
   };
 }
@@ -167,7 +174,7 @@ function applyTraining(
   if (body === undefined || others.length < heads)
     throw new CoveyError('INTERNAL_INVARIANT', 'a released sum does not match its layout');
   const sums = { body, heads: others.slice(0, heads), extra: others.slice(heads) };
-  const directions = directionsOf(config, state.models, sums, survivors, clippingNorm);
+  const directions = directionsOf(config, state, sums, survivors, clippingNorm);
   const server = serverStep(config, session.step);
   const bodyStep = stepServer(state.models.body, state.moments.body, directions.body, server);
   const trained = state.open?.length === 0 ? [0] : state.open;

@@ -1,0 +1,73 @@
+import { CoveyError } from '../protocol/errors.ts';
+import { optionsOf, requireRecordRule } from '../src/learning/algorithm.ts';
+import { findAlgorithm } from '../src/learning/registry.ts';
+import { settingsOf, type TrainingSettings } from './settings.ts';
+
+/** What a command or a study changes in the settings of a scenario. */
+export type SettingChanges = {
+  readonly [K in
+    | 'rounds'
+    | 'clippingNorm'
+    | 'unit'
+    | 'noise'
+    | 'delta'
+    | 'slots'
+    | 'countNoise'
+    | 'slotMean'
+    | 'serverStep'
+    | 'samplingProbability'
+    | 'curriculum']?: TrainingSettings[K] | undefined;
+};
+
+/** Settings of a scenario with changes; absent ones keep the scenario's value, or that of unit record. */
+export function settingsWith(scenario: string, changes: SettingChanges): TrainingSettings {
+  const settings = settingsOf(scenario);
+  const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
+  const isRecord = (changes.unit ?? settings.unit) === 'record';
+  if (changes.noise === 'local' && !isRecord)
+    throw new CoveyError('USAGE_CONFIG', '"noise" expected shared at unit participant, got local');
+  // One gradient of each record and step: larger steps with momentum and one clip a record.
+  const momentum = changes.noise === 'local' ? {} : { momentum: 0.9 };
+  const record = { clippingNorm: 1, serverStep: 1, ...momentum };
+  return { ...settings, ...(isRecord ? record : {}), ...given };
+}
+
+/** The given options where the algorithm has them, else those that were found for the scenario. */
+export function algorithmOptions(
+  row: string,
+  settings: TrainingSettings,
+  given: Readonly<Record<string, number>>,
+): Record<string, number> {
+  if (row === 'local') return {};
+  const id = row.replace(/\+ft$/, '');
+  const { info } = findAlgorithm(id);
+  const names = Object.keys(info.options ?? {});
+  const own = Object.fromEntries(Object.entries(given).filter(([name]) => names.includes(name)));
+  return optionsOf(info, { ...settings.options?.[id], ...own });
+}
+
+/**
+ * Refuses rows before any is computed.
+ * @throws CoveyError USAGE_CONFIG for an unknown algorithm or an option that none of them has, PRIVACY_POLICY for a row
+ * that breaks the record rule.
+ */
+export function checkRows(
+  rows: readonly string[],
+  settings: TrainingSettings,
+  given: Readonly<Record<string, number>>,
+  field: string,
+): void {
+  for (const row of rows) {
+    if (row === 'local') continue;
+    const { info } = findAlgorithm(row.replace(/\+ft$/, ''));
+    const charges = info.slots === 'chosen' ? ['exponential-mechanism'] : [];
+    requireRecordRule(info, { unit: settings.unit, noise: settings.noise ?? 'shared' }, charges);
+  }
+  const known = new Set(rows.flatMap((row) => Object.keys(algorithmOptions(row, settings, {}))));
+  const stray = Object.keys(given).find((option) => !known.has(option));
+  if (stray !== undefined)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"${field}" expected ${[...known].join(', ') || 'nothing'} for these rows, got ${stray}`,
+    );
+}

@@ -135,8 +135,13 @@ export interface Algorithm {
   readonly optimizer?: 'adam' | 'yogi' | 'adagrad';
   /** Needs the same number of minibatches from everybody. */
   readonly fixedBatches?: true;
+  /** Clips parts of its vector by themselves within C, so that the norm of the whole says nothing about a clip. */
+  clipsParts?(options: Readonly<Record<string, number>>): boolean;
   /** Blocks that are summed beside the models, and lengths of the vectors released beside them. */
-  extra?(manifest: ModelManifest): { readonly blocks: readonly Block[]; readonly released: readonly number[] };
+  extra?(
+    manifest: ModelManifest,
+    options: Readonly<Record<string, number>>,
+  ): { readonly blocks: readonly Block[]; readonly released: readonly number[] };
   /** Unit `participant`: the whole contribution. Absent: nothing is shared. */
   update?(context: LocalContext): LocalUpdate;
   /** What a participant keeps after its part of a step, at either unit; no shared part reads it at unit `record`. */

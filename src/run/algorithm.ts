@@ -23,7 +23,8 @@ function slotUse({ clusters }: RunConfig): 'none' | 'chosen' | 'several' | 'soft
  * @throws CoveyError USAGE_CONFIG, or PRIVACY_POLICY where the record rule would be broken, with the reason.
  */
 export function checkAlgorithm(config: RunConfig): void {
-  const { extra, fixedBatches, info, shares } = algorithmOf(config).algorithm;
+  const { algorithm, options } = algorithmOf(config);
+  const { extra, fixedBatches, info, shares } = algorithm;
   // The counts of a choice are charged wherever slots are chosen at unit record.
   const charges = config.clusters?.assignment === 'hard' ? ['exponential-mechanism'] : [];
   requireRecordRule(info, { unit: config.privacy.unit, noise: 'shared' }, charges);
@@ -43,6 +44,9 @@ export function checkAlgorithm(config: RunConfig): void {
   // What a server derives from the number of survivors needs them in one sum.
   require(extra === undefined ||
     config.cohort.groups === 1, `"cohort.groups" expected 1 for ${info.id}, got ${config.cohort.groups}`);
+  require(config.training.adaptiveClip === undefined ||
+    algorithm.clipsParts?.(options) !==
+      true, `"training.adaptiveClip" expected a fixed clip for ${info.id} with parts that are clipped by themselves`);
   if (shares === 'body') {
     const cut = config.model.sharedLayers ?? config.model.hidden.length;
     require(cut > 0, `"model.sharedLayers" expected at least 1 for ${info.id}, got ${cut}: nothing would be shared`);

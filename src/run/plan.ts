@@ -73,7 +73,8 @@ export function trainingBlocks(config: RunConfig, slots: number): readonly Block
   const manifest = modelManifest(config);
   const { bodyLength, headLength } = manifest;
   const models = hiddenLayout({ bodyLength, headLength, slots: summedHeads(config, slots) });
-  return [...models, ...(algorithmOf(config).algorithm.extra?.(manifest).blocks ?? [])];
+  const { algorithm, options } = algorithmOf(config);
+  return [...models, ...(algorithm.extra?.(manifest, options).blocks ?? [])];
 }
 
 /** Blocks of a session's vector: the rotated model segments, or one unrotated block of counts. */

@@ -31,7 +31,8 @@ export function initialModels(config: RunConfig, slots: number): ReleasedModels 
 
 /** Lengths of the vectors that are broadcast beside the models. */
 function extraLengths(config: RunConfig): readonly number[] {
-  return algorithmOf(config).algorithm.extra?.(modelManifest(config)).released ?? [];
+  const { algorithm, options } = algorithmOf(config);
+  return algorithm.extra?.(modelManifest(config), options).released ?? [];
 }
 
 function floatBytes(values: Float32Array): Uint8Array {

@@ -26,6 +26,7 @@ interface RunFlags {
   readonly delta?: number;
   readonly perStep?: number;
   readonly colluders: number;
+  readonly labelNoise?: number;
   readonly curriculum?: string;
   readonly expert: string;
   readonly pacing: string;
@@ -129,7 +130,7 @@ function algorithmOptions(
 function checkRow(row: string, { unit }: TrainingSettings): void {
   if (row === 'local') return;
   const { info } = findAlgorithm(row.replace(/\+ft$/, ''));
-  const charges = info.slots === 'chosen' ? ['exponential-mechanism'] : [];
+  const charges = info.recordLevel.kind === 'with-charge' ? [info.recordLevel.charge] : [];
   requireRecordRule(info, { unit, noise: 'shared' }, charges);
 }
 
@@ -168,6 +169,7 @@ function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
         privacy: algorithm === 'local' ? null : privacyOf(flags),
         perStep: flags.perStep ?? null,
         colluders: flags.colluders,
+        ...(flags.labelNoise === undefined ? {} : { labelNoise: flags.labelNoise }),
       },
     })),
   );
@@ -313,6 +315,7 @@ export function addExperimentCommand(program: Command): void {
     .option('--delta <x>', 'delta of the claim', numberIn(1e-12, 0.5))
     .option('--per-step <n>', 'participants of a step, drawn anew', integerIn(3, 65_535))
     .option('--colluders <n>', 'members whose noise does not count', integerIn(0, 65_535), 0)
+    .option('--label-noise <x>', 'noise on label counts, in records (fedrod at unit record)', numberIn(1e-3, 1e6))
     .option('--curriculum <order>', 'records of a participant from easy, hard, or at random (control); all by default')
     .option('--expert <whose>', 'loss that says what is easy: global, local or hybrid', 'global')
     .option('--pacing <how>', 'linear, step, exponential or log', 'linear')

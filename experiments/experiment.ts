@@ -30,7 +30,12 @@ export interface ExperimentOptions {
   /** Participants of a step, drawn anew for each; all by default. The server sees who takes part: nothing is amplified. */
   readonly perStep: number | null;
   readonly colluders: number;
+  /** Noise on the label counts of an algorithm that reads them at unit `record`. Units: records. */
+  readonly labelNoise?: number | undefined;
 }
+
+/** Noise on label counts that is small beside the classes of the scenarios and cheap beside their training. Units: records. */
+const LABEL_NOISE = 10;
 
 /** One row of the benchmark. Units: accuracies in [0, 1], bytes for one participant over the run, seconds of wall time. */
 export interface ExperimentResult {
@@ -108,6 +113,13 @@ function clustersOf(id: string, { rounds, slots, unit }: TrainingSettings): RunC
   };
 }
 
+/** Label counts for an algorithm that reads them at unit `record`. */
+function labelsOf(id: string, { labelNoise = LABEL_NOISE, settings }: ExperimentOptions): object {
+  const { recordLevel } = findAlgorithm(id).info;
+  const reads = recordLevel.kind === 'with-charge' && recordLevel.charge === 'histogram';
+  return reads && settings.unit === 'record' ? { labels: { noiseStddev: labelNoise } } : {};
+}
+
 /** The run configuration of an experiment: the same object that a deployed coordinator would sign. */
 export function experimentConfig(data: ScenarioData, experiment: ExperimentOptions): RunConfig {
   const { settings, seed, perStep, colluders } = experiment;
@@ -150,7 +162,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
           },
     },
     clusters: clustersOf(id, settings),
-    algorithm: { id, options: experiment.options },
+    algorithm: { id, options: experiment.options, ...labelsOf(id, experiment) },
     personal: tuned ? { method: 'fine-tuning', ...settings.tuning } : { method: 'none', ...settings.tuning },
     privacy: {
       unit: settings.unit,

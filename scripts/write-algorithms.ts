@@ -20,6 +20,17 @@ may depend on one record, public values and released values only. The planner re
 C is the clipping norm: everything that a participant sends in a step is clipped once, jointly. Replacing a participant moves a
 sum by twice what taking it away does.
 
+At unit \`record\` an algorithm whose gradients read label counts (\`fedrod\`) names their source, or is refused:
+
+\`\`\`yaml
+algorithm: { id: fedrod, labels: { noiseStddev: 10 } }                 # summed over the cohort before the first step, charged
+algorithm: { id: fedrod, labels: { prior: [60, 55, 52, 70, 48, 50, 61, 58, 49, 57] } } # public, costs nothing
+\`\`\`
+
+The sum is a session of its own (\`labels\`): one record moves one count by one, \`noiseStddev\` is the deviation of the noise in
+each class, in records, with the fewest accepted honest shares. The released counts travel with every later model, every
+organization uses the same ones, and the audit derives the charge anew from the signed session.
+
 \`covey experiment list\` prints scenarios and algorithms, \`covey experiment run <scenario> --algorithm <ids>\` compares them, with
 the encoding, noise, ledger and decoding of a deployment.
 

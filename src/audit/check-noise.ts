@@ -6,6 +6,7 @@ import { canonicalJson } from './canonical-json.ts';
 import { announcedClip } from './clips.ts';
 import { announcedMechanism, deriveCountUnits, deriveEvents, deriveSensitivity } from './derive-events.ts';
 import { type AuditLocation, failAudit } from './failures.ts';
+import { announcedLabels } from './labels.ts';
 import { announcedMetrics } from './metrics.ts';
 import type { RunHistory, SessionHistory } from './replay.ts';
 
@@ -49,6 +50,25 @@ function checkParams(session: SessionHistory, open: EntryBody<'run.open'>, mecha
     expect(
       honest * noise.shareVariance >= (noiseStddev * encoding.scale) ** 2 * (1 - 1e-9),
       `"shareVariance" expected noise of ${noiseStddev} members in each bin, got ${Math.sqrt(honest * noise.shareVariance) / encoding.scale}`,
+    );
+    return;
+  }
+  if (kind === 'labels') {
+    const { classes, noiseStddev } = announcedLabels(open) ?? { classes: 0, noiseStddev: Number.POSITIVE_INFINITY };
+    const { encoding, layout, noise } = params;
+    const [block] = layout;
+    expect(
+      layout.length === 1 && block?.segment === 'labels' && block.length === classes,
+      `label counts may release one histogram of ${classes} classes only`,
+    );
+    expect(
+      encoding.clippingNorm === 1 && encoding.scale === 1 && encoding.rounding === 'none',
+      'a record adds a single one to the label counts',
+    );
+    const honest = plan.minSurvivors - plan.colluders;
+    expect(
+      honest * noise.shareVariance >= noiseStddev ** 2 * (1 - 1e-9),
+      `"shareVariance" expected noise of ${noiseStddev} records in each class, got ${Math.sqrt(honest * noise.shareVariance)}`,
     );
     return;
   }

@@ -144,6 +144,11 @@ export interface Algorithm {
   ): { readonly blocks: readonly Block[]; readonly released: readonly number[] };
   /** Unit `participant`: the whole contribution. Absent: nothing is shared. */
   update?(context: LocalContext): LocalUpdate;
+  /**
+   * Unit `record`: the head at which the gradient of a record is taken, from released and public values alone; its gradient is
+   * sent as that of the released head. `labels`: records of each class, released or public. Absent: the released head.
+   */
+  recordHead?(head: Float64Array, labels: Float64Array | null, manifest: ModelManifest): Float64Array;
   /** What a participant keeps after its part of a step, at either unit; no shared part reads it at unit `record`. */
   keep?(context: LocalContext): LocalVectors;
   /** Post-processing of a release. Absent: means over the public denominators. */

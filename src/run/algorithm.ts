@@ -18,6 +18,34 @@ function slotUse({ clusters }: RunConfig): 'none' | 'chosen' | 'several' | 'soft
   return clusters.assignment === 'hard' ? 'chosen' : clusters.assignment;
 }
 
+/** Charges beside those of the sums of training: the choices of slots, label counts. */
+function plannedCharges({ algorithm, clusters }: RunConfig): ('exponential-mechanism' | 'histogram')[] {
+  return [
+    ...(clusters?.assignment === 'hard' ? (['exponential-mechanism'] as const) : []),
+    // A public prior stands for the charge: it depends on no record.
+    ...(algorithm?.labels === undefined ? [] : (['histogram'] as const)),
+  ];
+}
+
+/** Label counts are for an algorithm that reads them, at the unit at which its own would break the record rule. */
+function checkLabels(config: RunConfig, { info }: Algorithm): void {
+  const { labels } = config.algorithm ?? {};
+  if (labels === undefined) return;
+  const { unit } = config.privacy;
+  const reads = info.recordLevel.kind === 'with-charge' && info.recordLevel.charge === 'histogram';
+  if (!reads || unit !== 'record')
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"algorithm.labels" expected none for ${info.id} at unit ${unit}: nothing reads them`,
+    );
+  const { classes } = config.model;
+  if ('prior' in labels && labels.prior.length !== classes)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"algorithm.labels.prior" expected ${classes} numbers, one for each class, got ${labels.prior.length}`,
+    );
+}
+
 /**
  * Refuses a combination of algorithm, slots and unit of privacy that does not make sense or breaks a promise.
  * @throws CoveyError USAGE_CONFIG, or PRIVACY_POLICY where the record rule would be broken, with the reason.
@@ -25,9 +53,8 @@ function slotUse({ clusters }: RunConfig): 'none' | 'chosen' | 'several' | 'soft
 export function checkAlgorithm(config: RunConfig): void {
   const { algorithm, options } = algorithmOf(config);
   const { extra, fixedBatches, info, shares } = algorithm;
-  // The counts of a choice are charged wherever slots are chosen at unit record.
-  const charges = config.clusters?.assignment === 'hard' ? ['exponential-mechanism'] : [];
-  requireRecordRule(info, { unit: config.privacy.unit, noise: 'shared' }, charges);
+  requireRecordRule(info, { unit: config.privacy.unit, noise: 'shared' }, plannedCharges(config));
+  checkLabels(config, algorithm);
   const use = slotUse(config);
   const require = (holds: boolean, line: string): void => {
     if (!holds) throw new CoveyError('USAGE_CONFIG', line);

@@ -16,6 +16,9 @@ export const metricsSchema: z.ZodType<MetricsConfig> = z.strictObject({
 export const algorithmSchema: z.ZodType<NonNullable<RunConfig['algorithm']>> = z.strictObject({
   id: z.string(),
   options: z.record(z.string(), z.number()).optional(),
+  labels: z
+    .union([z.strictObject({ prior: z.array(positive).min(2) }), z.strictObject({ noiseStddev: positive })])
+    .optional(),
 });
 
 /** Shape of a configuration; the rules that tie its fields together are those of `parseRunConfig`. */

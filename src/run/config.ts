@@ -14,6 +14,7 @@ import type { SumMechanism } from '../privacy/sum-event.ts';
 import { checkAlgorithm } from './algorithm.ts';
 import { runConfigSchema } from './config-schema.ts';
 import { groupCount } from './groups.ts';
+import type { LabelSource } from './labels.ts';
 
 /** Hidden slots with founding seats, private choice and a public schedule. @see learning design, embedded scenario */
 export interface ClusterConfig {
@@ -94,7 +95,12 @@ export interface RunConfig {
   readonly clusters: ClusterConfig | null;
   /** What participants compute and keep; FedAvg with the run's own slots and optimizer if absent. */
   readonly algorithm?:
-    | { readonly id: string; readonly options?: Readonly<Record<string, number>> | undefined }
+    | {
+        readonly id: string;
+        readonly options?: Readonly<Record<string, number>> | undefined;
+        /** Records of each class, for an algorithm that reads them at unit `record`. */
+        readonly labels?: LabelSource | undefined;
+      }
     | undefined;
   /** Accuracies that are released while the run goes on; none if absent. */
   readonly metrics?: MetricsConfig | null | undefined;

@@ -21,6 +21,7 @@ import { createSkellam } from '../privacy/skellam.ts';
 import { clipCount } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
 import type { RunConfig } from './config.ts';
+import { LABEL_SCALE, labelCounts } from './labels.ts';
 import { type MemberState, memberHead, releasedModel } from './member-model.ts';
 import { METRICS_SCALE, metricsBlock } from './metrics.ts';
 import type { SessionOrder } from './order.ts';
@@ -139,6 +140,13 @@ function placementOf(
   return open === undefined ? placeInSlot(models.heads.length, slot, own) : placeInSlot(1, 0, own);
 }
 
+/** A one for the class of every record: what the algorithm reads of the labels is this sum and no more. */
+function labelsContribution(config: RunConfig, { data }: MemberInputs): Int32Array {
+  const values = new Int32Array(config.model.classes);
+  for (const label of data.labels) values[label] = (values[label] as number) + LABEL_SCALE;
+  return values;
+}
+
 function trainingContribution(
   crypto: CryptoProvider,
   config: RunConfig,
@@ -184,7 +192,9 @@ function recordTerms(
   const soft = config.clusters?.assignment === 'soft';
   const isOpen = config.clusters?.open !== undefined;
   const blocks = sessionBlocks(config, order.session, models.heads.length);
-  const sharesHead = algorithmOf(config).algorithm.shares === 'model';
+  const { algorithm } = algorithmOf(config);
+  const sharesHead = algorithm.shares === 'model';
+  const counts = labelCounts(config, models);
   const { clippingNorm, scale, rotationSeed } = params.encoding;
   const encoder = createEncoder(crypto, { blocks, clippingNorm, scale, rotationSeed });
   const values = new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0));
@@ -197,7 +207,8 @@ function recordTerms(
   for (const record of drawn) {
     // Record rule: the slot and the term read this record and released values only.
     const filled = soft ? bestSlotOfRecord(losses, record) : slot;
-    const head = filled === null ? common : (heads[filled] as Float64Array);
+    const released = filled === null ? common : (heads[filled] as Float64Array);
+    const head = algorithm.recordHead?.(released, counts, oracle.manifest) ?? released;
     oracle.perRecordGradient(body, head, data, record, term.body, term.head);
     encoder.addRecord(values, [
       { block: 0, values: term.body },
@@ -220,6 +231,7 @@ function summedValues(
   const { kind } = order.session;
   const { local } = inputs;
   if (kind === 'seats') return { ...seatContribution(crypto, config, member, inputs), local };
+  if (kind === 'labels') return { values: labelsContribution(config, inputs), member, local };
   if (kind === 'choice') return { ...choiceContribution(crypto, config, order, member, inputs), local };
   // In the open a group is a cluster, and its slot is the group's number.
   const placed = config.clusters?.open === undefined ? member : { ...member, slot: groupOf(order.session) };

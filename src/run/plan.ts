@@ -10,6 +10,7 @@ import { clipCountUnits, jointSensitivity } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
 import { mechanismOf, type RunConfig } from './config.ts';
 import { groupCount } from './groups.ts';
+import { LABEL_SCALE, labelsBlock, labelsShareVariance, sumsLabels } from './labels.ts';
 import { isMeasured, METRICS_SCALE, metricsBlock, metricsSensitivity, metricsShareVariance } from './metrics.ts';
 import { modelManifest } from './released.ts';
 
@@ -20,7 +21,9 @@ export type ScheduledSession =
   /** `group`: the one that trains where a step is spread over several sessions. */
   | { readonly kind: 'train'; readonly step: number; readonly group?: number }
   /** Accuracies after training step `step`. */
-  | { readonly kind: 'metrics'; readonly step: number; readonly group?: number };
+  | { readonly kind: 'metrics'; readonly step: number; readonly group?: number }
+  /** Records of each class, before everything else. */
+  | { readonly kind: 'labels'; readonly step: 0 };
 
 /** What follows from a configuration alone; every participant derives it anew and compares. */
 export interface RunPlan {
@@ -46,10 +49,11 @@ export function groupOf(session: ScheduledSession): number {
 /** Scale of the unrotated slot counts: keeps the share of each participant above 1.5 integer units. */
 export const COUNT_SCALE = 16;
 
-/** The schedule: seats, then training steps, a choice before each step that the configuration names, metrics after some. */
+/** The schedule: label counts, seats, then training steps, a choice before each step that the configuration names, metrics after some. */
 export function buildSchedule(config: RunConfig): ScheduledSession[] {
   const founding = (config.clusters?.foundingSlots ?? 0) > 0;
-  const schedule: ScheduledSession[] = founding ? [{ kind: 'seats', step: 0 }] : [];
+  const schedule: ScheduledSession[] = sumsLabels(config) ? [{ kind: 'labels', step: 0 }] : [];
+  if (founding) schedule.push({ kind: 'seats', step: 0 });
   for (let step = 0; step < config.training.steps; step++) {
     const choice = config.clusters?.choiceSteps.indexOf(step) ?? -1;
     if (choice >= 0) schedule.push({ kind: 'choice', step, choice });
@@ -81,6 +85,7 @@ export function trainingBlocks(config: RunConfig, slots: number): readonly Block
 export function sessionBlocks(config: RunConfig, session: ScheduledSession, slots: number): readonly Block[] {
   if (session.kind === 'train') return trainingBlocks(config, slots);
   if (session.kind === 'metrics') return [metricsBlock(config)];
+  if (session.kind === 'labels') return [labelsBlock(config)];
   const length = session.kind === 'seats' ? (config.clusters?.seatPositions ?? 0) : slots;
   return [{ segment: session.kind === 'seats' ? 'seats' : 'counts', realLength: length, length, rotated: false }];
 }
@@ -120,8 +125,14 @@ export function sessionEvents(
   }
   if (session.kind === 'metrics') {
     const dimension = metricsBlock(config).length;
-    const histogram = { sensitivity: metricsSensitivity(config), dimension, samplingProbability: 1, colluders };
+    const sensitivity = metricsSensitivity(config);
+    const histogram = { sensitivity, dimension, samplingProbability: 1, colluders, mechanism };
     return [sumEvent(histogram, metricsShareVariance(config), survivors, view)];
+  }
+  if (session.kind === 'labels') {
+    const dimension = config.model.classes;
+    const counts = { sensitivity: LABEL_SCALE, dimension, samplingProbability: 1, colluders, mechanism };
+    return [sumEvent(counts, labelsShareVariance(config), survivors, view)];
   }
   if (config.privacy.unit === 'record') {
     // The noisy counts post-process the charged choices; a record moves every score one way. privacy 3.4, F21
@@ -231,6 +242,8 @@ export function sessionNoise(
       return { scale: COUNT_SCALE, shareVariance: countShareVariance(config) };
     case 'metrics':
       return { scale: METRICS_SCALE, shareVariance: metricsShareVariance(config) };
+    case 'labels':
+      return { scale: LABEL_SCALE, shareVariance: labelsShareVariance(config) };
     case 'seats':
       return { scale: 1, shareVariance: 0 };
   }

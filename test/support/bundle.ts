@@ -1,5 +1,15 @@
 import { nodeCrypto } from '../../platform/node/crypto.ts';
-import { compareBytes, concatBytes, hashParts, toBase64, toHex, u8, u32le, utf8 } from '../../protocol/bytes.ts';
+import {
+  compareBytes,
+  concatBytes,
+  fromUtf8,
+  hashParts,
+  toBase64,
+  toHex,
+  u8,
+  u32le,
+  utf8,
+} from '../../protocol/bytes.ts';
 import { LABELS } from '../../protocol/labels.ts';
 import { coordinateCount, encodeParams, nodeId, rosterHash, sessionId } from '../../protocol/params.ts';
 import { packLanes, wordsToBytes } from '../../protocol/ring.ts';
@@ -64,6 +74,8 @@ export interface BundleChanges {
   readonly cohort?: Readonly<Record<string, number>>;
   /** Adds accuracies after steps 2 and 4. */
   readonly metrics?: boolean;
+  /** Adds label counts before everything else. */
+  readonly labels?: boolean;
   readonly specs?: (specs: EntrySpec[], world: BundleWorld) => EntrySpec[];
   readonly lines?: (lines: string[], world: BundleWorld) => string[];
   readonly sums?: (sums: Map<string, Uint8Array>) => void;
@@ -112,7 +124,9 @@ const PLAN = {
 const METRICS = { every: 2, bins: 5, noiseStddev: 4 };
 const METRICS_SCALE = 16;
 const METRICS_SHARE_VARIANCE = 2_048;
-const KINDS = ['seats', 'choice', 'train', 'metrics'] as const;
+const LABELLED = { model: { classes: 5 }, algorithm: { id: 'fedrod', labels: { noiseStddev: 4 } } };
+const LABELS_SHARE_VARIANCE = 8;
+const KINDS = ['seats', 'choice', 'train', 'metrics', 'labels'] as const;
 type Kind = (typeof KINDS)[number];
 
 interface SessionSpec {
@@ -141,14 +155,20 @@ const METRICS_SESSIONS: readonly SessionSpec[] = SESSIONS.flatMap((spec): Sessio
   // Rounds grow from session to session.
   .map((spec, i) => ({ ...spec, round: i < 3 ? spec.round : i }));
 
+const LABELS_SESSIONS: readonly SessionSpec[] = [
+  { kind: 'labels', step: 0, round: 1, attempt: 0, slots: 4, survivors: 4 },
+  ...SESSIONS.map((spec) => ({ ...spec, round: spec.round + 1 })),
+];
+
 interface Run {
   readonly config: JsonObject;
   readonly noise: BundleNoise;
   readonly sessions: readonly SessionSpec[];
 }
 
-function runOf({ metrics = false, noise = { used: 'discrete-gaussian' }, cohort }: BundleChanges): Run {
+function runOf({ labels = false, metrics = false, noise = { used: 'discrete-gaussian' }, cohort }: BundleChanges): Run {
   const config = configOf({ ...noise, cohort });
+  if (labels) return { noise, config: { ...config, ...LABELLED }, sessions: LABELS_SESSIONS };
   return metrics
     ? { noise, config: { ...config, metrics: METRICS }, sessions: METRICS_SESSIONS }
     : { noise, config, sessions: SESSIONS };
@@ -170,8 +190,8 @@ function paramsOf(spec: SessionSpec, { config, noise }: Run, roster: Uint8Array)
     layout:
       kind === 'train'
         ? [{ segment: 'body', length: 128 }, ...heads]
-        : kind === 'metrics'
-          ? [{ segment: 'metrics', length: 5 }]
+        : kind === 'metrics' || kind === 'labels'
+          ? [{ segment: kind, length: 5 }]
           : [{ segment: kind === 'seats' ? 'seats' : 'counts', length: kind === 'seats' ? 64 : slots }],
     modelHash: seedOf(`model ${round}`),
     taskHash: hashParts(crypto, utf8(LABELS.task), task, concatBytes(u8(KINDS.indexOf(kind)), u32le(step))),
@@ -186,7 +206,13 @@ function paramsOf(spec: SessionSpec, { config, noise }: Run, roster: Uint8Array)
     },
     noise: {
       mechanism: kind === 'seats' ? 'none' : noise.used,
-      shareVariance: { seats: 0, choice: 64, train: SHARE_VARIANCE, metrics: METRICS_SHARE_VARIANCE }[kind],
+      shareVariance: {
+        seats: 0,
+        choice: 64,
+        train: SHARE_VARIANCE,
+        metrics: METRICS_SHARE_VARIANCE,
+        labels: LABELS_SHARE_VARIANCE,
+      }[kind],
     },
     minSurvivors: 3,
     minOrgs: 3,
@@ -202,7 +228,7 @@ function eventsOf(spec: SessionSpec, params: SessionParams, shares: number): DpE
   if (spec.kind === 'seats') return [];
   if (spec.kind === 'choice') return [{ kind: 'exponentialMechanism', epsilon: 0.5, monotone: true }];
   const common = {
-    sensitivity: spec.kind === 'metrics' ? METRICS_SCALE * Math.SQRT2 : SCALE,
+    sensitivity: spec.kind === 'metrics' ? METRICS_SCALE * Math.SQRT2 : spec.kind === 'labels' ? 1 : SCALE,
     dimension: coordinateCount(params),
     symmetric: true,
   };
@@ -211,7 +237,7 @@ function eventsOf(spec: SessionSpec, params: SessionParams, shares: number): DpE
     mechanism === 'skellam'
       ? { kind: 'skellam', variance: shares * shareVariance, ...common }
       : { kind: 'discreteGaussian', shares, shareVariance, ...common };
-  if (spec.kind === 'metrics') return [event];
+  if (spec.kind === 'metrics' || spec.kind === 'labels') return [event];
   return [{ kind: 'poissonSampled', probability: 0.5, event }];
 }
 
@@ -227,6 +253,21 @@ function sumOf(spec: SessionSpec, params: SessionParams): Int32Array {
   if (spec.kind !== 'seats')
     for (let i = 0; i < spec.survivors; i++) create(params.noise.shareVariance).add(sum, stream);
   return sum;
+}
+
+/** Gives the sums the numbers of their sessions in the log, in the order of their releases. */
+export function renameSums(files: Map<string, Uint8Array>): void {
+  const released = fromUtf8(files.get('log.jsonl') as Uint8Array)
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { type: string; body: { sid: string } })
+    .filter(({ type }) => type === 'round.release');
+  const sums = [...files].filter(([path]) => path.startsWith('sums/'));
+  if (released.length !== sums.length) return;
+  for (const [path] of sums) files.delete(path);
+  sums.forEach(([, bytes], i) => {
+    files.set(`sums/${released[i]?.body.sid}.bin`, bytes);
+  });
 }
 
 function createWorld(): BundleWorld {

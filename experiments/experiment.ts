@@ -4,6 +4,7 @@ import type { SecureSum } from '../protocol/ideal.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { createRandom } from '../src/data/random.ts';
 import type { ScenarioData } from '../src/data/scenario.ts';
+import type { SlotUse } from '../src/learning/algorithm.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { accuracy, balancedAccuracy, type Evaluation, summarizeAccuracies } from '../src/learning/evaluation.ts';
 import { initialModel } from '../src/learning/initial-model.ts';
@@ -95,6 +96,12 @@ function targetOf({ privacy, settings }: ExperimentOptions): number {
   return rdpAccountant({ relation }).compose(event, settings.rounds).epsilon(settings.delta);
 }
 
+/** Steps before which slots are chosen: where the choice is free in every one, where it is charged in every tenth. */
+function choiceSteps(use: SlotUse, unit: TrainingSettings['unit'], rounds: readonly number[]): number[] {
+  if (use === 'soft' || (use === 'several' && unit === 'participant')) return [];
+  return rounds.filter((step) => unit === 'participant' || step % 10 === 0);
+}
+
 function clustersOf(id: string, { rounds, slots, unit }: TrainingSettings): RunConfig['clusters'] {
   const { slots: use } = findAlgorithm(id).info;
   if (use === undefined || use === 'none') return null;
@@ -105,8 +112,7 @@ function clustersOf(id: string, { rounds, slots, unit }: TrainingSettings): RunC
     foundingSlots: 0,
     seatPositions: 0,
     kept: slots,
-    // Every choice at unit record is charged, so a few have to do.
-    choiceSteps: use !== 'chosen' ? [] : unit === 'participant' ? everyRound : everyRound.filter((s) => s % 10 === 0),
+    choiceSteps: choiceSteps(use, unit, everyRound),
     choiceEpsilon: 0.2,
     lossBound: 4,
     countNoiseStddev: 8,

@@ -42,7 +42,7 @@ function clustersFor({ info }: Algorithm, unit: 'record' | 'participant'): RunCo
     foundingSlots: 0,
     seatPositions: 0,
     kept: 3,
-    choiceSteps: chosen ? [0] : [],
+    choiceSteps: chosen || (info.slots === 'several' && unit === 'record') ? [0] : [],
     choiceEpsilon: 0.5,
     lossBound: 2,
     countNoiseStddev: unit === 'record' ? 0.7 : 4,
@@ -113,7 +113,7 @@ function vectorOf(config: RunConfig, data: Dataset, local: LocalVectors = {}): I
   const { roster } = simulatedRoster(nodeCrypto, MEMBERS);
   const params = orderParams(nodeCrypto, { runId: RUN_ID, config, plan, roster }, order, { round: 1, attempt: 0 });
   const quiet = { ...params, noise: { mechanism: 'none', shareVariance: 0 } as const };
-  const member: MemberState = { ...NEW_MEMBER, slot: 0 };
+  const member: MemberState = { ...NEW_MEMBER, slot: 0, filled: [0, 2] };
   const inputs = { data, oracle, local, seed: new Uint8Array(32).fill(9) };
   return sumCoordinates(quiet, contribute(nodeCrypto, config, order, quiet, member, inputs).words);
 }
@@ -184,10 +184,8 @@ function itIsRefusedAtRecordLevel(algorithm: Algorithm): void {
       configFor(algorithm, 'record');
       expect.unreachable();
     } catch (error) {
-      // Slots that are filled by several exist at unit participant only.
-      const several = algorithm.info.slots === 'several';
-      expect(isCoveyError(error, several ? 'USAGE_CONFIG' : 'PRIVACY_POLICY')).toBe(true);
-      if (!several) expect((error as Error).message).toContain(algorithm.info.recordLevel.reason);
+      expect(isCoveyError(error, 'PRIVACY_POLICY')).toBe(true);
+      expect((error as Error).message).toContain(algorithm.info.recordLevel.reason);
     }
   });
 }
@@ -328,7 +326,6 @@ describe('the planner', () => {
     expect(refused.map(({ info }) => info.id).toSorted()).toEqual([
       'fedper',
       'fedrep',
-      'flsc',
       'metavers',
       'per-fedavg',
       'q-fedavg',

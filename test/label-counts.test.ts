@@ -3,7 +3,7 @@ import { checkSession } from '../clients/core/policy.ts';
 import { type InProcessResult, runInProcess, simulatedRoster } from '../experiments/in-process.ts';
 import { realSum } from '../experiments/real-sum.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
-import { fromBase64, toBase64, toHex } from '../protocol/bytes.ts';
+import { fromBase64, fromUtf8, toBase64, toHex } from '../protocol/bytes.ts';
 import { isCoveyError } from '../protocol/errors.ts';
 import { idealSum, type SecureSum } from '../protocol/ideal.ts';
 import { decodeParams, encodeParams, sessionId } from '../protocol/params.ts';
@@ -294,6 +294,9 @@ describe('a bundle with label counts', () => {
     const report = await audit();
     expect(report.failure).toBeNull();
     expect(report.proved.join()).toMatch(/7 releases/);
+    const page = fromUtf8(createBundle({ labels: true }).files.get('report.html') as Uint8Array);
+    expect(page).toContain('records of each of 5 classes');
+    expect(fromUtf8(createBundle().files.get('report.html') as Uint8Array)).not.toContain('Label counts');
   });
 
   const FORGERIES: readonly [string, keyof typeof AUDIT_EXIT_CODES, RegExp, Change][] = [

@@ -4,7 +4,13 @@ import { VIEWS, type View } from '../privacy/views.ts';
 import type { EntryBody, RunPlanClaim } from './bodies.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { announcedClip } from './clips.ts';
-import { announcedMechanism, deriveCountUnits, deriveEvents, deriveSensitivity } from './derive-events.ts';
+import {
+  announcedDraws,
+  announcedMechanism,
+  deriveCountUnits,
+  deriveEvents,
+  deriveSensitivity,
+} from './derive-events.ts';
 import { type AuditLocation, failAudit } from './failures.ts';
 import { announcedLabels } from './labels.ts';
 import { announcedMetrics } from './metrics.ts';
@@ -102,13 +108,13 @@ function checkParams(session: SessionHistory, open: EntryBody<'run.open'>, mecha
 function checkEvents(
   kind: SessionHistory['kind'],
   params: SessionParams,
-  plan: RunPlanClaim,
+  { config, plan }: EntryBody<'run.open'>,
   survivors: number,
   view: View,
   events: readonly unknown[],
   at: AuditLocation,
 ): void {
-  const derived = deriveEvents(kind, params, plan, survivors, view);
+  const derived = deriveEvents(kind, params, plan, survivors, view, announcedDraws(config));
   if (derived === null)
     failAudit('noise', at, `no honest share of noise is left among ${survivors} survivors (${view} view)`);
   const expected = canonicalJson(derived.map(eventToJson));
@@ -142,10 +148,18 @@ export function checkNoise(history: RunHistory): number {
     checkParams(session, history.open, mechanism, session.opened.at);
     for (const view of VIEWS) {
       if (charge !== undefined)
-        checkEvents(kind, params, plan, charge.body.survivors.length, view, charge.body.events[view], charge.at);
+        checkEvents(
+          kind,
+          params,
+          history.open,
+          charge.body.survivors.length,
+          view,
+          charge.body.events[view],
+          charge.at,
+        );
     }
     const own = [...session.reserved.values(), ...session.settled.values()];
-    for (const { at, body } of own) checkEvents(kind, params, plan, body.survivors, 'server', body.events, at);
+    for (const { at, body } of own) checkEvents(kind, params, history.open, body.survivors, 'server', body.events, at);
     checked += own.length + (charge === undefined ? 0 : 1);
   }
   return checked;

@@ -58,6 +58,15 @@ function movedFactor(kind: SessionKind, { unit, relation }: RunPlanClaim): numbe
   return kind === 'metrics' && (unit === 'record' || relation === 'replace-one') ? Math.SQRT2 : 1;
 }
 
+/** Slots that the configuration of a run lets a member choose at once, each by a draw that is charged by itself. */
+export function announcedDraws(config: JsonObject): number {
+  const { assignment, filled } = (config['clusters'] ?? {}) as {
+    readonly assignment?: string;
+    readonly filled?: number;
+  };
+  return assignment === 'several' && filled !== undefined ? filled : 1;
+}
+
 /** Events that one record of a survivor pays; null where no honest noise is left. @see privacy section 3, F9, F11, F12, F18, F21 */
 export function deriveEvents(
   kind: SessionKind,
@@ -65,13 +74,17 @@ export function deriveEvents(
   plan: RunPlanClaim,
   survivors: number,
   view: View,
+  draws = 1,
 ): readonly DpEvent[] | null {
   // Seats are drawn at random before any data is read: their sum says nothing about records.
   if (kind === 'seats') return [];
   if (kind === 'choice' && plan.unit === 'record') {
-    return [
-      { kind: 'exponentialMechanism', epsilon: Number(plan.choiceEpsilon), monotone: plan.relation !== 'replace-one' },
-    ];
+    const draw = {
+      kind: 'exponentialMechanism',
+      epsilon: Number(plan.choiceEpsilon),
+      monotone: plan.relation !== 'replace-one',
+    } as const;
+    return Array.from({ length: draws }, () => draw);
   }
   // A participant's choice hides in the slots; what its counts add is a sum like any other. privacy 3.4
   const shares = unknownShares(view, survivors, params.colluders);

@@ -21,7 +21,9 @@ function slotUse({ clusters }: RunConfig): 'none' | 'chosen' | 'several' | 'soft
 /** Charges beside those of the sums of training: the choices of slots, label counts. */
 function plannedCharges({ algorithm, clusters }: RunConfig): ('exponential-mechanism' | 'histogram')[] {
   return [
-    ...(clusters?.assignment === 'hard' ? (['exponential-mechanism'] as const) : []),
+    ...(clusters?.assignment === 'hard' || clusters?.assignment === 'several'
+      ? (['exponential-mechanism'] as const)
+      : []),
     // A public prior stands for the charge: it depends on no record.
     ...(algorithm?.labels === undefined ? [] : (['histogram'] as const)),
   ];

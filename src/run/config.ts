@@ -21,7 +21,8 @@ export interface ClusterConfig {
   /**
    * `hard`: every member trains one slot, chosen privately. `soft`: every record trains the slot that fits it best under
    * the released models; no member chooses, so nothing is charged for it (record-level FedSoft, privacy 3.4).
-   * `several`: every member fills the `filled` slots of lowest loss in each step (FLSC; unit `participant`).
+   * `several`: every member fills `filled` slots (FLSC): those of lowest loss in each step at unit `participant`; at unit
+   * `record` those of the last choice, which is as many draws and as many charges.
    */
   readonly assignment: 'hard' | 'soft' | 'several';
   readonly filled?: number | undefined;
@@ -38,7 +39,7 @@ export interface ClusterConfig {
   readonly kept: number;
   /** Training steps before which everybody chooses a slot; the first one ends the founding (0 without one). */
   readonly choiceSteps: readonly number[];
-  /** Epsilon of one choice (exponential mechanism). */
+  /** Epsilon of one draw of a choice (exponential mechanism). */
   readonly choiceEpsilon: number;
   /** Bound of a record's loss in the score of a slot. */
   readonly lossBound: number;
@@ -224,17 +225,18 @@ export function parseRunConfig(value: unknown): RunConfig {
         choiceSteps.length === 0, '"clusters.open" expected hard assignment without founding slots and choices');
     } else if (assignment !== 'hard') {
       const got = `${foundingSlots} founding slots and ${choiceSteps.length} choices`;
-      require(foundingSlots === 0 &&
-        choiceSteps.length ===
-          0, `"clusters.assignment" expected no founding and no choices with ${assignment}, got ${got}`);
+      if (assignment === 'several' && unit === 'record')
+        require(foundingSlots === 0 &&
+          firstChoice === 0, `"clusters.choiceSteps" expected 0 first with several at unit record, got ${got}`);
+      else
+        require(foundingSlots === 0 &&
+          choiceSteps.length ===
+            0, `"clusters.assignment" expected no founding and no choices with ${assignment}, got ${got}`);
       require(minCluster ===
         0, `"cohort.minCluster" expected 0 with ${assignment} assignment (no member is in a slot), got ${minCluster}`);
       const { filled = 0 } = config.clusters;
       require(assignment === 'soft' ||
-        (unit === 'participant' &&
-          filled >= 1 &&
-          filled <=
-            kept), `"clusters.filled" expected 1 to ${kept} at unit participant, got ${filled} at unit ${unit}`);
+        (filled >= 1 && filled <= kept), `"clusters.filled" expected 1 to ${kept}, got ${filled}`);
     } else if (foundingSlots > 0) {
       // A founding slot holds one organization, so no floor can hold: a site that asks for one refuses such a run.
       require(minCluster === 0, `"cohort.minCluster" expected 0 with founding slots, got ${minCluster}`);

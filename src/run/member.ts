@@ -6,7 +6,7 @@ import { coordinateCount } from '../../protocol/params.ts';
 import { packLanes } from '../../protocol/ring.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { keptSlots, placeMember } from '../cluster/census.ts';
-import { chooseByExponentialMechanism, chooseLowestLoss, clippedLossScore } from '../cluster/choice.ts';
+import { chooseLowestLoss, chooseSeveralByExponentialMechanism, clippedLossScore } from '../cluster/choice.ts';
 import { drawSeat, seatRank } from '../cluster/founding.ts';
 import { bestSlotOfRecord } from '../cluster/soft.ts';
 import type { Dataset } from '../data/dataset.ts';
@@ -25,7 +25,7 @@ import { LABEL_SCALE, labelCounts } from './labels.ts';
 import { type MemberState, memberHead, releasedModel } from './member-model.ts';
 import { METRICS_SCALE, metricsBlock } from './metrics.ts';
 import type { SessionOrder } from './order.ts';
-import { COUNT_SCALE, groupOf, openAfterCensus, sessionBlocks } from './plan.ts';
+import { COUNT_SCALE, choiceDraws, groupOf, openAfterCensus, sessionBlocks } from './plan.ts';
 import { decodeCounts } from './release.ts';
 import {
   encodeUpdate,
@@ -34,6 +34,7 @@ import {
   type Placement,
   placeInSeveral,
   placeInSlot,
+  placeInThese,
   placeSoftly,
 } from './update.ts';
 
@@ -78,6 +79,11 @@ function seatContribution(
   return { values, member: { ...member, seat } };
 }
 
+/** What a member drew in a choice, if it did. */
+function chosenSlots({ choices }: MemberState, choice: number, draws: number): readonly number[] {
+  return choices.slice(choice * draws, (choice + 1) * draws).filter((slot) => slot !== undefined && slot !== null);
+}
+
 function choiceContribution(
   crypto: CryptoProvider,
   config: RunConfig,
@@ -89,23 +95,28 @@ function choiceContribution(
   const { choiceEpsilon, lossBound } = config.clusters ?? { choiceEpsilon: 0, lossBound: 0 };
   const body = toDoubles(order.models.body);
   const lossesOf = (head: Float32Array): Float64Array => inputs.oracle.losses(body, toDoubles(head), inputs.data);
-  const choose = (): number =>
+  const draws = choiceDraws(config);
+  const choose = (): number[] =>
     config.privacy.unit === 'participant'
-      ? chooseLowestLoss(order.models.heads.map(lossesOf))
-      : chooseByExponentialMechanism(
+      ? [chooseLowestLoss(order.models.heads.map(lossesOf))]
+      : chooseSeveralByExponentialMechanism(
           // Sum, not mean: a mean would bring the private number of records in. privacy 3.4
           Float64Array.from(order.models.heads, (head) => clippedLossScore(lossesOf(head), lossBound)),
+          draws,
           choiceEpsilon,
           lossBound,
           true,
-          streamOf(crypto, inputs.seed, 'choice'),
+          (draw) => streamOf(crypto, inputs.seed, draw === 0 ? 'choice' : `choice ${draw}`),
         );
-  const chosen = member.choices[choice] ?? choose();
+  const before = chosenSlots(member, choice, draws);
+  const chosen = before.length === draws ? before : choose();
   const values = new Int32Array(order.models.heads.length);
   // A participant without records is the zero-out neighbour of every other one: it counts itself nowhere.
-  if (config.privacy.unit === 'record' || inputs.data.count > 0) values[chosen] = COUNT_SCALE;
+  if (config.privacy.unit === 'record' || inputs.data.count > 0) for (const slot of chosen) values[slot] = COUNT_SCALE;
   const choices = [...member.choices];
-  choices[choice] = chosen;
+  chosen.forEach((slot, draw) => {
+    choices[choice * draws + draw] = slot;
+  });
   return { values, member: { ...member, choices } };
 }
 
@@ -126,15 +137,17 @@ function metricsContribution(
   return values;
 }
 
-/** Where a member's update goes: all slots by weights, several, its own, or none while its own is closed. */
+/** Where a member's update goes: all slots by weights, several, its own, or none while its own is closed or not chosen. */
 function placementOf(
   config: RunConfig,
   models: ReleasedModels,
-  slot: number | null,
+  { filled: chosen = [], slot }: MemberState,
   own: Float32Array,
   { oracle, data }: MemberInputs,
 ): Placement {
   const { assignment, filled = 1, open } = config.clusters ?? {};
+  // Those of the charged choice; the best ones are free at the other unit only (privacy 3.4).
+  if (assignment === 'several' && config.privacy.unit === 'record') return placeInThese(models, chosen);
   if (data.count > 0 && assignment === 'soft') return placeSoftly(models, oracle, data);
   if (data.count > 0 && assignment === 'several') return placeInSeveral(models, oracle, data, filled);
   return open === undefined ? placeInSlot(models.heads.length, slot, own) : placeInSlot(1, 0, own);
@@ -162,9 +175,11 @@ function trainingContribution(
   const slot = isOpen ? groupOf(order.session) : config.clusters === null ? 0 : member.slot;
   const isPlaced = config.clusters?.assignment === 'hard' || config.clusters === null;
   const own = memberHead(models, slot, member.open);
+  const choosesSeveral = config.clusters?.assignment === 'several' && config.privacy.unit === 'record';
   // Not known yet: zeros plus the noise share.
-  if (isPlaced && own === null) return { values: new Int32Array(coordinateCount(params)), local: inputs.local };
-  const placement = placementOf(config, models, slot, own ?? new Float32Array(0), inputs);
+  if ((isPlaced && own === null) || (choosesSeveral && member.filled === undefined))
+    return { values: new Int32Array(coordinateCount(params)), local: inputs.local };
+  const placement = placementOf(config, models, { ...member, slot }, own ?? new Float32Array(0), inputs);
   const random = orderRandom(streamOf(crypto, inputs.seed, 'order'));
   const { clippingNorm } = params.encoding;
   const context = { ...localContext(config, models, placement, order.session.step, inputs, random), clippingNorm };
@@ -172,7 +187,7 @@ function trainingContribution(
   const sent =
     config.privacy.unit === 'participant'
       ? encodeUpdate(crypto, config, params, blocks, context, countUnits, streamOf(crypto, inputs.seed, 'rounding'))
-      : { values: recordTerms(crypto, config, order, params, slot, own, inputs), local: inputs.local };
+      : { values: recordTerms(crypto, config, order, params, placement, inputs), local: inputs.local };
   const { keep } = algorithmOf(config).algorithm;
   if (keep === undefined || inputs.data.count === 0) return sent;
   return { values: sent.values, local: { ...sent.local, ...keep(context) } };
@@ -184,13 +199,11 @@ function recordTerms(
   config: RunConfig,
   order: SessionOrder,
   params: SessionParams,
-  slot: number | null,
-  own: Float32Array | null,
+  placement: Placement,
   { data, oracle, seed }: MemberInputs,
 ): Int32Array {
   const { models } = order;
   const soft = config.clusters?.assignment === 'soft';
-  const isOpen = config.clusters?.open !== undefined;
   const blocks = sessionBlocks(config, order.session, models.heads.length);
   const { algorithm } = algorithmOf(config);
   const sharesHead = algorithm.shares === 'model';
@@ -201,19 +214,23 @@ function recordTerms(
   const body = toDoubles(models.body);
   const heads = models.heads.map(toDoubles);
   const losses = soft ? heads.map((head) => oracle.losses(body, head, data)) : [];
-  const common = toDoubles(own ?? new Float32Array(0));
   const term = { body: new Float64Array(body.length), head: new Float64Array(heads[0]?.length ?? 0) };
+  // With a closed slot no weight is set: the body alone learns, through the released cohort-wide head. In the open the only
+  // slot of the vector is the cluster's own.
+  const placed = [...placement.weights].flatMap((weight, slot) => (sharesHead && weight > 0 ? [{ slot, weight }] : []));
   const drawn = poissonSample(data.count, config.training.samplingProbability, streamOf(crypto, seed, 'sample'));
   for (const record of drawn) {
     // Record rule: the slot and the term read this record and released values only.
-    const filled = soft ? bestSlotOfRecord(losses, record) : slot;
-    const released = filled === null ? common : (heads[filled] as Float64Array);
+    const best = soft ? bestSlotOfRecord(losses, record) : null;
+    const released = best === null ? placement.head : (heads[best] as Float64Array);
     const head = algorithm.recordHead?.(released, counts, oracle.manifest) ?? released;
     oracle.perRecordGradient(body, head, data, record, term.body, term.head);
     encoder.addRecord(values, [
       { block: 0, values: term.body },
-      // With a closed slot the body alone learns, through the released cohort-wide head.
-      ...(filled === null || !sharesHead ? [] : [{ block: isOpen ? 1 : 1 + filled, values: term.head }]),
+      ...(best === null ? placed : sharesHead ? [{ slot: best, weight: 1 }] : []).map(({ slot, weight }) => ({
+        block: 1 + slot,
+        values: weight === 1 ? term.head : term.head.map((value) => weight * value),
+      })),
     ]);
   }
   return values;
@@ -267,8 +284,10 @@ export function takeSeat(member: MemberState, sum: Int32Array): MemberState {
 
 /** Reads the released counts of a choice and finds the own slot among those that stay. */
 export function takeChoice(config: RunConfig, member: MemberState, choice: number, sum: Int32Array): MemberState {
-  const chosen = member.choices[choice];
+  const draws = choiceDraws(config);
+  const [chosen, ...others] = chosenSlots(member, choice, draws);
   if (chosen === undefined || config.clusters === null) return member;
+  if (config.clusters.assignment === 'several') return { ...member, filled: [chosen, ...others] };
   const counts = decodeCounts(sum);
   const open = openAfterCensus(config, counts);
   if (open !== null) return { ...member, open, slot: placeMember(chosen, open) };

@@ -104,6 +104,11 @@ export function trainingSensitivity(config: RunConfig, slots: number, countUnits
   return unitSensitivity(config.privacy.unit, scaledNorm, dimension(config, slots));
 }
 
+/** Slots that a member chooses in one choice, each by a draw of its own. */
+export function choiceDraws({ clusters }: RunConfig): number {
+  return clusters?.assignment === 'several' ? (clusters.filled ?? 1) : 1;
+}
+
 /** What one unit of a participant pays for a session with `survivors` members. Seats depend on no data: no event. */
 export function sessionEvents(
   config: RunConfig,
@@ -136,7 +141,12 @@ export function sessionEvents(
   }
   if (config.privacy.unit === 'record') {
     // The noisy counts post-process the charged choices; a record moves every score one way. privacy 3.4, F21
-    return [{ kind: 'exponentialMechanism', epsilon: config.clusters?.choiceEpsilon ?? 0, monotone: true }];
+    const { choiceEpsilon: epsilon = 0 } = config.clusters ?? {};
+    return Array.from({ length: choiceDraws(config) }, () => ({
+      kind: 'exponentialMechanism' as const,
+      epsilon,
+      monotone: true,
+    }));
   }
   // In hidden slots the choice itself costs a participant nothing; its one in the counts is a release. privacy 3.4
   const counts = { sensitivity: COUNT_SCALE, dimension: slots, samplingProbability: 1, colluders, mechanism };

@@ -28,6 +28,7 @@ interface RunFlags {
   readonly colluders: number;
   readonly labelNoise?: number;
   readonly curriculum?: string;
+  readonly lossThreshold?: string;
   readonly expert: string;
   readonly pacing: string;
   readonly protocol: string;
@@ -67,7 +68,7 @@ function settingsFor(scenario: string, flags: RunFlags): TrainingSettings {
     delta: flags.delta ?? settings.delta,
     slots: flags.slots ?? settings.slots,
     unit,
-    ...curriculumOf(flags),
+    ...(unit === 'record' ? thresholdOf(flags) : curriculumOf(flags)),
   };
 }
 
@@ -90,6 +91,23 @@ function curriculumOf({ curriculum, expert, pacing }: RunFlags): Pick<TrainingSe
       fullAt: 0.6,
     },
   };
+}
+
+/** The same at unit `record`: by a public threshold on the loss of a record under the released model. */
+function thresholdOf(flags: RunFlags): Pick<TrainingSettings, 'lossThreshold'> {
+  const { curriculum } = curriculumOf(flags);
+  if (curriculum === undefined) return {};
+  const { expert, fullAt, order, pacing, startShare } = curriculum;
+  if (expert !== 'global')
+    throw new CoveyError(
+      'PRIVACY_POLICY',
+      `"--expert" expected global at unit record, got ${expert}: an expert of own records depends on all of them`,
+    );
+  const [low = Number.NaN, high = Number.NaN] = (flags.lossThreshold ?? '0.5,3').split(',').map(Number);
+  if (!(low >= 0 && high > low))
+    throw new CoveyError('USAGE_CONFIG', `"--loss-threshold" expected <low>,<high>, got ${flags.lossThreshold}`);
+  const [from, to] = order === 'random' ? [startShare, 1] : order === 'easy' ? [low, high] : [high, low];
+  return { lossThreshold: { order, pacing, from, to, fullAt } };
 }
 
 /** `name=value` pairs. */
@@ -317,6 +335,7 @@ export function addExperimentCommand(program: Command): void {
     .option('--colluders <n>', 'members whose noise does not count', integerIn(0, 65_535), 0)
     .option('--label-noise <x>', 'noise on label counts, in records (fedrod at unit record)', numberIn(1e-3, 1e6))
     .option('--curriculum <order>', 'records of a participant from easy, hard, or at random (control); all by default')
+    .option('--loss-threshold <low,high>', 'losses between which its threshold moves at unit record (default: "0.5,3")')
     .option('--expert <whose>', 'loss that says what is easy: global, local or hybrid', 'global')
     .option('--pacing <how>', 'linear, step, exponential or log', 'linear')
     .option('--protocol <which>', 'ideal aggregator, or real machines with masks and signatures', 'ideal')

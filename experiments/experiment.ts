@@ -134,7 +134,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
   const present = perStep ?? participants;
   const record = settings.unit === 'record';
   const records = data.participants.map(({ train }) => train.count);
-  const { batchSize, curriculum, epochs, stepSize, clippingNorm, rounds } = settings;
+  const { batchSize, curriculum, lossThreshold, epochs, stepSize, clippingNorm, rounds } = settings;
   const all = records.reduce((sum, count) => sum + count, 0);
   const isAdaptive = findAlgorithm(id).optimizer !== undefined;
   // Where everybody must take as many steps: those of the mean participant.
@@ -157,6 +157,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
       nominalRecords: all,
       maxRecordsPerStep: Math.max(...records),
       initialSeed: seed,
+      ...(lossThreshold === undefined ? {} : { lossThreshold }),
       local: record
         ? null
         : {

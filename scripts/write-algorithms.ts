@@ -31,6 +31,13 @@ The sum is a session of its own (\`labels\`): one record moves one count by one,
 each class, in records, with the fewest accepted honest shares. The released counts travel with every later model, every
 organization uses the same ones, and the audit derives the charge anew from the signed session.
 
+**Curriculum.** At unit \`participant\` records are ranked by loss (\`training.local.curriculum\`: \`expert\` global, local or hybrid,
+\`pacing\`, \`order\`, \`startShare\`, \`fullAt\`); all of it stays inside one clipped update. At unit \`record\` a rank, a quantile or
+an expert of own records would tie a record's term to the others and is refused; there a record joins a step by its own loss
+under the released model against a threshold that the schedule alone moves from \`from\` to \`to\`, all records after \`fullAt\` of the
+steps: \`training: { lossThreshold: { order: easy, pacing: linear, from: 0.5, to: 3, fullAt: 0.6 } }\`. \`order: random\` is the control: the
+numbers are then shares of the records. Nothing is charged for it: a term left out is a term of zero.
+
 \`covey experiment list\` prints scenarios and algorithms, \`covey experiment run <scenario> --algorithm <ids>\` compares them, with
 the encoding, noise, ledger and decoding of a deployment.
 

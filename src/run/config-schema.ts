@@ -58,6 +58,15 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
           .optional(),
       })
       .nullable(),
+    lossThreshold: z
+      .strictObject({
+        order: z.enum(['easy', 'hard', 'random']),
+        pacing: z.enum(['linear', 'step', 'exponential', 'log']),
+        from: z.number().min(0),
+        to: z.number().min(0),
+        fullAt: z.number().gt(0).max(1),
+      })
+      .optional(),
     adaptiveClip: z
       .strictObject({
         quantile: z.number().gt(0).lt(1),

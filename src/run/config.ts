@@ -7,7 +7,7 @@ import { LABELS } from '../../protocol/labels.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { Lanes, Profile } from '../../protocol/session.ts';
 import { canonicalJson } from '../audit/canonical-json.ts';
-import type { Curriculum } from '../learning/curriculum.ts';
+import type { Curriculum, LossThreshold } from '../learning/curriculum.ts';
 import type { EpochOptions } from '../learning/local-training.ts';
 import { bodyLayers, type DenseShape } from '../learning/manifest.ts';
 import type { SumMechanism } from '../privacy/sum-event.ts';
@@ -90,6 +90,8 @@ export interface RunConfig {
     readonly initialSeed: number;
     /** Local epochs of a member at unit `participant`; null at unit `record`, where a step is one gradient a record. */
     readonly local: (EpochOptions & { readonly curriculum?: Curriculum | undefined }) | null;
+    /** Which records join a step at unit `record`, by their own loss; all of them if absent. */
+    readonly lossThreshold?: LossThreshold | undefined;
     /** Fixed clip if absent. Unit `participant` only: a count over records would break the record rule. */
     readonly adaptiveClip?: AdaptiveClipConfig | undefined;
   };
@@ -146,6 +148,32 @@ function describeIssue(issue: z.core.$ZodIssue): string {
   return `"${issue.path.join('.') || 'config'}" ${issue.message}`;
 }
 
+/** Records are chosen by rank at unit `participant` and by a public threshold at unit `record`: the record rule. */
+function checkCurriculum({ privacy: { unit }, training: { local, lossThreshold } }: RunConfig): void {
+  if (unit === 'record' && local?.curriculum !== undefined)
+    throw new CoveyError(
+      'PRIVACY_POLICY',
+      `"training.local.curriculum" expected "training.lossThreshold" at unit record: which ${local.curriculum.expert === 'global' ? 'records have the lowest losses' : 'losses an expert of the own records gives'} depends on other raw records`,
+    );
+  if (lossThreshold === undefined) return;
+  if (unit === 'participant')
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      '"training.lossThreshold" expected "training.local.curriculum" at unit participant',
+    );
+  const { from, order, to } = lossThreshold;
+  if (order === 'random' && !(from > 0 && from <= 1 && to > 0 && to <= 1))
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"training.lossThreshold" expected shares in (0, 1] with random order, got ${from} to ${to}`,
+    );
+  if (order !== 'random' && (order === 'easy' ? to < from : to > from))
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"training.lossThreshold" expected ${order === 'easy' ? 'a rising' : 'a falling'} threshold, got ${from} to ${to}`,
+    );
+}
+
 /**
  * Checks a configuration and the rules that tie its fields together.
  * @throws CoveyError USAGE_CONFIG with one line that names the field.
@@ -163,6 +191,7 @@ export function parseRunConfig(value: unknown): RunConfig {
   };
   const { unit, relation } = config.privacy;
   const { adaptiveClip, clippingNorm, local, samplingProbability } = config.training;
+  checkCurriculum(config);
   if (unit === 'participant') {
     require(relation === 'zero-out', `"privacy.relation" expected zero-out for participants, got ${relation}`);
     require(local !== null, '"training.local" expected epochs, batchSize and stepSize at unit participant, got null');

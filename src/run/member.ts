@@ -12,6 +12,7 @@ import { bestSlotOfRecord } from '../cluster/soft.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { accuracyBin } from '../learning/accuracy-histogram.ts';
 import type { LocalVectors, ReleasedModels } from '../learning/algorithm.ts';
+import { isWithin, type LossThreshold, thresholdAt } from '../learning/curriculum.ts';
 import { accuracy } from '../learning/evaluation.ts';
 import type { GradientOracle } from '../learning/oracle.ts';
 import { poissonSample } from '../learning/sampling.ts';
@@ -193,6 +194,11 @@ function trainingContribution(
   return { values: sent.values, local: { ...sent.local, ...keep(context) } };
 }
 
+/** A record whose own loss is beyond the public threshold of the step; nothing is left out without one. */
+function isLeftOut(rule: LossThreshold | undefined, threshold: number | null, loss: number): boolean {
+  return rule !== undefined && threshold !== null && !isWithin(rule, threshold, loss);
+}
+
 /** Unit `record`: one clipped gradient of every sampled record at the released point. */
 function recordTerms(
   crypto: CryptoProvider,
@@ -218,13 +224,18 @@ function recordTerms(
   // With a closed slot no weight is set: the body alone learns, through the released cohort-wide head. In the open the only
   // slot of the vector is the cluster's own.
   const placed = [...placement.weights].flatMap((weight, slot) => (sharesHead && weight > 0 ? [{ slot, weight }] : []));
-  const drawn = poissonSample(data.count, config.training.samplingProbability, streamOf(crypto, seed, 'sample'));
+  const { lossThreshold, samplingProbability, steps } = config.training;
+  const threshold = lossThreshold === undefined ? null : thresholdAt(lossThreshold, order.session.step / steps);
+  const isRandom = lossThreshold?.order === 'random' && threshold !== null;
+  const lottery = isRandom ? new Set(poissonSample(data.count, threshold, streamOf(crypto, seed, 'curriculum'))) : null;
+  const drawn = poissonSample(data.count, samplingProbability, streamOf(crypto, seed, 'sample'));
   for (const record of drawn) {
     // Record rule: the slot and the term read this record and released values only.
     const best = soft ? bestSlotOfRecord(losses, record) : null;
     const released = best === null ? placement.head : (heads[best] as Float64Array);
     const head = algorithm.recordHead?.(released, counts, oracle.manifest) ?? released;
-    oracle.perRecordGradient(body, head, data, record, term.body, term.head);
+    const loss = oracle.perRecordGradient(body, head, data, record, term.body, term.head);
+    if (lottery !== null ? !lottery.has(record) : isLeftOut(lossThreshold, threshold, loss)) continue;
     encoder.addRecord(values, [
       { block: 0, values: term.body },
       ...(best === null ? placed : sharesHead ? [{ slot: best, weight: 1 }] : []).map(({ slot, weight }) => ({

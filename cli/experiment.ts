@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
 import { type BenchmarkJob, type RecordedResult, runBenchmark, TABLE_FILE } from '../experiments/benchmark.ts';
-import type { ExperimentOptions } from '../experiments/experiment.ts';
+import { type ExperimentOptions, rowOf } from '../experiments/experiment.ts';
 import type { DataSource } from '../experiments/scenarios/data-source.ts';
 import { findScenario, SCENARIOS } from '../experiments/scenarios/registry.ts';
 import { settingsOf, type TrainingSettings } from '../experiments/settings.ts';
@@ -20,6 +20,8 @@ interface RunFlags {
   readonly clip?: number;
   readonly unit?: string;
   readonly slots?: number;
+  readonly hidden?: string;
+  readonly cuts: boolean;
   readonly set: readonly string[];
   readonly epsilon?: number;
   readonly noiseMultiplier?: number;
@@ -67,9 +69,18 @@ function settingsFor(scenario: string, flags: RunFlags): TrainingSettings {
     clippingNorm: flags.clip ?? (unit === 'record' ? 1 : settings.clippingNorm),
     delta: flags.delta ?? settings.delta,
     slots: flags.slots ?? settings.slots,
+    ...(flags.hidden === undefined ? {} : { hidden: widthsOf(flags.hidden) }),
     unit,
     ...(unit === 'record' ? thresholdOf(flags) : curriculumOf(flags)),
   };
+}
+
+/** Widths of hidden layers. @throws CoveyError USAGE_CONFIG */
+function widthsOf(text: string): number[] {
+  const widths = text.split(',').map(Number);
+  if (!widths.every((width) => Number.isInteger(width) && width >= 1) || widths.length > 4)
+    throw new CoveyError('USAGE_CONFIG', `"--hidden" expected one to four widths, got ${text}`);
+  return widths;
 }
 
 /** One of the names. @throws CoveyError USAGE_CONFIG */
@@ -137,7 +148,7 @@ function algorithmOptions(
   given: Record<string, number>,
 ): Record<string, number> {
   if (row === 'local') return {};
-  const id = row.replace(/\+ft$/, '');
+  const id = rowOf(row).id;
   const { info } = findAlgorithm(id);
   const names = Object.keys(info.options ?? {});
   const own = Object.fromEntries(Object.entries(given).filter(([name]) => names.includes(name)));
@@ -147,9 +158,16 @@ function algorithmOptions(
 /** Refuses a row before any is computed. @throws CoveyError PRIVACY_POLICY */
 function checkRow(row: string, { unit }: TrainingSettings): void {
   if (row === 'local') return;
-  const { info } = findAlgorithm(row.replace(/\+ft$/, ''));
+  const { info } = findAlgorithm(rowOf(row).id);
   const charges = info.recordLevel.kind === 'with-charge' ? [info.recordLevel.charge] : [];
   requireRecordRule(info, { unit, noise: 'shared' }, charges);
+}
+
+/** A row for every cut of the model where the body alone is shared; other rows as they are. */
+function cutsOf(row: string, layers: number): string[] {
+  const { id, cut, tuned } = rowOf(row);
+  if (id === 'local' || cut !== null || findAlgorithm(id).shares !== 'body') return [row];
+  return Array.from({ length: layers }, (_, i) => `${id}@${i + 1}${tuned ? '+ft' : ''}`);
 }
 
 function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
@@ -159,7 +177,11 @@ function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
     ({ info }) => settings.unit === 'participant' || info.recordLevel.kind !== 'local-noise-only',
   ).filter(({ info }) => info.id !== 'fedavgm' || settings.momentum > 0);
   const asked = flags.algorithm === 'all' ? runnable.map(({ info }) => info.id) : flags.algorithm.split(',');
-  const rows = [...new Set([...BASELINES, ...asked.map((row) => row.trim())])];
+  if (flags.cuts && settings.hidden === undefined)
+    throw new CoveyError('USAGE_CONFIG', '"--cuts" expected "--hidden": layers to cut between');
+  const layers = settings.hidden?.length ?? 0;
+  const named = asked.map((row) => row.trim()).flatMap((row) => (flags.cuts ? cutsOf(row, layers) : [row]));
+  const rows = [...new Set([...BASELINES, ...named])];
   for (const row of rows) checkRow(row, settings);
   const given = readPairs(flags.set);
   const known = new Set(rows.flatMap((row) => Object.keys(algorithmOptions(row, settings, {}))));
@@ -327,6 +349,8 @@ export function addExperimentCommand(program: Command): void {
     .option('--clip <x>', 'clipping norm', numberIn(1e-6, 1e6))
     .option('--unit <unit>', 'record or participant (default: of the scenario)')
     .option('--slots <n>', 'slots of clustered algorithms', integerIn(2, 64))
+    .option('--hidden <widths>', 'hidden layers, separated by commas (default: of the scenario)')
+    .option('--cuts', 'a row for every cut of the model where the body alone is shared', false)
     .option('--set <name=number>', 'an option of an algorithm', (pair: string, all: string[]) => [...all, pair], [])
     .option('--epsilon <x>', 'target, server view', numberIn(1e-3, 1e6))
     .option('--noise-multiplier <x>', 'noise deviation over sensitivity', numberIn(1e-3, 1e6))

@@ -8,6 +8,7 @@ import type { SlotUse } from '../src/learning/algorithm.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { accuracy, balancedAccuracy, type Evaluation, summarizeAccuracies } from '../src/learning/evaluation.ts';
 import { initialModel } from '../src/learning/initial-model.ts';
+import type { DenseShape } from '../src/learning/manifest.ts';
 import { copyModel, type GradientOracle, type Model } from '../src/learning/oracle.ts';
 import { findAlgorithm } from '../src/learning/registry.ts';
 import { fineTune } from '../src/personalize/fine-tuning.ts';
@@ -21,7 +22,10 @@ import type { TrainingSettings } from './settings.ts';
 
 /** What is asked of one run. */
 export interface ExperimentOptions {
-  /** `local`, or an algorithm of the registry; with "+ft" its personal models are fine-tuned at the end. */
+  /**
+   * `local`, or an algorithm of the registry; "@n" behind it: with the n lowest layers as the body; "+ft": with fine-tuning
+   * of the personal models at the end.
+   */
   readonly algorithm: string;
   readonly options: Readonly<Record<string, number>>;
   readonly settings: TrainingSettings;
@@ -73,14 +77,27 @@ const LARGEST_NORM = 2 ** 20;
 /** Server settings of FedAdam, FedYogi and FedAdagrad. @see Reddi et al. 2021, appendix D */
 const ADAPTIVE = { momentum: 0.9, step: 0.03 };
 
-interface Row {
+/** What the name of a row says. `cut`: layers of the body; all but the last if null. */
+export interface Row {
   readonly id: string;
+  readonly cut: number | null;
   readonly tuned: boolean;
 }
 
-function rowOf(algorithm: string): Row {
-  const tuned = algorithm.endsWith('+ft');
-  return { id: tuned ? algorithm.slice(0, -3) : algorithm, tuned };
+/** Reads the name of a row: id, "@" and a cut, "+ft". */
+export function rowOf(algorithm: string): Row {
+  const [, id = algorithm, cut, tuned] = /^(.*?)(?:@(\d+))?(\+ft)?$/.exec(algorithm) ?? [];
+  return { id, cut: cut === undefined ? null : Number(cut), tuned: tuned !== undefined };
+}
+
+/** The scenario's model, with other hidden layers and the row's cut where they are asked for. */
+function modelOf(data: ScenarioData, { algorithm, settings: { hidden } }: ExperimentOptions): DenseShape {
+  const { cut } = rowOf(algorithm);
+  return {
+    ...data.model,
+    ...(hidden === undefined ? {} : { hidden }),
+    ...(cut === null ? {} : { sharedLayers: cut }),
+  };
 }
 
 /** Epsilon that a noise multiplier has over the rounds of a run, without sampling: the target that gives it back. */
@@ -144,7 +161,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
   return parseRunConfig({
     federation: 'covey-experiment',
     data: { scenario: data.manifest.scenario, seed },
-    model: data.model,
+    model: modelOf(data, experiment),
     training: {
       steps: rounds,
       samplingProbability: record ? settings.samplingProbability : 1,
@@ -246,7 +263,7 @@ export function runExperiment(
   run: { readonly secureSum?: SecureSum; onStep?(step: number): void } = {},
 ): ExperimentResult {
   const started = performance.now();
-  const oracle = createDenseOracle(data.model);
+  const oracle = createDenseOracle(modelOf(data, experiment));
   const { settings, seed } = experiment;
   const common = {
     scenario: data.manifest.scenario,

@@ -10,6 +10,8 @@ export interface TrainingSettings {
   readonly batchSize: number;
   readonly stepSize: number;
   /** Order in which participants take their own records up. */
+  /** Hidden layers in place of the scenario's. */
+  readonly hidden?: readonly number[];
   readonly curriculum?: Curriculum;
   /** In its place at unit `record`. */
   readonly lossThreshold?: LossThreshold;

@@ -39,7 +39,8 @@ steps: \`training: { lossThreshold: { order: easy, pacing: linear, from: 0.5, to
 numbers are then shares of the records. Nothing is charged for it: a term left out is a term of zero.
 
 \`covey experiment list\` prints scenarios and algorithms, \`covey experiment run <scenario> --algorithm <ids>\` compares them, with
-the encoding, noise, ledger and decoding of a deployment.
+the encoding, noise, ledger and decoding of a deployment. \`layer-sharing@2\` is a row with the two lowest layers as the body;
+\`--hidden 48,32,24 --cuts\` makes a row for every cut of such a model (local and fedavg are its ends).
 
 ${algorithmTable()}
 

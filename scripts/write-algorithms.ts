@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ALGORITHMS_PAGE, algorithmTable } from './checks/algorithms.ts';
+import { ALGORITHMS_PAGE, algorithmTable, combinationTable } from './checks/algorithms.ts';
 import { ROOT } from './checks/run.ts';
 
 /** Writes the page of the algorithms from their registry. */
@@ -43,6 +43,14 @@ the encoding, noise, ledger and decoding of a deployment. \`layer-sharing@2\` is
 \`--hidden 48,32,24 --cuts\` makes a row for every cut of such a model (local and fedavg are its ends).
 
 ${algorithmTable()}
+
+## What composes
+Every algorithm with every way to fill slots (none; chosen; chosen after a founding; several; by weights; declared in the open) at
+either unit of privacy, with noise shared under secure aggregation. A personal part at the end (\`personal.method\`) goes with every
+one that runs: it never leaves the site. Each cell that says "runs" is run by \`test/combinations.test.ts\`, bit for bit the same
+through the real protocol and the ideal aggregator; each other one is refused by \`parseRunConfig\` with the reason below it.
+
+${combinationTable()}
 
 To add an algorithm: one file in \`src/learning/algorithms\`, one line in \`src/learning/registry.ts\`, and this page by
 \`npm run docs:algorithms\`; \`npm run verify\` compares the two. The tests of \`test/algorithms.test.ts\` then run it through the

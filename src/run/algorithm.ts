@@ -63,6 +63,8 @@ export function checkAlgorithm(config: RunConfig): void {
   };
   if (info.slots !== undefined)
     require(info.slots === use, `"clusters" expected ${info.slots} slots for ${info.id}, got ${use}`);
+  require(info.slots !== 'chosen' ||
+    config.clusters?.open === undefined, `"clusters.open" expected none for ${info.id}: its slots are chosen`);
   require(use !== 'several' ||
     info.id === 'flsc', `"algorithm.id" expected flsc with slots that are filled by several, got ${info.id}`);
   require(info.id !== 'fedavgm' ||

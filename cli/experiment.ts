@@ -3,9 +3,11 @@ import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
 import { type BenchmarkJob, type RecordedResult, runBenchmark, TABLE_FILE } from '../experiments/benchmark.ts';
 import { type ExperimentOptions, rowOf } from '../experiments/experiment.ts';
+import { isReached, ORACLE_RUNS } from '../experiments/oracle-runs.ts';
 import type { DataSource } from '../experiments/scenarios/data-source.ts';
 import { findScenario, SCENARIOS } from '../experiments/scenarios/registry.ts';
 import { settingsOf, type TrainingSettings } from '../experiments/settings.ts';
+import { nodeCrypto } from '../platform/node/crypto.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import { optionsOf, requireRecordRule } from '../src/learning/algorithm.ts';
 import { ALGORITHMS, findAlgorithm } from '../src/learning/registry.ts';
@@ -248,7 +250,29 @@ function resultRows(results: readonly RecordedResult[]): string[][] {
   });
 }
 
+/** A problem with a known answer: what runs of the algorithms measured beside it. */
+function runOracle(name: string, solve: (typeof ORACLE_RUNS)[string], { firstSeed, json }: RunFlags): void {
+  const rows = solve(nodeCrypto, firstSeed);
+  for (const row of rows) if (json) console.log(JSON.stringify({ scenario: name, ...row, reached: isReached(row) }));
+  if (!json) {
+    const cells = rows.map((row) => [
+      row.name,
+      row.measured.toPrecision(8),
+      `${row.atMost === true ? '<= ' : ''}${row.expected.toPrecision(8)}`,
+      row.tolerance.toPrecision(2),
+      isReached(row) ? 'reached' : 'MISSED',
+    ]);
+    console.log(table([['', 'measured', 'expected', 'tolerance', ''], ...cells]));
+  }
+  if (!rows.every(isReached)) process.exitCode = 1;
+}
+
 async function run(name: string, flags: RunFlags): Promise<void> {
+  const oracle = ORACLE_RUNS[name];
+  if (oracle !== undefined) {
+    runOracle(name, oracle, flags);
+    return;
+  }
   const jobs = jobsOf(name, flags);
   const steps = new Map<string, number>();
   const total = jobs.reduce((sum, { experiment }) => sum + experiment.settings.rounds, 0);
@@ -321,6 +345,7 @@ function list(flags: { readonly json: boolean }): void {
     console.log(wrapped(about));
     console.log(`    data: ${folders.length === 0 ? 'generated' : folders.join(', ')}`);
   }
+  console.log(`\nProblems with a known answer\n\n${wrapped(Object.keys(ORACLE_RUNS).join(', '))}`);
   console.log('\nAlgorithms ("+ft" behind a name: with fine-tuning at the end)\n');
   const named = [
     ['local', 'every participant alone', ''],
@@ -341,7 +366,10 @@ export function addExperimentCommand(program: Command): void {
   experiment
     .command('run')
     .description('Run rows of the benchmark: encoding, noise, ledger and decoding of a deployment')
-    .argument('<scenario>', 'one of "covey experiment list", with options in brackets: fedprox-synthetic(1,1)')
+    .argument(
+      '<scenario>',
+      'one of "covey experiment list", with options in brackets: fedprox-synthetic(1,1); or a problem: oracle/quadratics',
+    )
     .option('--algorithm <ids>', 'separated by commas, or all; local, fedavg and fedavg+ft are always shown', 'fedavg')
     .option('--seeds <n>', 'runs of every row', integerIn(1, 1_000), 1)
     .option('--first-seed <n>', 'seed of the first run', integerIn(0, 0xffff_0000), 1)

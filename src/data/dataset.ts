@@ -1,4 +1,4 @@
-import { toHex } from '../../protocol/bytes.ts';
+import { concatBytes, toHex } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 
@@ -12,6 +12,8 @@ export interface Dataset {
   readonly classes: number;
   readonly features: Float32Array;
   readonly labels: Uint8Array;
+  /** Real targets, one for each record, where a model is fitted by squared error; labels are zeros of one class then. */
+  readonly targets?: Float64Array;
 }
 
 /** Training and test records of one organization. */
@@ -54,12 +56,16 @@ export function selectRecords(data: Dataset, records: Uint32Array): Dataset {
     features.set(data.features.subarray(record * featureLength, (record + 1) * featureLength), i * featureLength);
     labels[i] = data.labels[record] as number;
   });
-  return createDataset(featureLength, classes, features, labels);
+  const selected = createDataset(featureLength, classes, features, labels);
+  const { targets } = data;
+  return targets === undefined
+    ? selected
+    : { ...selected, targets: Float64Array.from(records, (record) => targets[record] as number) };
 }
 
 const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
-/** Canonical bytes of a data set: features as little-endian 32-bit floats, then the labels. */
+/** Canonical bytes of a data set: features as little-endian 32-bit floats, then the labels, then targets as doubles. */
 export function datasetBytes(dataset: Dataset): Uint8Array {
   const { features, labels } = dataset;
   const bytes = new Uint8Array(4 * features.length + labels.length);
@@ -70,7 +76,12 @@ export function datasetBytes(dataset: Dataset): Uint8Array {
     for (let i = 0; i < features.length; i++) view.setFloat32(4 * i, features[i] as number, true);
   }
   bytes.set(labels, 4 * features.length);
-  return bytes;
+  if (dataset.targets === undefined) return bytes;
+  const doubles = new DataView(new ArrayBuffer(8 * dataset.targets.length));
+  dataset.targets.forEach((target, i) => {
+    doubles.setFloat64(8 * i, target, true);
+  });
+  return concatBytes(bytes, new Uint8Array(doubles.buffer));
 }
 
 /** SHA-256 of the canonical bytes, in hex. */

@@ -28,8 +28,11 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
   model: z.strictObject({
     inputs: count,
     hidden: z.array(count).max(4),
-    classes: z.number().int().min(2),
+    classes: count,
     sharedLayers: z.number().int().min(0).optional(),
+    activation: z.enum(['relu', 'tanh', 'linear']).optional(),
+    loss: z.enum(['cross-entropy', 'squared']).optional(),
+    bias: z.boolean().optional(),
   }),
   training: z.strictObject({
     steps: z.number().int().min(1).max(100_000),

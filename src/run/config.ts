@@ -184,6 +184,12 @@ export function parseRunConfig(value: unknown): RunConfig {
     throw new CoveyError('USAGE_CONFIG', parsed.error.issues.map(describeIssue).slice(0, 3).join('; '));
   const config = parsed.data;
   bodyLayers(config.model);
+  const { classes, loss } = config.model;
+  if (loss === 'squared' ? classes !== 1 : classes < 2)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"model.classes" expected ${loss === 'squared' ? '1 with squared error' : 'at least 2'}, got ${classes}`,
+    );
   const { participants, groups, minSurvivors, colluders } = config.cohort;
   const { open } = config.clusters ?? {};
   const require = (holds: boolean, line: string): void => {

@@ -1,12 +1,14 @@
 import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
 import { type BenchmarkJob, type RecordedResult, runBenchmark, TABLE_FILE } from '../experiments/benchmark.ts';
-import type { ExperimentOptions } from '../experiments/experiment.ts';
+import { type ExperimentOptions, rowOf } from '../experiments/experiment.ts';
+import { isReached, ORACLE_RUNS } from '../experiments/oracle-runs.ts';
 import { algorithmOptions, checkRows, settingsWith } from '../experiments/rows.ts';
 import { findScenario, SCENARIOS } from '../experiments/scenarios/registry.ts';
-import type { TrainingSettings } from '../experiments/settings.ts';
+import { settingsOf, type TrainingSettings } from '../experiments/settings.ts';
+import { nodeCrypto } from '../platform/node/crypto.ts';
 import { CoveyError } from '../protocol/errors.ts';
-import { ALGORITHMS } from '../src/learning/registry.ts';
+import { ALGORITHMS, findAlgorithm } from '../src/learning/registry.ts';
 import { addDataOptions, type DataFlags, sourceOf } from './data-flags.ts';
 import { addPlotCommand } from './experiment-plot.ts';
 import { addRecommendCommand } from './experiment-recommend.ts';
@@ -23,13 +25,17 @@ interface RunFlags extends DataFlags {
   readonly unit?: string;
   readonly noise: string;
   readonly slots?: number;
+  readonly hidden?: string;
+  readonly cuts: boolean;
   readonly set: readonly string[];
   readonly epsilon?: number;
   readonly noiseMultiplier?: number;
   readonly delta?: number;
   readonly perStep?: number;
   readonly colluders: number;
+  readonly labelNoise?: number;
   readonly curriculum?: string;
+  readonly lossThreshold?: string;
   readonly expert: string;
   readonly pacing: string;
   readonly protocol: string;
@@ -53,8 +59,17 @@ function settingsFor(scenario: string, flags: RunFlags): TrainingSettings {
     slots,
     noise: noise === 'local' ? noise : undefined,
     unit: unit === undefined ? undefined : oneOf('--unit', ['record', 'participant'] as const, unit),
-    ...curriculumOf(flags),
+    ...(flags.hidden === undefined ? {} : { hidden: widthsOf(flags.hidden) }),
+    ...((unit ?? settingsOf(scenario).unit) === 'record' ? thresholdOf(flags) : curriculumOf(flags)),
   });
+}
+
+/** Widths of hidden layers. @throws CoveyError USAGE_CONFIG */
+function widthsOf(text: string): number[] {
+  const widths = text.split(',').map(Number);
+  if (!widths.every((width) => Number.isInteger(width) && width >= 1) || widths.length > 4)
+    throw new CoveyError('USAGE_CONFIG', `"--hidden" expected one to four widths, got ${text}`);
+  return widths;
 }
 
 /** One of the names. @throws CoveyError USAGE_CONFIG */
@@ -78,6 +93,23 @@ function curriculumOf({ curriculum, expert, pacing }: RunFlags): Pick<TrainingSe
   };
 }
 
+/** The same at unit `record`: by a public threshold on the loss of a record under the released model. */
+function thresholdOf(flags: RunFlags): Pick<TrainingSettings, 'lossThreshold'> {
+  const { curriculum } = curriculumOf(flags);
+  if (curriculum === undefined) return {};
+  const { expert, fullAt, order, pacing, startShare } = curriculum;
+  if (expert !== 'global')
+    throw new CoveyError(
+      'PRIVACY_POLICY',
+      `"--expert" expected global at unit record, got ${expert}: an expert of own records depends on all of them`,
+    );
+  const [low = Number.NaN, high = Number.NaN] = (flags.lossThreshold ?? '0.5,3').split(',').map(Number);
+  if (!(low >= 0 && high > low))
+    throw new CoveyError('USAGE_CONFIG', `"--loss-threshold" expected <low>,<high>, got ${flags.lossThreshold}`);
+  const [from, to] = order === 'random' ? [startShare, 1] : order === 'easy' ? [low, high] : [high, low];
+  return { lossThreshold: { order, pacing, from, to, fullAt } };
+}
+
 /** `name=value` pairs. */
 function readPairs(pairs: readonly string[]): Record<string, number> {
   return Object.fromEntries(
@@ -98,6 +130,13 @@ function privacyOf({ epsilon, noiseMultiplier }: RunFlags): ExperimentOptions['p
   return epsilon === undefined ? null : { epsilon };
 }
 
+/** A row for every cut of the model where the body alone is shared; other rows as they are. */
+function cutsOf(row: string, layers: number): string[] {
+  const { id, cut, tuned } = rowOf(row);
+  if (id === 'local' || cut !== null || findAlgorithm(id).shares !== 'body') return [row];
+  return Array.from({ length: layers }, (_, i) => `${id}@${i + 1}${tuned ? '+ft' : ''}`);
+}
+
 function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
   const { scenario, options } = findScenario(name);
   const settings = settingsFor(scenario.id, flags);
@@ -106,7 +145,11 @@ function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
       settings.unit === 'participant' || settings.noise === 'local' || info.recordLevel.kind !== 'local-noise-only',
   ).filter(({ info }) => info.id !== 'fedavgm' || settings.momentum > 0);
   const asked = flags.algorithm === 'all' ? runnable.map(({ info }) => info.id) : flags.algorithm.split(',');
-  const rows = [...new Set([...BASELINES, ...asked.map((row) => row.trim())])];
+  if (flags.cuts && settings.hidden === undefined)
+    throw new CoveyError('USAGE_CONFIG', '"--cuts" expected "--hidden": layers to cut between');
+  const layers = settings.hidden?.length ?? 0;
+  const named = asked.map((row) => row.trim()).flatMap((row) => (flags.cuts ? cutsOf(row, layers) : [row]));
+  const rows = [...new Set([...BASELINES, ...named])];
   const given = readPairs(flags.set);
   checkRows(rows, settings, given, '--set');
   if (flags.protocol !== 'ideal' && flags.protocol !== 'real')
@@ -127,6 +170,7 @@ function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
         privacy: algorithm === 'local' ? null : privacyOf(flags),
         perStep: flags.perStep ?? null,
         colluders: flags.colluders,
+        ...(flags.labelNoise === undefined ? {} : { labelNoise: flags.labelNoise }),
       },
     })),
   );
@@ -165,7 +209,29 @@ function resultRows(results: readonly RecordedResult[]): string[][] {
   });
 }
 
+/** A problem with a known answer: what runs of the algorithms measured beside it. */
+function runOracle(name: string, solve: (typeof ORACLE_RUNS)[string], { firstSeed, json }: RunFlags): void {
+  const rows = solve(nodeCrypto, firstSeed);
+  for (const row of rows) if (json) console.log(JSON.stringify({ scenario: name, ...row, reached: isReached(row) }));
+  if (!json) {
+    const cells = rows.map((row) => [
+      row.name,
+      row.measured.toPrecision(8),
+      `${row.atMost === true ? '<= ' : ''}${row.expected.toPrecision(8)}`,
+      row.tolerance.toPrecision(2),
+      isReached(row) ? 'reached' : 'MISSED',
+    ]);
+    console.log(table([['', 'measured', 'expected', 'tolerance', ''], ...cells]));
+  }
+  if (!rows.every(isReached)) process.exitCode = 1;
+}
+
 async function run(name: string, flags: RunFlags): Promise<void> {
+  const oracle = ORACLE_RUNS[name];
+  if (oracle !== undefined) {
+    runOracle(name, oracle, flags);
+    return;
+  }
   const jobs = jobsOf(name, flags);
   const steps = new Map<string, number>();
   const total = jobs.reduce((sum, { experiment }) => sum + experiment.settings.rounds, 0);
@@ -238,6 +304,7 @@ function list(flags: { readonly json: boolean }): void {
     console.log(wrapped(about));
     console.log(`    data: ${folders.length === 0 ? 'generated' : folders.join(', ')}`);
   }
+  console.log(`\nProblems with a known answer\n\n${wrapped(Object.keys(ORACLE_RUNS).join(', '))}`);
   console.log('\nAlgorithms ("+ft" behind a name: with fine-tuning at the end)\n');
   const named = [
     ['local', 'every participant alone', ''],
@@ -259,7 +326,10 @@ export function addExperimentCommand(program: Command): void {
     .action(list);
   addDataOptions(experiment.command('run'))
     .description('Run rows of the benchmark: encoding, noise, ledger and decoding of a deployment')
-    .argument('<scenario>', 'one of "covey experiment list", with options in brackets: fedprox-synthetic(1,1)')
+    .argument(
+      '<scenario>',
+      'one of "covey experiment list", with options in brackets: fedprox-synthetic(1,1); or a problem: oracle/quadratics',
+    )
     .option('--algorithm <ids>', 'separated by commas, or all; local, fedavg and fedavg+ft are always shown', 'fedavg')
     .option('--seeds <n>', 'runs of every row', integerIn(1, 1_000), 1)
     .option('--first-seed <n>', 'seed of the first run', integerIn(0, 0xffff_0000), 1)
@@ -272,13 +342,17 @@ export function addExperimentCommand(program: Command): void {
       'shared',
     )
     .option('--slots <n>', 'slots of clustered algorithms', integerIn(2, 64))
+    .option('--hidden <widths>', 'hidden layers, separated by commas (default: of the scenario)')
+    .option('--cuts', 'a row for every cut of the model where the body alone is shared', false)
     .option('--set <name=number>', 'an option of an algorithm', (pair: string, all: string[]) => [...all, pair], [])
     .option('--epsilon <x>', 'target, server view', numberIn(1e-3, 1e6))
     .option('--noise-multiplier <x>', 'noise deviation over sensitivity', numberIn(1e-3, 1e6))
     .option('--delta <x>', 'delta of the claim', numberIn(1e-12, 0.5))
     .option('--per-step <n>', 'participants of a step, drawn anew', integerIn(3, 65_535))
     .option('--colluders <n>', 'members whose noise does not count', integerIn(0, 65_535), 0)
+    .option('--label-noise <x>', 'noise on label counts, in records (fedrod at unit record)', numberIn(1e-3, 1e6))
     .option('--curriculum <order>', 'records of a participant from easy, hard, or at random (control); all by default')
+    .option('--loss-threshold <low,high>', 'losses between which its threshold moves at unit record (default: "0.5,3")')
     .option('--expert <whose>', 'loss that says what is easy: global, local or hybrid', 'global')
     .option('--pacing <how>', 'linear, step, exponential or log', 'linear')
     .option('--protocol <which>', 'ideal aggregator, or real machines with masks and signatures', 'ideal')

@@ -4,9 +4,11 @@ import type { SecureSum } from '../protocol/ideal.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { createRandom } from '../src/data/random.ts';
 import type { ScenarioData } from '../src/data/scenario.ts';
+import type { SlotUse } from '../src/learning/algorithm.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { accuracy, balancedAccuracy, type Evaluation, summarizeAccuracies } from '../src/learning/evaluation.ts';
 import { initialModel } from '../src/learning/initial-model.ts';
+import type { DenseShape } from '../src/learning/manifest.ts';
 import { copyModel, type GradientOracle, type Model } from '../src/learning/oracle.ts';
 import { findAlgorithm } from '../src/learning/registry.ts';
 import { fineTune } from '../src/personalize/fine-tuning.ts';
@@ -22,7 +24,10 @@ import type { TrainingSettings } from './settings.ts';
 
 /** What is asked of one run. */
 export interface ExperimentOptions {
-  /** `local`, or an algorithm of the registry; with "+ft" its personal models are fine-tuned at the end. */
+  /**
+   * `local`, or an algorithm of the registry; "@n" behind it: with the n lowest layers as the body; "+ft": with fine-tuning
+   * of the personal models at the end.
+   */
   readonly algorithm: string;
   readonly options: Readonly<Record<string, number>>;
   readonly settings: TrainingSettings;
@@ -36,6 +41,8 @@ export interface ExperimentOptions {
   readonly dropouts?: number;
   /** What slots hold, or clusters in the open; as the scenario's model says by default. */
   readonly mode?: ExperimentMode;
+  /** Noise on the label counts of an algorithm that reads them at unit `record`. Units: records. */
+  readonly labelNoise?: number | undefined;
 }
 
 /**
@@ -55,6 +62,9 @@ export interface SlotRecord {
   /** Members at the end by slot (rows) and true group (columns); none in a scenario without groups. */
   readonly byGroup: readonly (readonly number[])[] | null;
 }
+
+/** Noise on label counts that is small beside the classes of the scenarios and cheap beside their training. Units: records. */
+const LABEL_NOISE = 10;
 
 /** One row of the benchmark. Units: accuracies in [0, 1], bytes for one participant over the run, seconds of wall time. */
 export interface ExperimentResult {
@@ -97,14 +107,32 @@ const UPDATE_NORM = 64;
 /** Server settings of FedAdam, FedYogi and FedAdagrad. @see Reddi et al. 2021, appendix D */
 const ADAPTIVE = { momentum: 0.9, step: 0.03 };
 
-interface Row {
+/** What the name of a row says. `cut`: layers of the body; all but the last if null. */
+export interface Row {
   readonly id: string;
+  readonly cut: number | null;
   readonly tuned: boolean;
 }
 
-function rowOf(algorithm: string): Row {
-  const tuned = algorithm.endsWith('+ft');
-  return { id: tuned ? algorithm.slice(0, -3) : algorithm, tuned };
+/** Reads the name of a row: id, "@" and a cut, "+ft". */
+export function rowOf(algorithm: string): Row {
+  const [, id = algorithm, cut, tuned] = /^(.*?)(?:@(\d+))?(\+ft)?$/.exec(algorithm) ?? [];
+  return { id, cut: cut === undefined ? null : Number(cut), tuned: tuned !== undefined };
+}
+
+/** The scenario's model, with other hidden layers and the row's cut where they are asked for. */
+function modelOf(
+  data: ScenarioData,
+  { algorithm, mode, settings: { hidden } }: ExperimentOptions,
+  clusters: RunConfig['clusters'],
+): DenseShape {
+  const { cut } = rowOf(algorithm);
+  const isWhole = clusters !== null && (mode === 'hidden' || mode === 'open');
+  return {
+    ...data.model,
+    ...(hidden === undefined ? {} : { hidden }),
+    ...(isWhole ? { sharedLayers: 0 } : cut === null ? {} : { sharedLayers: cut }),
+  };
 }
 
 /** Epsilon that a noise multiplier has over the rounds of a run, without sampling: the target that gives it back. */
@@ -123,6 +151,12 @@ function targetOf({ privacy, settings }: ExperimentOptions): number {
   const event =
     settings.unit === 'record' ? ({ kind: 'poissonSampled', probability, event: gaussian } as const) : gaussian;
   return rdpAccountant({ relation }).compose(event, settings.rounds).epsilon(settings.delta);
+}
+
+/** Steps before which slots are chosen: where the choice is free in every one, where it is charged in every tenth. */
+function choiceSteps(use: SlotUse, unit: TrainingSettings['unit'], rounds: readonly number[]): number[] {
+  if (use === 'soft' || (use === 'several' && unit === 'participant')) return [];
+  return rounds.filter((step) => unit === 'participant' || step % 10 === 0);
 }
 
 /** The scenario's true groups as declared clusters. @throws CoveyError USAGE_CONFIG for a scenario without them. */
@@ -162,12 +196,18 @@ function clustersOf(data: ScenarioData, { algorithm, mode, settings }: Experimen
     foundingSlots: 0,
     seatPositions: 0,
     kept: slots,
-    // Every choice at unit record is charged, so a few have to do.
-    choiceSteps: use !== 'chosen' ? [] : unit === 'participant' ? everyRound : everyRound.filter((s) => s % 10 === 0),
+    choiceSteps: choiceSteps(use, unit, everyRound),
     choiceEpsilon: 0.2,
     lossBound: 4,
     countNoiseStddev: countNoise,
   };
+}
+
+/** Label counts for an algorithm that reads them at unit `record`. */
+function labelsOf(id: string, { labelNoise = LABEL_NOISE, settings }: ExperimentOptions): object {
+  const { recordLevel } = findAlgorithm(id).info;
+  const reads = recordLevel.kind === 'with-charge' && recordLevel.charge === 'histogram';
+  return reads && settings.unit === 'record' ? { labels: { noiseStddev: labelNoise } } : {};
 }
 
 /** The run configuration of an experiment: the same object that a deployed coordinator would sign. */
@@ -181,7 +221,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
   const survivors = smallest - lostOf(smallest, experiment);
   const record = settings.unit === 'record';
   const records = data.participants.map(({ train }) => train.count);
-  const { batchSize, curriculum, epochs, stepSize, clippingNorm, rounds } = settings;
+  const { batchSize, curriculum, lossThreshold, epochs, stepSize, clippingNorm, rounds } = settings;
   const all = records.reduce((sum, count) => sum + count, 0);
   const isAdaptive = findAlgorithm(id).optimizer !== undefined;
   const isLocal = record && settings.noise === 'local';
@@ -195,10 +235,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
   return parseRunConfig({
     federation: 'covey-experiment',
     data: { scenario: data.manifest.scenario, seed },
-    model:
-      clusters === null || experiment.mode === 'hybrid' || experiment.mode === undefined
-        ? data.model
-        : { ...data.model, sharedLayers: 0 },
+    model: modelOf(data, experiment, clusters),
     training: {
       steps: rounds,
       samplingProbability: record ? drawn : 1,
@@ -211,6 +248,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
       nominalRecords: all,
       maxRecordsPerStep: Math.max(...records),
       initialSeed: seed,
+      ...(lossThreshold === undefined ? {} : { lossThreshold }),
       local:
         record && !isLocal
           ? null
@@ -223,7 +261,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
             },
     },
     clusters,
-    algorithm: { id, options: experiment.options },
+    algorithm: { id, options: experiment.options, ...labelsOf(id, experiment) },
     personal: tuned ? { method: 'fine-tuning', ...settings.tuning } : { method: 'none', ...settings.tuning },
     privacy: {
       unit: settings.unit,
@@ -350,7 +388,7 @@ export function runExperiment(
     rounds: settings.rounds,
   };
   if (experiment.algorithm === 'local') {
-    const oracle = createDenseOracle(data.model);
+    const oracle = createDenseOracle(modelOf(data, experiment, null));
     const models = localModels(data, oracle, experiment);
     return {
       ...common,

@@ -1,6 +1,7 @@
 import { CoveyError } from '../protocol/errors.ts';
 import { optionsOf, requireRecordRule } from '../src/learning/algorithm.ts';
 import { findAlgorithm } from '../src/learning/registry.ts';
+import { rowOf } from './experiment.ts';
 import { settingsOf, type TrainingSettings } from './settings.ts';
 
 /** What a command or a study changes in the settings of a scenario. */
@@ -16,6 +17,8 @@ export type SettingChanges = {
     | 'slotMean'
     | 'serverStep'
     | 'samplingProbability'
+    | 'hidden'
+    | 'lossThreshold'
     | 'curriculum']?: TrainingSettings[K] | undefined;
 };
 
@@ -39,7 +42,7 @@ export function algorithmOptions(
   given: Readonly<Record<string, number>>,
 ): Record<string, number> {
   if (row === 'local') return {};
-  const id = row.replace(/\+ft$/, '');
+  const id = rowOf(row).id;
   const { info } = findAlgorithm(id);
   const names = Object.keys(info.options ?? {});
   const own = Object.fromEntries(Object.entries(given).filter(([name]) => names.includes(name)));
@@ -59,8 +62,8 @@ export function checkRows(
 ): void {
   for (const row of rows) {
     if (row === 'local') continue;
-    const { info } = findAlgorithm(row.replace(/\+ft$/, ''));
-    const charges = info.slots === 'chosen' ? ['exponential-mechanism'] : [];
+    const { info } = findAlgorithm(rowOf(row).id);
+    const charges = info.recordLevel.kind === 'with-charge' ? [info.recordLevel.charge] : [];
     requireRecordRule(info, { unit: settings.unit, noise: settings.noise ?? 'shared' }, charges);
   }
   const known = new Set(rows.flatMap((row) => Object.keys(algorithmOptions(row, settings, {}))));

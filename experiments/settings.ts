@@ -1,4 +1,4 @@
-import type { Curriculum } from '../src/learning/curriculum.ts';
+import type { Curriculum, LossThreshold } from '../src/learning/curriculum.ts';
 import type { RunConfig } from '../src/run/config.ts';
 
 /** How a scenario is trained unless the command says otherwise. Source: learning design, section 6 */
@@ -10,7 +10,11 @@ export interface TrainingSettings {
   readonly batchSize: number;
   readonly stepSize: number;
   /** Order in which participants take their own records up. */
+  /** Hidden layers in place of the scenario's. */
+  readonly hidden?: readonly number[];
   readonly curriculum?: Curriculum;
+  /** In its place at unit `record`. */
+  readonly lossThreshold?: LossThreshold;
   readonly serverStep: number;
   readonly momentum: number;
   readonly clippingNorm: number;

@@ -47,7 +47,7 @@ const epochs = { epochs: 10, batches: 10, batchSize: 1, stepSize: 0.1 };
 /** The released x after many rounds without clip and noise. */
 function federate(algorithm: Algorithm, given: Readonly<Record<string, number>>, rounds = 400): number {
   const options = optionsOf(algorithm.info, given);
-  const lengths = algorithm.extra?.(manifest).released ?? [];
+  const lengths = algorithm.extra?.(manifest, options).released ?? [];
   let released: ReleasedModels = {
     body: new Float32Array(0),
     heads: [new Float32Array(1)],
@@ -78,7 +78,7 @@ function federate(algorithm: Algorithm, given: Readonly<Record<string, number>>,
       return update;
     });
     const sum = sent.reduce((total, { head }) => total + (head[0] as number), 0);
-    const blocks = algorithm.extra?.(manifest).blocks ?? [];
+    const blocks = algorithm.extra?.(manifest, options).blocks ?? [];
     const extra = blocks.map((_, j) => Float64Array.of(sent.reduce((total, u) => total + (u.extra?.[j]?.[0] ?? 0), 0)));
     const facts: StepFacts = {
       manifest,
@@ -108,8 +108,9 @@ describe('fixed points on two quadratics', () => {
     ['fedprox', { mu: 1 }, -0.283_34, 5],
     // Control variates are broadcast in single precision.
     ['scaffold', {}, -0.6, 6],
+    ['scaffold', { option: 1 }, -0.6, 6],
   ] as const) {
-    it(`${id} ends at ${fixed}`, () => {
+    it(`${id} ${JSON.stringify(options)} ends at ${fixed}`, () => {
       expect(federate(findAlgorithm(id), options)).toBeCloseTo(fixed, digits);
     });
   }

@@ -21,7 +21,7 @@ import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { personalModel } from '../src/run/home.ts';
 import { contribute, type MemberState, NEW_MEMBER } from '../src/run/member.ts';
 import { orderParams } from '../src/run/order.ts';
-import { planRun, trainingSensitivity } from '../src/run/plan.ts';
+import { planRun, trainingBlocks, trainingSensitivity } from '../src/run/plan.ts';
 import { initialState, sumCoordinates } from '../src/run/release.ts';
 import { modelsHash } from '../src/run/released.ts';
 import { scenarioConfig } from '../src/run/scenario.ts';
@@ -42,14 +42,25 @@ function clustersFor({ info }: Algorithm, unit: 'record' | 'participant'): RunCo
     foundingSlots: 0,
     seatPositions: 0,
     kept: 3,
-    choiceSteps: chosen ? [0] : [],
+    choiceSteps: chosen || (info.slots === 'several' && unit === 'record') ? [0] : [],
     choiceEpsilon: 0.5,
     lossBound: 2,
     countNoiseStddev: unit === 'record' ? 0.7 : 4,
   };
 }
 
-function configFor(algorithm: Algorithm, unit: 'record' | 'participant', steps = 2): RunConfig {
+/** Label counts where an algorithm needs them charged. */
+function labelsFor({ info: { recordLevel } }: Algorithm, unit: 'record' | 'participant'): object {
+  const reads = unit === 'record' && recordLevel.kind === 'with-charge' && recordLevel.charge === 'histogram';
+  return reads ? { labels: { noiseStddev: 10 } } : {};
+}
+
+function configFor(
+  algorithm: Algorithm,
+  unit: 'record' | 'participant',
+  steps = 2,
+  options: Readonly<Record<string, number>> = {},
+): RunConfig {
   const base = scenarioConfig('digits', { seed: 5, steps, targetEpsilon: 200, participants: MEMBERS, unit });
   return parseRunConfig({
     ...base,
@@ -60,7 +71,7 @@ function configFor(algorithm: Algorithm, unit: 'record' | 'participant', steps =
       ...(unit === 'participant' ? { local: { epochs: 1, batches: 6, batchSize: 16, stepSize: 0.05 } } : {}),
     },
     clusters: clustersFor(algorithm, unit),
-    algorithm: { id: algorithm.info.id },
+    algorithm: { id: algorithm.info.id, options, ...labelsFor(algorithm, unit) },
     personal: { ...base.personal, method: 'none', epochs: 1 },
   });
 }
@@ -102,7 +113,7 @@ function vectorOf(config: RunConfig, data: Dataset, local: LocalVectors = {}): I
   const { roster } = simulatedRoster(nodeCrypto, MEMBERS);
   const params = orderParams(nodeCrypto, { runId: RUN_ID, config, plan, roster }, order, { round: 1, attempt: 0 });
   const quiet = { ...params, noise: { mechanism: 'none', shareVariance: 0 } as const };
-  const member: MemberState = { ...NEW_MEMBER, slot: 0 };
+  const member: MemberState = { ...NEW_MEMBER, slot: 0, filled: [0, 2] };
   const inputs = { data, oracle, local, seed: new Uint8Array(32).fill(9) };
   return sumCoordinates(quiet, contribute(nodeCrypto, config, order, quiet, member, inputs).words);
 }
@@ -112,14 +123,20 @@ function keptVectors(config: RunConfig): LocalVectors {
   return run(config, idealSum).locals[1] ?? {};
 }
 
+/** Every algorithm as it is, and those whose options change what is sent. */
+const CASES: readonly { readonly algorithm: Algorithm; readonly options: Readonly<Record<string, number>> }[] = [
+  ...ALGORITHMS.map((algorithm) => ({ algorithm, options: {} })),
+  { algorithm: findAlgorithm('scaffold'), options: { option: 1 } },
+];
+
 describe('every registered algorithm', () => {
   it('has an id of its own', () => {
     expect(new Set(ALGORITHMS.map(({ info }) => info.id)).size).toBe(ALGORITHMS.length);
   });
 
-  for (const algorithm of ALGORITHMS) {
-    describe(algorithm.info.id, () => {
-      const config = configFor(algorithm, 'participant');
+  for (const { algorithm, options } of CASES) {
+    describe(`${algorithm.info.id} ${JSON.stringify(options)}`, () => {
+      const config = configFor(algorithm, 'participant', 2, options);
 
       it('releases the same bits through the real protocol and the ideal aggregator, with a member lost', () => {
         const isPresent = (organization: number): boolean => organization !== 3;
@@ -167,10 +184,8 @@ function itIsRefusedAtRecordLevel(algorithm: Algorithm): void {
       configFor(algorithm, 'record');
       expect.unreachable();
     } catch (error) {
-      // Slots that are filled by several exist at unit participant only.
-      const several = algorithm.info.slots === 'several';
-      expect(isCoveyError(error, several ? 'USAGE_CONFIG' : 'PRIVACY_POLICY')).toBe(true);
-      if (!several) expect((error as Error).message).toContain(algorithm.info.recordLevel.reason);
+      expect(isCoveyError(error, 'PRIVACY_POLICY')).toBe(true);
+      expect((error as Error).message).toContain(algorithm.info.recordLevel.reason);
     }
   });
 }
@@ -197,6 +212,45 @@ function itKeepsTheRecordRule(algorithm: Algorithm): void {
     expect(vectorOf(all, train, keptVectors(config))).toEqual(before);
   });
 }
+
+describe('control variates that are sent', () => {
+  const scaffold = findAlgorithm('scaffold');
+
+  it('keep update and controls within clips of their own whose squares add up to C^2', () => {
+    for (const controlShare of [0.2, 0.5, 0.8]) {
+      const config = configFor(scaffold, 'participant', 2, { option: 1, controlShare });
+      const blocks = trainingBlocks(config, 1);
+      expect(blocks.map(({ segment }) => segment)).toEqual(['body', 'slot-0', 'control-body', 'control-slot-0']);
+      const vector = vectorOf(config, replaceRecord(train, 7));
+      const half = (blocks[0]?.length ?? 0) + (blocks[1]?.length ?? 0);
+      const norms = [vector.slice(0, half), vector.slice(half)].map((part) => Math.sqrt(Number(squared(part))));
+      const wanted = [Math.sqrt(1 - controlShare ** 2), controlShare];
+      // An outlier fills both clips; rounding adds less than one unit a coordinate.
+      norms.forEach((norm, i) => {
+        expect(norm / config.encoding.scale / (wanted[i] as number)).toBeCloseTo(1, 2);
+      });
+    }
+  });
+
+  it('advance what a participant keeps by what was sent', () => {
+    const base = configFor(scaffold, 'participant', 1, { option: 1 });
+    const config = { ...base, training: { ...base.training, clippingNorm: 0.01 } };
+    const { locals } = run(config, idealSum);
+    const [reach, share] = [6 * 0.05, 0.5];
+    for (const { controlBody = new Float64Array(0), controlHead = new Float64Array(0) } of locals) {
+      const norm = Math.hypot(...controlBody, ...controlHead);
+      expect(norm).toBeCloseTo((share * 0.01) / reach, 12);
+    }
+  });
+
+  it('refuse a clip that follows the norms', () => {
+    const config = configFor(scaffold, 'participant', 2, { option: 1 });
+    const adaptiveClip = { quantile: 0.5, learningRate: 0.2, countNoise: 20 };
+    const changed = { ...config, training: { ...config.training, adaptiveClip } };
+    expect(() => parseRunConfig(changed)).toThrow(/"training.adaptiveClip" expected a fixed clip for scaffold/);
+    expect(parseRunConfig({ ...changed, algorithm: { id: 'scaffold' } }).algorithm?.id).toBe('scaffold');
+  });
+});
 
 describe('the manifest of a model', () => {
   it('lays out body and head and hashes names, shapes and groups', () => {
@@ -272,8 +326,6 @@ describe('the planner', () => {
     expect(refused.map(({ info }) => info.id).toSorted()).toEqual([
       'fedper',
       'fedrep',
-      'fedrod',
-      'flsc',
       'metavers',
       'per-fedavg',
       'q-fedavg',

@@ -2,7 +2,12 @@ import { describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import type { KeyStream } from '../protocol/crypto-provider.ts';
 import { countNoiseMargin, keptSlots, openSlots } from '../src/cluster/census.ts';
-import { chooseByExponentialMechanism, chooseLowestLoss, clippedLossScore } from '../src/cluster/choice.ts';
+import {
+  chooseByExponentialMechanism,
+  chooseLowestLoss,
+  chooseSeveralByExponentialMechanism,
+  clippedLossScore,
+} from '../src/cluster/choice.ts';
 import { drawSeat, seatRank } from '../src/cluster/founding.ts';
 import { hiddenLayout } from '../src/cluster/layout.ts';
 import { bestSlotOfRecord, scaleBySoftWeights, softWeights } from '../src/cluster/soft.ts';
@@ -48,6 +53,34 @@ describe('private choice of a slot', () => {
       frequencies(scores, 0.8, 2, true, 4_000),
       scores.map((q) => Math.exp((0.8 * q) / 2)),
     );
+  });
+
+  it('draws several slots one after another among those that are left, with the probabilities of the ordered draws', () => {
+    const weights = scores.slice(0, 3).map((q) => Math.exp((0.8 * q) / 2));
+    const pairs = [
+      [0, 1],
+      [0, 2],
+      [1, 0],
+      [1, 2],
+      [2, 0],
+      [2, 1],
+    ] as const;
+    const counts = pairs.map(() => 0);
+    for (let i = 0; i < 4_000; i++) {
+      const of = (draw: number): KeyStream => stream(2 * i + draw);
+      const [a, b] = chooseSeveralByExponentialMechanism(Float64Array.from(scores.slice(0, 3)), 2, 0.8, 2, true, of);
+      const at = pairs.findIndex(([x, y]) => x === a && y === b);
+      counts[at] = (counts[at] ?? Number.NaN) + 1;
+    }
+    const total = weights.reduce((sum, w) => sum + w, 0);
+    const chance = ([a, b]: (typeof pairs)[number]): number =>
+      ((weights[a] as number) / total) * ((weights[b] as number) / (total - (weights[a] as number)));
+    // 5 degrees of freedom, p = 1e-4.
+    const chiSquare = counts.reduce((sum, n, i) => {
+      const expected = 4_000 * chance(pairs[i] as (typeof pairs)[number]);
+      return sum + (n - expected) ** 2 / expected;
+    }, 0);
+    expect(chiSquare).toBeLessThan(25.8);
   });
 
   it('halves the exponent when a record may move scores both ways', () => {

@@ -34,20 +34,15 @@ const POLICY = {
   sparse: false,
 };
 
-function configFor(id: string): RunConfig {
-  const base = scenarioConfig('digits', {
-    seed: 5,
-    steps: 3,
-    targetEpsilon: 1e9,
-    participants: MEMBERS,
-    unit: 'participant',
-  });
+function configFor(algorithm: RunConfig['algorithm'], unit: 'record' | 'participant' = 'participant'): RunConfig {
+  const base = scenarioConfig('digits', { seed: 5, steps: 3, targetEpsilon: 1e9, participants: MEMBERS, unit });
+  const local = unit === 'record' ? null : { epochs: 1, batches: 6, batchSize: 16, stepSize: 0.05 };
   return parseRunConfig({
     ...base,
     model: { inputs: 64, hidden: [12], classes: 10 },
-    training: { ...base.training, local: { epochs: 1, batches: 6, batchSize: 16, stepSize: 0.05 } },
+    training: { ...base.training, local },
     clusters: null,
-    algorithm: { id },
+    algorithm,
     personal: { ...base.personal, method: 'none', epochs: 1 },
   });
 }
@@ -128,7 +123,7 @@ async function deploy(config: RunConfig): Promise<Deployed> {
 
 describe('algorithms in a deployment', () => {
   it('SCAFFOLD: the control variate of the coordinator is the mean of those that the nodes keep', async () => {
-    const { models, locals } = await deploy(configFor('scaffold'));
+    const { models, locals } = await deploy(configFor({ id: 'scaffold' }));
     const [body] = models.extra as [Float32Array];
     const mean = (i: number): number =>
       locals.reduce((sum, { controlBody }) => sum + (controlBody?.[i] ?? 0), 0) / MEMBERS;
@@ -140,7 +135,7 @@ describe('algorithms in a deployment', () => {
   });
 
   it('Ditto: the personal model survives in the store and is what a node ends with', async () => {
-    const config = configFor('ditto');
+    const config = configFor({ id: 'ditto' });
     const { models, locals, finished } = await deploy(config);
     expect(finished.length).toBe(MEMBERS);
     const oracle = createDenseOracle(config.model);
@@ -172,5 +167,21 @@ describe('algorithms in a deployment', () => {
     // One share is all there is: the plan's worst case is what is paid.
     for (const epsilon of charged.slice(-MEMBERS)) expect(epsilon).toBeGreaterThan(5.9);
     expect(Math.max(...charged)).toBeLessThanOrEqual(6);
+  });
+
+  it('FedRoD at unit record: the counts of all labels are released first and end in what every node has', async () => {
+    const config = configFor({ id: 'fedrod', labels: { noiseStddev: 2 } }, 'record');
+    const { models, locals, finished } = await deploy(config);
+    const [counts] = models.extra as [Float32Array];
+    const labels = locals.flatMap((_, i) => [...generateDigits(5, i).train.labels]);
+    counts.forEach((count, label) => {
+      const exact = labels.filter((own) => own === label).length;
+      // Four shares of deviation 1.5 to 2.
+      expect(Math.abs(count - exact)).toBeLessThan(6 * 4);
+    });
+    expect(Math.max(...counts)).toBeGreaterThan(6 * 4);
+    expect(locals.every(({ head }) => head?.some((value) => value !== 0))).toBe(true);
+    for (const progress of finished)
+      if (progress.event === 'finished') expect(progress.models.extra).toEqual(models.extra);
   });
 });

@@ -121,6 +121,33 @@ describe('covey experiment', () => {
     ).toBe(4);
   });
 
+  it('makes a row for every cut of a model, each with as many shared layers as it says', async () => {
+    const args = [
+      'run',
+      'digits',
+      '--algorithm',
+      'layer-sharing',
+      '--hidden',
+      '9,8',
+      '--cuts',
+      '--rounds',
+      '1',
+      '--json',
+    ];
+    const { code, stdout } = await covey(...args, '--out', join(folder, 'cuts'));
+    expect(code).toBe(0);
+    const rows = stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as RecordedResult);
+    const up = Object.fromEntries(rows.map(({ algorithm, bytesUp }) => [algorithm, bytesUp]));
+    // 64 * 9 + 9 = 585 parameters below the first cut, 80 more below the second; padded to powers of two, four bytes each.
+    expect(up).toMatchObject({ local: 0, 'layer-sharing@1': 4 * 1_024, 'layer-sharing@2': 4 * 1_024 });
+    expect(Object.keys(up).toSorted()).toEqual(['fedavg', 'fedavg+ft', 'layer-sharing@1', 'layer-sharing@2', 'local']);
+    const of = (name: string): number | undefined => rows.find(({ algorithm }) => algorithm === name)?.personal.mean;
+    expect(of('layer-sharing@1')).not.toBe(of('layer-sharing@2'));
+  });
+
   it('says in one line what is wrong', async () => {
     for (const [args, code, line] of [
       [['run', 'nothing'], 2, /^covey: "scenario" expected one of digits, .*, got nothing \[USAGE_CONFIG\]\n$/],
@@ -131,6 +158,13 @@ describe('covey experiment', () => {
         ['run', 'digits', '--algorithm', 'fedrep', '--unit', 'record'],
         3,
         /expected one that keeps the record rule, got fedrep/,
+      ],
+      [['run', 'digits', '--algorithm', 'layer-sharing', '--cuts'], 2, /"--cuts" expected "--hidden"/],
+      [['run', 'digits', '--hidden', '9,x'], 2, /"--hidden" expected one to four widths, got 9,x/],
+      [
+        ['run', 'digits', '--unit', 'record', '--curriculum', 'easy', '--expert', 'local'],
+        3,
+        /"--expert" expected global at unit record, got local/,
       ],
       [['run', 'digits', '--data-dir', '/nowhere'], 2, /"--data-dir" expected a folder, got \/nowhere/],
     ] as const) {

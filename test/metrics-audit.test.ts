@@ -5,7 +5,7 @@ import { decodeParams, encodeParams, sessionId } from '../protocol/params.ts';
 import type { SessionParams } from '../protocol/session.ts';
 import type { AUDIT_EXIT_CODES } from '../src/audit/failures.ts';
 import { verifyBundle } from '../src/audit/verifier.ts';
-import { createBundle, type EntrySpec } from './support/bundle.ts';
+import { createBundle, type EntrySpec, renameSums } from './support/bundle.ts';
 
 type Change = (specs: EntrySpec[]) => EntrySpec[];
 const audit = (specs?: Change) =>
@@ -13,20 +13,7 @@ const audit = (specs?: Change) =>
     createBundle({
       metrics: true,
       ...(specs === undefined ? {} : { specs }),
-      files: (files) => {
-        // Sums keep the order of their releases, whatever number their session has got.
-        const released = fromUtf8(files.get('log.jsonl') as Uint8Array)
-          .trim()
-          .split('\n')
-          .map((line) => JSON.parse(line) as { type: string; body: { sid: string } })
-          .filter(({ type }) => type === 'round.release');
-        const sums = [...files].filter(([path]) => path.startsWith('sums/'));
-        if (released.length !== sums.length) return;
-        for (const [path] of sums) files.delete(path);
-        sums.forEach(([, bytes], i) => {
-          files.set(`sums/${released[i]?.body.sid}.bin`, bytes);
-        });
-      },
+      files: renameSums,
     }).reader,
     nodeCrypto,
   );

@@ -9,6 +9,7 @@ import type { DatasetBudget } from '../../src/privacy/dataset-ledger.ts';
 import { checkRingWidth } from '../../src/privacy/ring-width.ts';
 import { largestClip } from '../../src/run/adaptive-clip.ts';
 import { type RunConfig, sendsUpdates } from '../../src/run/config.ts';
+import { LABEL_SCALE } from '../../src/run/labels.ts';
 import { orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { COUNT_SCALE, trainingSensitivity } from '../../src/run/plan.ts';
 import { leastSurvivors } from '../../src/run/shrink.ts';
@@ -127,15 +128,18 @@ export function checkSession(
   const { config } = facts;
   const members = facts.roster.entries.length;
   const training = order.session.kind === 'train';
+  const counted = order.session.kind === 'labels';
   const unitTerm = training
     ? Math.ceil(trainingSensitivity(config, order.models.heads.length, facts.plan.countUnits))
-    : COUNT_SCALE;
+    : counted
+      ? LABEL_SCALE
+      : COUNT_SCALE;
   checkRingWidth({
     bits: params.ring.bits,
     coordinates: coordinateCount(params),
     largestTerm: unitTerm,
     // At record level one coordinate may collect every record of every member.
-    terms: training && !sendsUpdates(config) ? members * config.training.maxRecordsPerStep : members,
+    terms: (training && !sendsUpdates(config)) || counted ? members * config.training.maxRecordsPerStep : members,
     noiseVariance: members * params.noise.shareVariance,
   });
 }

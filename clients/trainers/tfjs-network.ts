@@ -4,6 +4,7 @@ import {
   bodyLayers,
   createManifest,
   type DenseShape,
+  isClassifier,
   type ModelManifest,
   type TensorSpec,
 } from '../../src/learning/manifest.ts';
@@ -33,6 +34,11 @@ export interface Network {
 
 /** The network of a multilayer perceptron with ReLU, with the same manifest as the dense oracle of that shape. */
 export function denseNetwork(shape: DenseShape): NetworkSpec {
+  if (!isClassifier(shape))
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      '"model" expected ReLU, biases and cross entropy for this trainer, got others',
+    );
   const hidden = shape.hidden.map((units) => ({ kind: 'dense', units, activation: 'relu' }) as const);
   return {
     inputShape: [shape.inputs],

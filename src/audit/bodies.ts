@@ -57,7 +57,7 @@ export interface EntryBodies {
     readonly round: number;
     readonly purpose: Purpose;
     readonly attempt: number;
-    readonly kind: 'seats' | 'choice' | 'train' | 'metrics';
+    readonly kind: 'seats' | 'choice' | 'train' | 'metrics' | 'labels';
     readonly step: number;
     readonly slots: number;
     readonly params: string;
@@ -194,7 +194,7 @@ const BODIES: { readonly [T in EntryType]: Check<EntryBodies[T]> } = {
     round,
     purpose,
     attempt: integer(0, 255),
-    kind: oneOf('seats', 'choice', 'train', 'metrics'),
+    kind: oneOf('seats', 'choice', 'train', 'metrics', 'labels'),
     step: round,
     slots: integer(1, LIMITS.slots),
     params: text(8_192, /^[A-Za-z0-9+/]*={0,2}$/),

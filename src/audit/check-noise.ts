@@ -5,6 +5,7 @@ import type { EntryBody, RunPlanClaim } from './bodies.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { announcedClip } from './clips.ts';
 import {
+  announcedDraws,
   announcedMechanism,
   announcedTolerance,
   deriveCountUnits,
@@ -13,6 +14,7 @@ import {
   deriveSensitivity,
 } from './derive-events.ts';
 import { type AuditLocation, failAudit } from './failures.ts';
+import { announcedLabels } from './labels.ts';
 import { type AnnouncedLocalNoise, announcedLocalNoise, chargedQueries, localEvents } from './local-noise.ts';
 import { announcedMetrics } from './metrics.ts';
 import type { RunHistory, SessionHistory } from './replay.ts';
@@ -80,6 +82,25 @@ function checkParams(session: SessionHistory, open: EntryBody<'run.open'>, mecha
     );
     return;
   }
+  if (kind === 'labels') {
+    const { classes, noiseStddev } = announcedLabels(open) ?? { classes: 0, noiseStddev: Number.POSITIVE_INFINITY };
+    const { encoding, layout, noise } = params;
+    const [block] = layout;
+    expect(
+      layout.length === 1 && block?.segment === 'labels' && block.length === classes,
+      `label counts may release one histogram of ${classes} classes only`,
+    );
+    expect(
+      encoding.clippingNorm === 1 && encoding.scale === 1 && encoding.rounding === 'none',
+      'a record adds a single one to the label counts',
+    );
+    const honest = plan.minSurvivors - plan.colluders;
+    expect(
+      honest * noise.shareVariance >= noiseStddev ** 2 * (1 - 1e-9),
+      `"shareVariance" expected noise of ${noiseStddev} records in each class, got ${Math.sqrt(honest * noise.shareVariance)}`,
+    );
+    return;
+  }
   const adaptive = announcedClip(open);
   const isCounted = params.layout.some(({ segment }) => segment.startsWith('clip-count'));
   const units = deriveCountUnits(params);
@@ -120,7 +141,7 @@ interface LocalTerms {
 function checkEvents(
   kind: SessionHistory['kind'],
   params: SessionParams,
-  plan: RunPlanClaim,
+  { config, plan }: EntryBody<'run.open'>,
   survivors: number,
   view: View,
   events: readonly unknown[],
@@ -130,7 +151,7 @@ function checkEvents(
   const derived =
     kind === 'train' && local !== null
       ? localEvents(local.noise, local.queries, local.mechanism, plan)
-      : deriveEvents(kind, params, plan, survivors, view);
+      : deriveEvents(kind, params, plan, survivors, view, announcedDraws(config));
   if (derived === null)
     failAudit('noise', at, `no honest share of noise is left among ${survivors} survivors (${view} view)`);
   const expected = canonicalJson(derived.map(eventToJson));
@@ -178,12 +199,21 @@ export function checkNoise(history: RunHistory): number {
     checkParams(session, history.open, mechanism, session.opened.at);
     for (const view of VIEWS) {
       if (charge !== undefined)
-        checkEvents(kind, params, plan, charge.body.survivors.length, view, charge.body.events[view], charge.at, local);
+        checkEvents(
+          kind,
+          params,
+          history.open,
+          charge.body.survivors.length,
+          view,
+          charge.body.events[view],
+          charge.at,
+          local,
+        );
     }
     const own = [...session.reserved.values(), ...session.settled.values()];
     if (charge !== undefined) checkPaths(session, charge.body.paths, charge.at);
     for (const { at, body } of own) {
-      checkEvents(kind, params, plan, body.survivors, 'server', body.events, at, local);
+      checkEvents(kind, params, history.open, body.survivors, 'server', body.events, at, local);
       checkPaths(session, body.paths, at);
     }
     checked += own.length + (charge === undefined ? 0 : 1);

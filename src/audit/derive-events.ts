@@ -60,13 +60,14 @@ export function unknownShare({ minSurvivors, noise }: SessionParams, survivors: 
 }
 
 /** What a session releases about records. */
-export type SessionKind = 'seats' | 'choice' | 'train' | 'metrics';
+export type SessionKind = 'seats' | 'choice' | 'train' | 'metrics' | 'labels';
 
 /**
  * How far one unit moves a sum, over the norm of a member's vector: the one of a participant comes or goes, but a record or
  * a replacement moves it from one bin to another. @see privacy 3.5
  */
 function movedFactor(kind: SessionKind, { unit, relation }: RunPlanClaim): number {
+  if (kind === 'labels') return relation === 'replace-one' ? Math.SQRT2 : 1;
   return kind === 'metrics' && (unit === 'record' || relation === 'replace-one') ? Math.SQRT2 : 1;
 }
 
@@ -75,7 +76,7 @@ function movedFactor(kind: SessionKind, { unit, relation }: RunPlanClaim): numbe
  * membership is public), sums of an algorithm's own, the count of an adaptive clip.
  */
 export function derivePaths(kind: SessionKind, { groupId, layout, mode }: SessionParams): readonly Path[] {
-  if (kind !== 'train') return kind === 'seats' ? [] : [kind === 'choice' ? 'selection' : 'metrics'];
+  if (kind !== 'train') return kind === 'seats' ? [] : [kind === 'choice' ? 'selection' : kind];
   const names = layout.map(({ segment }) => segment);
   const has = (pattern: RegExp): boolean => names.some((name) => pattern.test(name));
   const heads: Path = mode === 'open' ? (groupId as `cluster-${number}`) : 'slots';
@@ -88,6 +89,15 @@ export function derivePaths(kind: SessionKind, { groupId, layout, mode }: Sessio
   ];
 }
 
+/** Slots that the configuration of a run lets a member choose at once, each by a draw that is charged by itself. */
+export function announcedDraws(config: JsonObject): number {
+  const { assignment, filled } = (config['clusters'] ?? {}) as {
+    readonly assignment?: string;
+    readonly filled?: number;
+  };
+  return assignment === 'several' && filled !== undefined ? filled : 1;
+}
+
 /** Events that one record of a survivor pays; null where no honest noise is left. @see privacy section 3, F9, F11, F12, F18, F19, F21 */
 export function deriveEvents(
   kind: SessionKind,
@@ -95,13 +105,17 @@ export function deriveEvents(
   plan: RunPlanClaim,
   survivors: number,
   view: View,
+  draws = 1,
 ): readonly DpEvent[] | null {
   // Seats are drawn at random before any data is read: their sum says nothing about records.
   if (kind === 'seats') return [];
   if (kind === 'choice' && plan.unit === 'record') {
-    return [
-      { kind: 'exponentialMechanism', epsilon: Number(plan.choiceEpsilon), monotone: plan.relation !== 'replace-one' },
-    ];
+    const draw = {
+      kind: 'exponentialMechanism',
+      epsilon: Number(plan.choiceEpsilon),
+      monotone: plan.relation !== 'replace-one',
+    } as const;
+    return Array.from({ length: draws }, () => draw);
   }
   // A participant's choice hides in the slots; what its counts add is a sum like any other. privacy 3.4
   const shares = unknownShares(view, survivors, params.colluders);

@@ -18,6 +18,7 @@ import type { EntryBody, EntryType } from './bodies.ts';
 import { canonicalJson } from './canonical-json.ts';
 import type { SessionKind } from './derive-events.ts';
 import { type AuditLocation, failAudit, inClass } from './failures.ts';
+import { announcedLabels } from './labels.ts';
 import { announcedMetrics, isMetricsStep } from './metrics.ts';
 import type { LocatedEntry } from './read-log.ts';
 
@@ -60,7 +61,7 @@ export interface RunHistory {
 }
 
 const PURPOSES = ['census', 'train', 'metrics'] as const;
-const KINDS = ['seats', 'choice', 'train', 'metrics'] as const;
+const KINDS = ['seats', 'choice', 'train', 'metrics', 'labels'] as const;
 
 class Replay {
   readonly #crypto: CryptoProvider;
@@ -126,6 +127,11 @@ class Replay {
           other.params.groupId === params.groupId,
       );
       expect(!twice, `the accuracies after step ${body.step} were released before`);
+    }
+    if (kind === 'labels') {
+      expect(announcedLabels(this.#open) !== null, 'label counts were asked for in a run that announces none');
+      const before = [...this.sessions.values()].some((other) => other.kind !== kind || other.release !== undefined);
+      expect(body.step === 0 && !before, 'label counts are released once, before everything else');
     }
     const task = hashParts(
       this.#crypto,

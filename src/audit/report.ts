@@ -2,8 +2,9 @@ import { type LineSeries, lineChart } from '../charts/line-chart.ts';
 import { escapeMarkup } from '../charts/svg.ts';
 import type { JsonObject } from './canonical-json.ts';
 import { announcedClip } from './clips.ts';
-import { announcedMechanism, announcedTolerance } from './derive-events.ts';
+import { announcedDraws, announcedMechanism, announcedTolerance } from './derive-events.ts';
 import type { ReportFacts, SessionFacts } from './facts.ts';
+import { announcedLabels } from './labels.ts';
 import { announcedLocalNoise, chargedQueries } from './local-noise.ts';
 import type { ProtectedAccuracy } from './metrics.ts';
 import { REPORT_STYLE } from './report-style.ts';
@@ -228,8 +229,17 @@ function clipRow({ open, sessions }: ReportFacts['history']): string[][] {
   return [['Clipping norm', text]];
 }
 
+/** Label counts that were summed before the first step; nothing where none were. */
+function labelsRow(open: ReportFacts['history']['open']): string[][] {
+  const labels = announcedLabels(open);
+  if (labels === null) return [];
+  const text = `records of each of ${labels.classes} classes, summed once over all organizations before the first step under noise of ${labels.noiseStddev} records in each and charged by themselves`;
+  return [['Label counts', text]];
+}
+
 function parameters({ history }: ReportFacts): string {
   const { config, plan } = history.open;
+  const draws = announcedDraws(config);
   const law = announcedMechanism(config) === 'skellam' ? 'Skellam' : 'discrete Gaussian';
   const isLocal = announcedLocalNoise(history.open) !== null;
   const tolerance = announcedTolerance(config);
@@ -270,10 +280,11 @@ function parameters({ history }: ReportFacts): string {
         : 'none: every organization sends one clipped update a step',
     ],
     ...clipRow(history),
+    ...labelsRow(history.open),
     [
       'Steps and choices',
       plan.unit === 'record'
-        ? `${plan.rounds} training steps; ${plan.choices} private choices of a slot at ε = ${esc(plan.choiceEpsilon)} each`
+        ? `${plan.rounds} training steps; ${plan.choices} private choices of ${draws === 1 ? 'a slot' : `${draws} slots`} at ε = ${esc(plan.choiceEpsilon)} ${draws === 1 ? 'each' : 'a slot'}`
         : `${plan.rounds} training steps; ${plan.choices} choices of a slot, hidden in the slots, their noisy counts charged`,
     ],
     [

@@ -71,6 +71,26 @@ export function chooseByExponentialMechanism(
 }
 
 /**
+ * The n best of the slots by n draws of the exponential mechanism, each among those that are left: n charges of `epsilon`
+ * (FLSC at unit `record`). `streamOf`: a fresh keystream for each draw. @see privacy 3.4, F21
+ */
+export function chooseSeveralByExponentialMechanism(
+  scores: Float64Array,
+  draws: number,
+  epsilon: number,
+  sensitivity: number,
+  monotone: boolean,
+  streamOf: (draw: number) => KeyStream,
+): number[] {
+  const left = Array.from(scores, (_, slot) => slot);
+  return Array.from({ length: draws }, (_, draw) => {
+    const among = Float64Array.from(left, (slot) => scores[slot] as number);
+    const at = chooseByExponentialMechanism(among, epsilon, sensitivity, monotone, streamOf(draw));
+    return left.splice(at, 1)[0] as number;
+  });
+}
+
+/**
  * The slot of lowest summed training loss (IFCA, Ghosh 2020); ties go to the lower slot.
  * Not private at unit `record`: there use the exponential mechanism. Free in hidden slots at unit `participant`.
  */

@@ -1,4 +1,4 @@
-import { toHex } from '../../protocol/bytes.ts';
+import { concatBytes, toHex } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 
@@ -14,6 +14,8 @@ export interface Dataset {
   readonly labels: Uint8Array;
   /** Whose record each one is, numbered from 0 without gaps; absent where nobody says. Shapes: `count`. */
   readonly persons?: Uint32Array;
+  /** Real targets, one for each record, where a model is fitted by squared error; labels are zeros of one class then. */
+  readonly targets?: Float64Array;
 }
 
 /** Training and test records of one organization. */
@@ -57,11 +59,16 @@ export function selectRecords(data: Dataset, records: Uint32Array): Dataset {
     labels[i] = data.labels[record] as number;
   });
   const selected = createDataset(featureLength, classes, features, labels);
+  const { targets } = data;
+  const chosen =
+    targets === undefined
+      ? selected
+      : { ...selected, targets: Float64Array.from(records, (record) => targets[record] as number) };
   const { persons } = data;
   return persons === undefined
-    ? selected
+    ? chosen
     : withPersons(
-        selected,
+        chosen,
         Array.from(records, (record) => String(persons[record])),
       );
 }
@@ -105,7 +112,7 @@ export function unitsOf(data: Dataset, perPerson: boolean): RecordUnits {
 
 const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
-/** Canonical bytes of a data set: features as little-endian 32-bit floats, then the labels. */
+/** Canonical bytes of a data set: features as little-endian 32-bit floats, then the labels, then targets as doubles. */
 export function datasetBytes(dataset: Dataset): Uint8Array {
   const { features, labels } = dataset;
   const bytes = new Uint8Array(4 * features.length + labels.length);
@@ -116,7 +123,12 @@ export function datasetBytes(dataset: Dataset): Uint8Array {
     for (let i = 0; i < features.length; i++) view.setFloat32(4 * i, features[i] as number, true);
   }
   bytes.set(labels, 4 * features.length);
-  return bytes;
+  if (dataset.targets === undefined) return bytes;
+  const doubles = new DataView(new ArrayBuffer(8 * dataset.targets.length));
+  dataset.targets.forEach((target, i) => {
+    doubles.setFloat64(8 * i, target, true);
+  });
+  return concatBytes(bytes, new Uint8Array(doubles.buffer));
 }
 
 /** SHA-256 of the canonical bytes, in hex. */

@@ -140,10 +140,20 @@ export interface Algorithm {
   readonly optimizer?: 'adam' | 'yogi' | 'adagrad';
   /** Needs the same number of minibatches from everybody. */
   readonly fixedBatches?: true;
+  /** Clips parts of its vector by themselves within C, so that the norm of the whole says nothing about a clip. */
+  clipsParts?(options: Readonly<Record<string, number>>): boolean;
   /** Blocks that are summed beside the models, and lengths of the vectors released beside them. */
-  extra?(manifest: ModelManifest): { readonly blocks: readonly Block[]; readonly released: readonly number[] };
+  extra?(
+    manifest: ModelManifest,
+    options: Readonly<Record<string, number>>,
+  ): { readonly blocks: readonly Block[]; readonly released: readonly number[] };
   /** Unit `participant`: the whole contribution. Absent: nothing is shared. */
   update?(context: LocalContext): LocalUpdate;
+  /**
+   * Unit `record`: the head at which the gradient of a record is taken, from released and public values alone; its gradient is
+   * sent as that of the released head. `labels`: records of each class, released or public. Absent: the released head.
+   */
+  recordHead?(head: Float64Array, labels: Float64Array | null, manifest: ModelManifest): Float64Array;
   /** What a participant keeps after its part of a step, at either unit; no shared part reads it at unit `record`. */
   keep?(context: LocalContext): LocalVectors;
   /** Post-processing of a release. Absent: means over the public denominators. */

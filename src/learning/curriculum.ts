@@ -16,6 +16,33 @@ export interface Curriculum {
 }
 
 /**
+ * A curriculum at unit `record`: a record joins a step by its own loss under the released model against a public threshold
+ * that the schedule alone moves. Ranks and quantiles of own losses, and experts trained on own records, would make a record's
+ * term depend on the others. `easy`: losses up to the threshold, `hard`: from it on, `random` (the control): a draw with the
+ * threshold as its probability. Units: `from` and `to` as losses, or as shares in (0, 1]; all records after `fullAt`.
+ * @see privacy section 1; learning design, 1a
+ */
+export interface LossThreshold {
+  readonly order: Curriculum['order'];
+  readonly pacing: Curriculum['pacing'];
+  readonly from: number;
+  readonly to: number;
+  readonly fullAt: number;
+}
+
+/** The threshold after `progress` of the steps; null once all records are in use. */
+export function thresholdAt({ fullAt, from, pacing, to }: LossThreshold, progress: number): number | null {
+  if (progress >= fullAt) return null;
+  const pace = paceShare({ expert: 'global', order: 'easy', startShare: 0, pacing, fullAt }, progress);
+  return from + (to - from) * pace;
+}
+
+/** True if a record of this loss joins the step; a loss that is not a number does not. */
+export function isWithin({ order }: LossThreshold, threshold: number, loss: number): boolean {
+  return order === 'hard' ? loss >= threshold : loss <= threshold;
+}
+
+/**
  * Share of the records in use after `progress` of the steps, from `startShare` to 1 at `fullAt`.
  * @see Bengio et al. 2009; Wu, Dyer, Neyshabur 2021, section 3 (pacing functions)
  */

@@ -1,8 +1,9 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { backDense, backRow, forwardDense, forwardRow, kernelGradient, outerGradient } from './dense-kernels.ts';
-import { bodyLayers, type DenseShape, denseManifest, type ModelManifest } from './manifest.ts';
+import { bodyLayers, type DenseShape, denseManifest, isClassifier, type ModelManifest } from './manifest.ts';
 import type { FeatureExtractor, GradientOracle } from './oracle.ts';
+import { createPlainOracle } from './plain-oracle.ts';
 
 /** One dense layer. Units: `kernel` is the offset of its weights in the body, or in the head if it belongs there. */
 interface Layer {
@@ -54,6 +55,7 @@ function softmaxErrors(logits: Float64Array, at: number, classes: number, label:
  * Cost: about 5 microseconds for a record's gradient of 64-48-10. Keeps scratch memory, no state.
  */
 export function createDenseOracle(shape: DenseShape): GradientOracle {
+  if (!isClassifier(shape)) return createPlainOracle(shape);
   const manifest: ModelManifest = denseManifest(shape);
   const layers = layersOf(shape);
   const last = layers.length - 1;

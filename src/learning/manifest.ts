@@ -26,6 +26,17 @@ export interface DenseShape {
   readonly hidden: readonly number[];
   readonly classes: number;
   readonly sharedLayers?: number | undefined;
+  /** Of hidden layers; ReLU by default. */
+  readonly activation?: 'relu' | 'tanh' | 'linear' | undefined;
+  /** `squared`: one output is fitted to the targets of the records, with (f(x) - y)^2 / 2; cross entropy by default. */
+  readonly loss?: 'cross-entropy' | 'squared' | undefined;
+  /** False: layers without biases. */
+  readonly bias?: boolean | undefined;
+}
+
+/** True for ReLU layers with biases under cross entropy, which every engine computes. */
+export function isClassifier({ activation = 'relu', bias = true, loss = 'cross-entropy' }: DenseShape): boolean {
+  return activation === 'relu' && bias && loss === 'cross-entropy';
 }
 
 /** Number of layers in the body. @throws CoveyError USAGE_CONFIG unless at least one layer is left for the head. */
@@ -71,7 +82,7 @@ export function denseManifest(shape: DenseShape): ModelManifest {
     const outputs = widths[layer + 1] ?? 0;
     const group = layer < shared ? 'body' : 'head';
     tensors.push({ name: `dense_${layer + 1}/kernel`, shape: [inputs, outputs], group });
-    tensors.push({ name: `dense_${layer + 1}/bias`, shape: [outputs], group });
+    if (shape.bias !== false) tensors.push({ name: `dense_${layer + 1}/bias`, shape: [outputs], group });
   }
   return createManifest(tensors);
 }

@@ -4,17 +4,28 @@
  *
  * `body`: shared layers. `slots`: hidden heads together (which one a member fills is hidden; without clusters the one
  * head). `cluster-j`: the model of an open cluster. `extra`: what an algorithm sums beside the models. `clip-count`:
- * updates within an adaptive clip. `selection`: choice of a slot. `metrics`: accuracies.
+ * updates within an adaptive clip. `selection`: choice of a slot. `metrics`: accuracies. `labels`: counts of classes.
  */
-export type Path = 'body' | 'slots' | `cluster-${number}` | 'extra' | 'clip-count' | 'selection' | 'metrics';
+export type Path = 'body' | 'slots' | `cluster-${number}` | 'extra' | 'clip-count' | 'selection' | 'metrics' | 'labels';
 
 /** Charges of ledgers that were written before charges named their paths. */
 export const UNNAMED_PATH = 'unnamed';
 /** What never leaves a participant: no event is ever charged to it. */
 export const PERSONAL_PATH = 'personal';
 
-const FIXED: readonly string[] = ['body', 'slots', 'extra', 'clip-count', 'selection', 'metrics'];
-const SHOWN = ['body', 'slots', 'cluster-', 'extra', 'clip-count', 'selection', 'metrics', UNNAMED_PATH, PERSONAL_PATH];
+const FIXED: readonly string[] = ['body', 'slots', 'extra', 'clip-count', 'selection', 'metrics', 'labels'];
+const SHOWN = [
+  'body',
+  'slots',
+  'cluster-',
+  'extra',
+  'clip-count',
+  'selection',
+  'metrics',
+  'labels',
+  UNNAMED_PATH,
+  PERSONAL_PATH,
+];
 
 export function isPath(text: unknown): text is Path {
   return typeof text === 'string' && (FIXED.includes(text) || /^cluster-(0|[1-9]\d{0,3})$/.test(text));

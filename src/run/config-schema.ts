@@ -22,6 +22,9 @@ export const localNoiseSchema: z.ZodType<NonNullable<RunConfig['privacy']['local
 export const algorithmSchema: z.ZodType<NonNullable<RunConfig['algorithm']>> = z.strictObject({
   id: z.string(),
   options: z.record(z.string(), z.number()).optional(),
+  labels: z
+    .union([z.strictObject({ prior: z.array(positive).min(2) }), z.strictObject({ noiseStddev: positive })])
+    .optional(),
 });
 
 /** Reads the `xnoise` of a configuration. */
@@ -36,8 +39,11 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
   model: z.strictObject({
     inputs: count,
     hidden: z.array(count).max(4),
-    classes: z.number().int().min(2),
+    classes: count,
     sharedLayers: z.number().int().min(0).optional(),
+    activation: z.enum(['relu', 'tanh', 'linear']).optional(),
+    loss: z.enum(['cross-entropy', 'squared']).optional(),
+    bias: z.boolean().optional(),
   }),
   training: z.strictObject({
     steps: z.number().int().min(1).max(100_000),
@@ -66,6 +72,15 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
           .optional(),
       })
       .nullable(),
+    lossThreshold: z
+      .strictObject({
+        order: z.enum(['easy', 'hard', 'random']),
+        pacing: z.enum(['linear', 'step', 'exponential', 'log']),
+        from: z.number().min(0),
+        to: z.number().min(0),
+        fullAt: z.number().gt(0).max(1),
+      })
+      .optional(),
     adaptiveClip: z
       .strictObject({
         quantile: z.number().gt(0).lt(1),

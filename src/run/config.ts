@@ -7,13 +7,14 @@ import { LABELS } from '../../protocol/labels.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { Lanes, Profile } from '../../protocol/session.ts';
 import { canonicalJson } from '../audit/canonical-json.ts';
-import type { Curriculum } from '../learning/curriculum.ts';
+import type { Curriculum, LossThreshold } from '../learning/curriculum.ts';
 import type { EpochOptions } from '../learning/local-training.ts';
 import { bodyLayers, type DenseShape } from '../learning/manifest.ts';
 import type { SumMechanism } from '../privacy/sum-event.ts';
 import { checkAlgorithm } from './algorithm.ts';
 import { runConfigSchema } from './config-schema.ts';
 import { groupCount, largestGroup } from './groups.ts';
+import type { LabelSource } from './labels.ts';
 import { localQueries } from './local-queries.ts';
 
 /** Hidden slots with founding seats, private choice and a public schedule. @see learning design, embedded scenario */
@@ -21,7 +22,8 @@ export interface ClusterConfig {
   /**
    * `hard`: every member trains one slot, chosen privately. `soft`: every record trains the slot that fits it best under
    * the released models; no member chooses, so nothing is charged for it (record-level FedSoft, privacy 3.4).
-   * `several`: every member fills the `filled` slots of lowest loss in each step (FLSC; unit `participant`).
+   * `several`: every member fills `filled` slots (FLSC): those of lowest loss in each step at unit `participant`; at unit
+   * `record` those of the last choice, which is as many draws and as many charges.
    */
   readonly assignment: 'hard' | 'soft' | 'several';
   readonly filled?: number | undefined;
@@ -43,7 +45,7 @@ export interface ClusterConfig {
   readonly kept: number;
   /** Training steps before which everybody chooses a slot; the first one ends the founding (0 without one). */
   readonly choiceSteps: readonly number[];
-  /** Epsilon of one choice (exponential mechanism). */
+  /** Epsilon of one draw of a choice (exponential mechanism). */
   readonly choiceEpsilon: number;
   /** Bound of a record's loss in the score of a slot. */
   readonly lossBound: number;
@@ -94,13 +96,20 @@ export interface RunConfig {
     readonly initialSeed: number;
     /** Local epochs of a member at unit `participant`; null at unit `record`, where a step is one gradient a record. */
     readonly local: (EpochOptions & { readonly curriculum?: Curriculum | undefined }) | null;
+    /** Which records join a step at unit `record`, by their own loss; all of them if absent. */
+    readonly lossThreshold?: LossThreshold | undefined;
     /** Fixed clip if absent. Unit `participant` only: a count over records would break the record rule. */
     readonly adaptiveClip?: AdaptiveClipConfig | undefined;
   };
   readonly clusters: ClusterConfig | null;
   /** What participants compute and keep; FedAvg with the run's own slots and optimizer if absent. */
   readonly algorithm?:
-    | { readonly id: string; readonly options?: Readonly<Record<string, number>> | undefined }
+    | {
+        readonly id: string;
+        readonly options?: Readonly<Record<string, number>> | undefined;
+        /** Records of each class, for an algorithm that reads them at unit `record`. */
+        readonly labels?: LabelSource | undefined;
+      }
     | undefined;
   /** Accuracies that are released while the run goes on; none if absent. */
   readonly metrics?: MetricsConfig | null | undefined;
@@ -174,6 +183,8 @@ function checkLocalNoise(
     undefined, '"training.local.batches" expected a number with noise inside the organizations: every minibatch is charged');
   require(local?.curriculum ===
     undefined, '"training.local.curriculum" expected none with noise inside the organizations: it reads losses of raw records');
+  require(training.lossThreshold ===
+    undefined, '"training.lossThreshold" expected none with noise inside the organizations: it reads losses of raw records');
   const units = encoding.scale * clippingNorm;
   require(units >= 1 &&
     units <=
@@ -181,6 +192,32 @@ function checkLocalNoise(
   require(clusters === null ||
     clusters.assignment ===
       'hard', '"clusters.assignment" expected hard with noise inside the organizations: weights would read losses of raw records');
+}
+
+/** Records are chosen by rank at unit `participant` and by a public threshold at unit `record`: the record rule. */
+function checkCurriculum({ privacy: { localNoise, unit }, training: { local, lossThreshold } }: RunConfig): void {
+  if (unit === 'record' && localNoise === undefined && local?.curriculum !== undefined)
+    throw new CoveyError(
+      'PRIVACY_POLICY',
+      `"training.local.curriculum" expected "training.lossThreshold" at unit record: which ${local.curriculum.expert === 'global' ? 'records have the lowest losses' : 'losses an expert of the own records gives'} depends on other raw records`,
+    );
+  if (lossThreshold === undefined) return;
+  if (unit === 'participant')
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      '"training.lossThreshold" expected "training.local.curriculum" at unit participant',
+    );
+  const { from, order, to } = lossThreshold;
+  if (order === 'random' && !(from > 0 && from <= 1 && to > 0 && to <= 1))
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"training.lossThreshold" expected shares in (0, 1] with random order, got ${from} to ${to}`,
+    );
+  if (order !== 'random' && (order === 'easy' ? to < from : to > from))
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"training.lossThreshold" expected ${order === 'easy' ? 'a rising' : 'a falling'} threshold, got ${from} to ${to}`,
+    );
 }
 
 /**
@@ -193,6 +230,12 @@ export function parseRunConfig(value: unknown): RunConfig {
     throw new CoveyError('USAGE_CONFIG', parsed.error.issues.map(describeIssue).slice(0, 3).join('; '));
   const config = parsed.data;
   bodyLayers(config.model);
+  const { classes, loss } = config.model;
+  if (loss === 'squared' ? classes !== 1 : classes < 2)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"model.classes" expected ${loss === 'squared' ? '1 with squared error' : 'at least 2'}, got ${classes}`,
+    );
   const { participants, groups, minSurvivors, colluders } = config.cohort;
   const { open } = config.clusters ?? {};
   const require = (holds: boolean, line: string): void => {
@@ -200,6 +243,7 @@ export function parseRunConfig(value: unknown): RunConfig {
   };
   const { localNoise, relation, unit } = config.privacy;
   const { adaptiveClip, clippingNorm, local, samplingProbability } = config.training;
+  checkCurriculum(config);
   if (unit === 'participant') {
     require(config.privacy.perPerson !==
       true, '"privacy.perPerson" expected unit record: a participant is protected with everybody it holds');
@@ -293,17 +337,18 @@ export function parseRunConfig(value: unknown): RunConfig {
         choiceSteps.length === 0, '"clusters.open" expected hard assignment without founding slots and choices');
     } else if (assignment !== 'hard') {
       const got = `${foundingSlots} founding slots and ${choiceSteps.length} choices`;
-      require(foundingSlots === 0 &&
-        choiceSteps.length ===
-          0, `"clusters.assignment" expected no founding and no choices with ${assignment}, got ${got}`);
+      if (assignment === 'several' && unit === 'record')
+        require(foundingSlots === 0 &&
+          firstChoice === 0, `"clusters.choiceSteps" expected 0 first with several at unit record, got ${got}`);
+      else
+        require(foundingSlots === 0 &&
+          choiceSteps.length ===
+            0, `"clusters.assignment" expected no founding and no choices with ${assignment}, got ${got}`);
       require(minCluster ===
         0, `"cohort.minCluster" expected 0 with ${assignment} assignment (no member is in a slot), got ${minCluster}`);
       const { filled = 0 } = config.clusters;
       require(assignment === 'soft' ||
-        (unit === 'participant' &&
-          filled >= 1 &&
-          filled <=
-            kept), `"clusters.filled" expected 1 to ${kept} at unit participant, got ${filled} at unit ${unit}`);
+        (filled >= 1 && filled <= kept), `"clusters.filled" expected 1 to ${kept}, got ${filled}`);
     } else if (foundingSlots > 0) {
       // A founding slot holds one organization, so no floor can hold: a site that asks for one refuses such a run.
       require(minCluster === 0, `"cohort.minCluster" expected 0 with founding slots, got ${minCluster}`);

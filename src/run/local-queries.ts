@@ -67,7 +67,7 @@ function countOnce(config: RunConfig, seed: number, outside: boolean): { queries
     released: {
       body: Float32Array.from(start.body),
       heads: [Float32Array.from(start.head)],
-      extra: (algorithm.extra?.(manifest).released ?? []).map((length) => new Float32Array(length)),
+      extra: (algorithm.extra?.(manifest, options).released ?? []).map((length) => new Float32Array(length)),
     },
     weights: Float64Array.of(1),
     local: {},

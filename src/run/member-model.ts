@@ -11,8 +11,10 @@ export interface MemberState {
   readonly seat: number | null;
   /** Slot the organization trains; null: it sends zeros and its noise share. */
   readonly slot: number | null;
-  /** Slots chosen so far, by number of the choice. A retried session repeats the choice: it was charged once. */
+  /** Slots chosen so far, draw after draw of each choice. A retried session repeats the choice: it was charged once. */
   readonly choices: readonly number[];
+  /** Slots of the last choice where a member fills several; absent elsewhere and before it. */
+  readonly filled?: readonly number[];
   /** Slots that the last census left open; null in runs without a floor. */
   readonly open: readonly number[] | null;
 }

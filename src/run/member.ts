@@ -6,12 +6,13 @@ import { coordinateCount } from '../../protocol/params.ts';
 import { packLanes } from '../../protocol/ring.ts';
 import type { NoiseComponent, SessionParams } from '../../protocol/session.ts';
 import { keptSlots, placeMember } from '../cluster/census.ts';
-import { chooseByExponentialMechanism, chooseLowestLoss, clippedLossScore } from '../cluster/choice.ts';
+import { chooseLowestLoss, chooseSeveralByExponentialMechanism, clippedLossScore } from '../cluster/choice.ts';
 import { drawSeat, seatRank } from '../cluster/founding.ts';
 import { bestSlotOfRecord } from '../cluster/soft.ts';
 import { type Dataset, unitsOf } from '../data/dataset.ts';
 import { accuracyBin } from '../learning/accuracy-histogram.ts';
 import type { LocalContext, LocalFit, LocalVectors, ReleasedModels } from '../learning/algorithm.ts';
+import { isWithin, type LossThreshold, thresholdAt } from '../learning/curriculum.ts';
 import { accuracy } from '../learning/evaluation.ts';
 import type { GradientOracle } from '../learning/oracle.ts';
 import { poissonSample } from '../learning/sampling.ts';
@@ -23,11 +24,12 @@ import { createSkellam } from '../privacy/skellam.ts';
 import { clipCount } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
 import { type RunConfig, sendsUpdates } from './config.ts';
+import { LABEL_SCALE, labelCounts } from './labels.ts';
 import { type LocalNoise, privateInputs } from './local-noise.ts';
 import { type MemberState, memberHead, releasedModel } from './member-model.ts';
 import { METRICS_SCALE, metricsBlock } from './metrics.ts';
 import type { SessionOrder } from './order.ts';
-import { COUNT_SCALE, groupOf, openAfterCensus, sessionBlocks } from './plan.ts';
+import { COUNT_SCALE, choiceDraws, groupOf, openAfterCensus, sessionBlocks } from './plan.ts';
 import { decodeCounts } from './release.ts';
 import {
   encodeUpdate,
@@ -36,6 +38,7 @@ import {
   type Placement,
   placeInSeveral,
   placeInSlot,
+  placeInThese,
   placeSoftly,
 } from './update.ts';
 
@@ -86,6 +89,11 @@ function seatContribution(
   return { values, member: { ...member, seat } };
 }
 
+/** What a member drew in a choice, if it did. */
+function chosenSlots({ choices }: MemberState, choice: number, draws: number): readonly number[] {
+  return choices.slice(choice * draws, (choice + 1) * draws).filter((slot) => slot !== undefined && slot !== null);
+}
+
 function choiceContribution(
   crypto: CryptoProvider,
   config: RunConfig,
@@ -98,25 +106,30 @@ function choiceContribution(
   const body = toDoubles(order.models.body);
   const lossesOf = (head: Float32Array): Float64Array => inputs.oracle.losses(body, toDoubles(head), inputs.data);
   const units = unitsOf(inputs.data, config.privacy.perPerson === true);
-  const choose = (): number =>
+  const draws = choiceDraws(config);
+  const choose = (): number[] =>
     config.privacy.unit === 'participant'
-      ? chooseLowestLoss(order.models.heads.map(lossesOf))
-      : chooseByExponentialMechanism(
+      ? [chooseLowestLoss(order.models.heads.map(lossesOf))]
+      : chooseSeveralByExponentialMechanism(
           // Sum, not mean: a mean would bring the private number of records in. privacy 3.4
           Float64Array.from(order.models.heads, (head) =>
             clippedLossScore(lossesOfUnits(lossesOf(head), units), lossBound),
           ),
+          draws,
           choiceEpsilon,
           lossBound,
           true,
-          streamOf(crypto, inputs.seed, 'choice'),
+          (draw) => streamOf(crypto, inputs.seed, draw === 0 ? 'choice' : `choice ${draw}`),
         );
-  const chosen = member.choices[choice] ?? choose();
+  const before = chosenSlots(member, choice, draws);
+  const chosen = before.length === draws ? before : choose();
   const values = new Int32Array(order.models.heads.length);
   // A participant without records is the zero-out neighbour of every other one: it counts itself nowhere.
-  if (config.privacy.unit === 'record' || inputs.data.count > 0) values[chosen] = COUNT_SCALE;
+  if (config.privacy.unit === 'record' || inputs.data.count > 0) for (const slot of chosen) values[slot] = COUNT_SCALE;
   const choices = [...member.choices];
-  choices[choice] = chosen;
+  chosen.forEach((slot, draw) => {
+    choices[choice * draws + draw] = slot;
+  });
   return { values, member: { ...member, choices } };
 }
 
@@ -137,18 +150,27 @@ function metricsContribution(
   return values;
 }
 
-/** Where a member's update goes: all slots by weights, several, its own, or none while its own is closed. */
+/** Where a member's update goes: all slots by weights, several, its own, or none while its own is closed or not chosen. */
 function placementOf(
   config: RunConfig,
   models: ReleasedModels,
-  slot: number | null,
+  { filled: chosen = [], slot }: MemberState,
   own: Float32Array,
   { oracle, data }: MemberInputs,
 ): Placement {
   const { assignment, filled = 1, open } = config.clusters ?? {};
+  // Those of the charged choice; the best ones are free at the other unit only (privacy 3.4).
+  if (assignment === 'several' && config.privacy.unit === 'record') return placeInThese(models, chosen);
   if (data.count > 0 && assignment === 'soft') return placeSoftly(models, oracle, data);
   if (data.count > 0 && assignment === 'several') return placeInSeveral(models, oracle, data, filled);
   return open === undefined ? placeInSlot(models.heads.length, slot, own) : placeInSlot(1, 0, own);
+}
+
+/** A one for the class of every record: what the algorithm reads of the labels is this sum and no more. */
+function labelsContribution(config: RunConfig, { data }: MemberInputs): Int32Array {
+  const values = new Int32Array(config.model.classes);
+  for (const label of data.labels) values[label] = (values[label] as number) + LABEL_SCALE;
+  return values;
 }
 
 function trainingContribution(
@@ -166,9 +188,11 @@ function trainingContribution(
   const slot = isOpen ? groupOf(order.session) : config.clusters === null ? 0 : member.slot;
   const isPlaced = config.clusters?.assignment === 'hard' || config.clusters === null;
   const own = memberHead(models, slot, member.open);
+  const choosesSeveral = config.clusters?.assignment === 'several' && config.privacy.unit === 'record';
   // Not known yet: zeros plus the noise share.
-  if (isPlaced && own === null) return { values: new Int32Array(coordinateCount(params)), local: inputs.local };
-  const placement = placementOf(config, models, slot, own ?? new Float32Array(0), inputs);
+  if ((isPlaced && own === null) || (choosesSeveral && member.filled === undefined))
+    return { values: new Int32Array(coordinateCount(params)), local: inputs.local };
+  const placement = placementOf(config, models, { ...member, slot }, own ?? new Float32Array(0), inputs);
   const random = orderRandom(streamOf(crypto, inputs.seed, 'order'));
   const { clippingNorm } = params.encoding;
   const context = { ...localContext(config, models, placement, order.session.step, inputs, random), clippingNorm };
@@ -176,7 +200,7 @@ function trainingContribution(
   const noised = noisedContext(crypto, config, context, inputs);
   const sent = sendsUpdates(config)
     ? encodeUpdate(crypto, config, params, blocks, noised, countUnits, streamOf(crypto, inputs.seed, 'rounding'))
-    : { values: recordTerms(crypto, config, order, params, slot, own, inputs), local: inputs.local };
+    : { values: recordTerms(crypto, config, order, params, placement, inputs), local: inputs.local };
   const { keep } = algorithmOf(config).algorithm;
   if (keep === undefined || inputs.data.count === 0) return sent;
   return { values: sent.values, local: { ...sent.local, ...keep(context) } };
@@ -202,21 +226,26 @@ function noisedContext(
   return { ...context, ...privateInputs(crypto, config, localNoise, inputs, streams), local };
 }
 
+/** A record whose own loss is beyond the public threshold of the step; nothing is left out without one. */
+function isLeftOut(rule: LossThreshold | undefined, threshold: number | null, loss: number): boolean {
+  return rule !== undefined && threshold !== null && !isWithin(rule, threshold, loss);
+}
+
 /** Unit `record`: one clipped gradient of every sampled record at the released point. */
 function recordTerms(
   crypto: CryptoProvider,
   config: RunConfig,
   order: SessionOrder,
   params: SessionParams,
-  slot: number | null,
-  own: Float32Array | null,
+  placement: Placement,
   { data, oracle, seed }: MemberInputs,
 ): Int32Array {
   const { models } = order;
   const soft = config.clusters?.assignment === 'soft';
-  const isOpen = config.clusters?.open !== undefined;
   const blocks = sessionBlocks(config, order.session, models.heads.length);
-  const sharesHead = algorithmOf(config).algorithm.shares === 'model';
+  const { algorithm } = algorithmOf(config);
+  const sharesHead = algorithm.shares === 'model';
+  const counts = labelCounts(config, models);
   const { clippingNorm, scale, rotationSeed } = params.encoding;
   const encoder = createEncoder(crypto, { blocks, clippingNorm, scale, rotationSeed });
   const values = new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0));
@@ -224,19 +253,33 @@ function recordTerms(
   const heads = models.heads.map(toDoubles);
   const units = unitsOf(data, config.privacy.perPerson === true);
   const losses = soft ? heads.map((head) => lossesOfUnits(oracle.losses(body, head, data), units)) : [];
-  const common = toDoubles(own ?? new Float32Array(0));
   const term = { body: new Float64Array(body.length), head: new Float64Array(heads[0]?.length ?? 0) };
   const gradientOf = unitGradient(oracle, data, term);
-  const drawn = poissonSample(units.length, config.training.samplingProbability, streamOf(crypto, seed, 'sample'));
+  const headOf = (released: Float64Array): Float64Array =>
+    algorithm.recordHead?.(released, counts, oracle.manifest) ?? released;
+  const [common, own] = [headOf(placement.head), heads.map(headOf)];
+  // With a closed slot no weight is set: the body alone learns, through the released cohort-wide head. In the open the only
+  // slot of the vector is the cluster's own.
+  const placed = [...placement.weights].flatMap((weight, slot) => (sharesHead && weight > 0 ? [{ slot, weight }] : []));
+  const { lossThreshold, samplingProbability, steps } = config.training;
+  const threshold = lossThreshold === undefined ? null : thresholdAt(lossThreshold, order.session.step / steps);
+  const isRandom = lossThreshold?.order === 'random' && threshold !== null;
+  const lottery = isRandom
+    ? new Set(poissonSample(units.length, threshold, streamOf(crypto, seed, 'curriculum')))
+    : null;
+  const drawn = poissonSample(units.length, samplingProbability, streamOf(crypto, seed, 'sample'));
   for (const unit of drawn) {
     // Record rule: the slot and the term read this record, or this person's, and released values only.
-    const filled = soft ? bestSlotOfRecord(losses, unit) : slot;
-    const head = filled === null ? common : (heads[filled] as Float64Array);
-    gradientOf(body, head, units[unit] ?? []);
+    const best = soft ? bestSlotOfRecord(losses, unit) : null;
+    const head = best === null ? common : (own[best] as Float64Array);
+    const loss = gradientOf(body, head, units[unit] ?? []);
+    if (lottery !== null ? !lottery.has(unit) : isLeftOut(lossThreshold, threshold, loss)) continue;
     encoder.addRecord(values, [
       { block: 0, values: term.body },
-      // With a closed slot the body alone learns, through the released cohort-wide head.
-      ...(filled === null || !sharesHead ? [] : [{ block: isOpen ? 1 : 1 + filled, values: term.head }]),
+      ...(best === null ? placed : sharesHead ? [{ slot: best, weight: 1 }] : []).map(({ slot, weight }) => ({
+        block: 1 + slot,
+        values: weight === 1 ? term.head : term.head.map((value) => weight * value),
+      })),
     ]);
   }
   return values;
@@ -254,6 +297,7 @@ function summedValues(
   const { kind } = order.session;
   const { local } = inputs;
   if (kind === 'seats') return { ...seatContribution(crypto, config, member, inputs), local };
+  if (kind === 'labels') return { values: labelsContribution(config, inputs), member, local };
   if (kind === 'choice') return { ...choiceContribution(crypto, config, order, member, inputs), local };
   // In the open a group is a cluster, and its slot is the group's number.
   const placed = config.clusters?.open === undefined ? member : { ...member, slot: groupOf(order.session) };
@@ -305,8 +349,10 @@ export function takeSeat(member: MemberState, sum: Int32Array): MemberState {
 
 /** Reads the released counts of a choice and finds the own slot among those that stay. */
 export function takeChoice(config: RunConfig, member: MemberState, choice: number, sum: Int32Array): MemberState {
-  const chosen = member.choices[choice];
+  const draws = choiceDraws(config);
+  const [chosen, ...others] = chosenSlots(member, choice, draws);
   if (chosen === undefined || config.clusters === null) return member;
+  if (config.clusters.assignment === 'several') return { ...member, filled: [chosen, ...others] };
   const counts = decodeCounts(sum);
   const open = openAfterCensus(config, counts);
   if (open !== null) return { ...member, open, slot: placeMember(chosen, open) };

@@ -46,7 +46,7 @@ export interface SessionOrder {
 
 const readU32 = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
 
-const KINDS = ['seats', 'choice', 'train', 'metrics'] as const;
+const KINDS = ['seats', 'choice', 'train', 'metrics', 'labels'] as const;
 
 export function encodeOrder(order: SessionOrder): Uint8Array {
   const { session, models } = order;

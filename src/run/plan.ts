@@ -17,6 +17,7 @@ import { clipCountUnits, jointSensitivity } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
 import { mechanismOf, type RunConfig, sendsUpdates, toleratedDrops } from './config.ts';
 import { groupCount, largestGroup } from './groups.ts';
+import { LABEL_SCALE, labelsBlock, labelsShareVariance, sumsLabels } from './labels.ts';
 import { type LocalNoise, localEvents, localNoiseOf } from './local-noise.ts';
 import { localQueries } from './local-queries.ts';
 import { isMeasured, METRICS_SCALE, metricsBlock, metricsSensitivity, metricsShareVariance } from './metrics.ts';
@@ -29,7 +30,9 @@ export type ScheduledSession =
   /** `group`: the one that trains where a step is spread over several sessions. */
   | { readonly kind: 'train'; readonly step: number; readonly group?: number }
   /** Accuracies after training step `step`. */
-  | { readonly kind: 'metrics'; readonly step: number; readonly group?: number };
+  | { readonly kind: 'metrics'; readonly step: number; readonly group?: number }
+  /** Records of each class, before everything else. */
+  | { readonly kind: 'labels'; readonly step: 0 };
 
 /** What follows from a configuration alone; every participant derives it anew and compares. */
 export interface RunPlan {
@@ -59,10 +62,11 @@ export function groupOf(session: ScheduledSession): number {
 /** Scale of the unrotated slot counts: keeps the share of each participant above 1.5 integer units. */
 export const COUNT_SCALE = 16;
 
-/** The schedule: seats, then training steps, a choice before each step that the configuration names, metrics after some. */
+/** The schedule: label counts, seats, then training steps, a choice before each step that the configuration names, metrics after some. */
 export function buildSchedule(config: RunConfig): ScheduledSession[] {
   const founding = (config.clusters?.foundingSlots ?? 0) > 0;
-  const schedule: ScheduledSession[] = founding ? [{ kind: 'seats', step: 0 }] : [];
+  const schedule: ScheduledSession[] = sumsLabels(config) ? [{ kind: 'labels', step: 0 }] : [];
+  if (founding) schedule.push({ kind: 'seats', step: 0 });
   for (let step = 0; step < config.training.steps; step++) {
     const choice = config.clusters?.choiceSteps.indexOf(step) ?? -1;
     if (choice >= 0) schedule.push({ kind: 'choice', step, choice });
@@ -86,13 +90,15 @@ export function trainingBlocks(config: RunConfig, slots: number): readonly Block
   const manifest = modelManifest(config);
   const { bodyLength, headLength } = manifest;
   const models = hiddenLayout({ bodyLength, headLength, slots: summedHeads(config, slots) });
-  return [...models, ...(algorithmOf(config).algorithm.extra?.(manifest).blocks ?? [])];
+  const { algorithm, options } = algorithmOf(config);
+  return [...models, ...(algorithm.extra?.(manifest, options).blocks ?? [])];
 }
 
 /** Blocks of a session's vector: the rotated model segments, or one unrotated block of counts. */
 export function sessionBlocks(config: RunConfig, session: ScheduledSession, slots: number): readonly Block[] {
   if (session.kind === 'train') return trainingBlocks(config, slots);
   if (session.kind === 'metrics') return [metricsBlock(config)];
+  if (session.kind === 'labels') return [labelsBlock(config)];
   const length = session.kind === 'seats' ? (config.clusters?.seatPositions ?? 0) : slots;
   return [{ segment: session.kind === 'seats' ? 'seats' : 'counts', realLength: length, length, rotated: false }];
 }
@@ -109,6 +115,11 @@ export function trainingSensitivity(config: RunConfig, slots: number, countUnits
   const scaledNorm = config.encoding.scale * config.training.clippingNorm;
   if (sendsUpdates(config)) return jointSensitivity(scaledNorm, dimension(config, slots), countUnits);
   return unitSensitivity(config.privacy.unit, scaledNorm, dimension(config, slots));
+}
+
+/** Slots that a member chooses in one choice, each by a draw of its own. */
+export function choiceDraws({ clusters }: RunConfig): number {
+  return clusters?.assignment === 'several' ? (clusters.filled ?? 1) : 1;
 }
 
 /** What one unit of a participant pays for a session with `survivors` members. Seats depend on no data: no event. */
@@ -138,9 +149,19 @@ export function sessionEvents(
     const histogram = { sensitivity, dimension, samplingProbability: 1, colluders, mechanism };
     return [sumEvent(histogram, metricsShareVariance(config), survivors, view)];
   }
+  if (session.kind === 'labels') {
+    const dimension = config.model.classes;
+    const counts = { sensitivity: LABEL_SCALE, dimension, samplingProbability: 1, colluders, mechanism };
+    return [sumEvent(counts, labelsShareVariance(config), survivors, view)];
+  }
   if (config.privacy.unit === 'record') {
     // The noisy counts post-process the charged choices; a record moves every score one way. privacy 3.4, F21
-    return [{ kind: 'exponentialMechanism', epsilon: config.clusters?.choiceEpsilon ?? 0, monotone: true }];
+    const { choiceEpsilon: epsilon = 0 } = config.clusters ?? {};
+    return Array.from({ length: choiceDraws(config) }, () => ({
+      kind: 'exponentialMechanism' as const,
+      epsilon,
+      monotone: true,
+    }));
   }
   // In hidden slots the choice itself costs a participant nothing; its one in the counts is a release. privacy 3.4
   const counts = { sensitivity: COUNT_SCALE, dimension: slots, samplingProbability: 1, colluders, mechanism };
@@ -310,6 +331,8 @@ export function sessionNoise(
       return { scale: COUNT_SCALE, shareVariance: countShareVariance(config) };
     case 'metrics':
       return { scale: METRICS_SCALE, shareVariance: metricsShareVariance(config) };
+    case 'labels':
+      return { scale: LABEL_SCALE, shareVariance: labelsShareVariance(config) };
     case 'seats':
       return { scale: 1, shareVariance: 0 };
   }

@@ -18,6 +18,7 @@ import { clipCount, clipSteps } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
 import { type RunConfig, sendsUpdates } from './config.ts';
 import { groupCount } from './groups.ts';
+import { LABEL_SCALE } from './labels.ts';
 import { addMetrics, type MetricsRelease } from './metrics.ts';
 import type { SessionOrder } from './order.ts';
 import {
@@ -263,6 +264,11 @@ export function applyRelease(
   if (session.kind === 'metrics') {
     const metrics = addMetrics(state.metrics, session.step, coordinates, survivors);
     return { ...state, position: state.position + 1, metrics };
+  }
+  if (session.kind === 'labels') {
+    // In the place of the zeros that the run started with: every later order brings the counts.
+    const extra = [...state.models.extra.slice(0, -1), Float32Array.from(coordinates, (count) => count / LABEL_SCALE)];
+    return { ...state, position: state.position + 1, models: { ...state.models, extra } };
   }
   return { ...state, position: state.position + 1 };
 }

@@ -8,6 +8,7 @@ import { initialModel } from '../learning/initial-model.ts';
 import { denseManifest, type ModelManifest } from '../learning/manifest.ts';
 import { algorithmOf } from './algorithm.ts';
 import type { RunConfig } from './config.ts';
+import { labelLengths } from './labels.ts';
 
 /** Stream of the public generator that draws starting points. */
 const INITIAL_STREAM = 0x6d6f_6465;
@@ -31,7 +32,8 @@ export function initialModels(config: RunConfig, slots: number): ReleasedModels 
 
 /** Lengths of the vectors that are broadcast beside the models. */
 function extraLengths(config: RunConfig): readonly number[] {
-  return algorithmOf(config).algorithm.extra?.(modelManifest(config)).released ?? [];
+  const { algorithm, options } = algorithmOf(config);
+  return [...(algorithm.extra?.(modelManifest(config), options).released ?? []), ...labelLengths(config)];
 }
 
 function floatBytes(values: Float32Array): Uint8Array {

@@ -80,12 +80,19 @@ function clustersOf(participants: number, steps: number, kept: number, countNois
 }
 
 /** Slots of another algorithm than the scenario's own: as it asks for them, none if it does not say. */
-function slotsFor(id: string, own: ClusterConfig | null, kept: number): ClusterConfig | null {
+function slotsFor(
+  id: string,
+  own: ClusterConfig | null,
+  kept: number,
+  unit: RunConfig['privacy']['unit'],
+): ClusterConfig | null {
   const use = findAlgorithm(id).info.slots ?? 'none';
   if (use === 'none') return null;
   if (use === 'chosen' || own === null) return own;
   const filled = use === 'several' ? { filled: Math.min(2, kept) } : {};
-  return { ...own, assignment: use, ...filled, foundingSlots: 0, seatPositions: 0, choiceSteps: [] };
+  // Several slots of a member are free at unit participant; at unit record they are chosen at the scenario's own times.
+  const choiceSteps = use === 'several' && unit === 'record' ? [0, ...own.choiceSteps.slice(1)] : [];
+  return { ...own, assignment: use, ...filled, foundingSlots: 0, seatPositions: 0, choiceSteps };
 }
 
 /** Minibatches where everybody must take as many: an epoch of the mean organization. */
@@ -171,7 +178,7 @@ export function scenarioConfig(scenario: ScenarioName, options: ScenarioOptions)
       initialSeed: seed,
       local: record ? null : { ...epochs, stepSize: preset.localStep },
     },
-    clusters: algorithm === undefined ? own : slotsFor(algorithm.id, own, kept),
+    clusters: algorithm === undefined ? own : slotsFor(algorithm.id, own, kept, unit),
     ...(algorithm === undefined ? {} : { algorithm }),
     ...(metrics === undefined ? {} : { metrics }),
     personal: { method: 'fine-tuning', epochs: 30, batchSize: 32, stepSize: preset.localStep },

@@ -62,9 +62,14 @@ export function placeInSeveral(
 ): Placement {
   const means = lossesOf(models, oracle, data).map((losses) => losses.reduce((sum, loss) => sum + loss, 0));
   const best = means.map((_, j) => j).toSorted((a, b) => (means[a] as number) - (means[b] as number) || a - b);
-  const chosen = best.slice(0, filled);
-  const among = (value: number): Float64Array => Float64Array.from(means, (_, j) => (chosen.includes(j) ? value : 0));
-  return { head: mixtureOf(models, among(1 / filled)), weights: among(1 / Math.sqrt(filled)) };
+  return placeInThese(models, best.slice(0, filled));
+}
+
+/** These slots: start from their mean, each receives the update scaled by 1 / sqrt(n), so that the norm stays one clip. */
+export function placeInThese(models: ReleasedModels, slots: readonly number[]): Placement {
+  const among = (value: number): Float64Array =>
+    Float64Array.from(models.heads, (_, j) => (slots.includes(j) ? value : 0));
+  return { head: mixtureOf(models, among(1 / slots.length)), weights: among(1 / Math.sqrt(slots.length)) };
 }
 
 /** The public generator of minibatch orders, seeded from the contribution's own stream. */

@@ -1,5 +1,15 @@
 import { nodeCrypto } from '../../platform/node/crypto.ts';
-import { compareBytes, concatBytes, hashParts, toBase64, toHex, u8, u32le, utf8 } from '../../protocol/bytes.ts';
+import {
+  compareBytes,
+  concatBytes,
+  fromUtf8,
+  hashParts,
+  toBase64,
+  toHex,
+  u8,
+  u32le,
+  utf8,
+} from '../../protocol/bytes.ts';
 import { LABELS } from '../../protocol/labels.ts';
 import { coordinateCount, encodeParams, nodeId, rosterHash, sessionId } from '../../protocol/params.ts';
 import { packLanes, wordsToBytes } from '../../protocol/ring.ts';
@@ -70,6 +80,8 @@ export interface BundleChanges {
   readonly localQueries?: number;
   /** Paths that charges name; those of the session if left out, none at all (as earlier versions wrote) if null. */
   readonly paths?: readonly string[] | null;
+  /** Adds label counts before everything else. */
+  readonly labels?: boolean;
   readonly specs?: (specs: EntrySpec[], world: BundleWorld) => EntrySpec[];
   readonly lines?: (lines: string[], world: BundleWorld) => string[];
   readonly sums?: (sums: Map<string, Uint8Array>) => void;
@@ -126,7 +138,9 @@ const PLAN = {
 const METRICS = { every: 2, bins: 5, noiseStddev: 4 };
 const METRICS_SCALE = 16;
 const METRICS_SHARE_VARIANCE = 2_048;
-const KINDS = ['seats', 'choice', 'train', 'metrics'] as const;
+const LABELLED = { model: { classes: 5 }, algorithm: { id: 'fedrod', labels: { noiseStddev: 4 } } };
+const LABELS_SHARE_VARIANCE = 8;
+const KINDS = ['seats', 'choice', 'train', 'metrics', 'labels'] as const;
 type Kind = (typeof KINDS)[number];
 
 interface SessionSpec {
@@ -163,6 +177,10 @@ const LOCAL = {
   privacy: { localNoise: { clippingNorm: 1 } },
 };
 const LOCAL_DIMENSION = 23;
+const LABELS_SESSIONS: readonly SessionSpec[] = [
+  { kind: 'labels', step: 0, round: 1, attempt: 0, slots: 4, survivors: 4 },
+  ...SESSIONS.map((spec) => ({ ...spec, round: spec.round + 1 })),
+];
 
 interface Run {
   readonly localQueries: number | undefined;
@@ -173,6 +191,7 @@ interface Run {
 }
 
 function runOf({
+  labels = false,
   metrics = false,
   noise = { used: 'discrete-gaussian' },
   cohort,
@@ -180,6 +199,7 @@ function runOf({
   paths,
 }: BundleChanges): Run {
   const config = { ...configOf({ ...noise, cohort }), ...(localQueries === undefined ? {} : LOCAL) };
+  if (labels) return { localQueries, noise, config: { ...config, ...LABELLED }, sessions: LABELS_SESSIONS, paths };
   return metrics
     ? { localQueries, noise, config: { ...config, metrics: METRICS }, sessions: METRICS_SESSIONS, paths }
     : { localQueries, noise, config, sessions: SESSIONS, paths };
@@ -201,8 +221,8 @@ function paramsOf(spec: SessionSpec, { config, localQueries, noise }: Run, roste
     layout:
       kind === 'train'
         ? [{ segment: 'body', length: 128 }, ...heads]
-        : kind === 'metrics'
-          ? [{ segment: 'metrics', length: 5 }]
+        : kind === 'metrics' || kind === 'labels'
+          ? [{ segment: kind, length: 5 }]
           : [{ segment: kind === 'seats' ? 'seats' : 'counts', length: kind === 'seats' ? 64 : slots }],
     modelHash: seedOf(`model ${round}`),
     taskHash: hashParts(crypto, utf8(LABELS.task), task, concatBytes(u8(KINDS.indexOf(kind)), u32le(step))),
@@ -222,6 +242,7 @@ function paramsOf(spec: SessionSpec, { config, localQueries, noise }: Run, roste
         choice: 64,
         train: localQueries === undefined ? SHARE_VARIANCE : 0,
         metrics: METRICS_SHARE_VARIANCE,
+        labels: LABELS_SHARE_VARIANCE,
       }[kind],
       ...(kind === 'train' && noise.tolerance?.used !== undefined ? { tolerance: noise.tolerance.used } : {}),
     },
@@ -235,7 +256,13 @@ function paramsOf(spec: SessionSpec, { config, localQueries, noise }: Run, roste
   };
 }
 
-const PATHS = { seats: [], choice: ['selection'], train: ['body', 'slots'], metrics: ['metrics'] } as const;
+const PATHS = {
+  labels: ['labels'],
+  seats: [],
+  choice: ['selection'],
+  train: ['body', 'slots'],
+  metrics: ['metrics'],
+} as const;
 
 /** Three survivors carry three shares; where noise is exact so do four. */
 const shareOf = ({ noise }: SessionParams, survivors: number): number =>
@@ -245,7 +272,7 @@ function eventsOf(spec: SessionSpec, params: SessionParams, survivors: number, {
   if (spec.kind === 'seats') return [];
   if (spec.kind === 'choice') return [{ kind: 'exponentialMechanism', epsilon: 0.5, monotone: true }];
   const common = {
-    sensitivity: spec.kind === 'metrics' ? METRICS_SCALE * Math.SQRT2 : SCALE,
+    sensitivity: spec.kind === 'metrics' ? METRICS_SCALE * Math.SQRT2 : spec.kind === 'labels' ? 1 : SCALE,
     dimension: coordinateCount(params),
     symmetric: true,
   };
@@ -262,7 +289,7 @@ function eventsOf(spec: SessionSpec, params: SessionParams, survivors: number, {
     mechanism === 'skellam'
       ? { kind: 'skellam', variance: shares * shareVariance, ...common }
       : { kind: 'discreteGaussian', shares, shareVariance, ...common };
-  if (spec.kind === 'metrics') return [event];
+  if (spec.kind === 'metrics' || spec.kind === 'labels') return [event];
   return [{ kind: 'poissonSampled', probability: 0.5, event }];
 }
 
@@ -278,6 +305,21 @@ function sumOf(spec: SessionSpec, params: SessionParams): Int32Array {
   if (params.noise.shareVariance > 0)
     for (let i = 0; i < spec.survivors; i++) create(shareOf(params, spec.survivors)).add(sum, stream);
   return sum;
+}
+
+/** Gives the sums the numbers of their sessions in the log, in the order of their releases. */
+export function renameSums(files: Map<string, Uint8Array>): void {
+  const released = fromUtf8(files.get('log.jsonl') as Uint8Array)
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { type: string; body: { sid: string } })
+    .filter(({ type }) => type === 'round.release');
+  const sums = [...files].filter(([path]) => path.startsWith('sums/'));
+  if (released.length !== sums.length) return;
+  for (const [path] of sums) files.delete(path);
+  sums.forEach(([, bytes], i) => {
+    files.set(`sums/${released[i]?.body.sid}.bin`, bytes);
+  });
 }
 
 function createWorld(): BundleWorld {

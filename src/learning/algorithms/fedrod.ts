@@ -1,3 +1,4 @@
+import { CoveyError } from '../../../protocol/errors.ts';
 import type { Algorithm, LocalContext } from '../algorithm.ts';
 import { addScaled, biasOffset, epochsOf, gradientOf, sgdStep, trainEpochs, updateTo } from '../local-steps.ts';
 import { eachBatch } from '../local-training.ts';
@@ -25,8 +26,10 @@ export const fedRod: Algorithm = {
     local: 'personal head, label counts',
     released: 'body and generic head',
     recordLevel: {
-      kind: 'local-noise-only',
-      reason: 'the balanced softmax shifts every gradient by the own raw label counts',
+      kind: 'with-charge',
+      charge: 'histogram',
+      reason:
+        'the balanced softmax shifts every gradient by label counts: "algorithm.labels" sums those of the cohort under charged noise, or gives a public prior',
     },
     options: {
       personalEpochs: {
@@ -40,6 +43,13 @@ export const fedRod: Algorithm = {
     slots: 'none',
   },
   shares: 'model',
+  recordHead(head, labels, manifest) {
+    if (labels === null) throw new CoveyError('INTERNAL_INVARIANT', 'fedrod at unit record without label counts');
+    const at = biasOffset(manifest, 'fedrod');
+    const shifted = head.slice();
+    addScaled(shifted.subarray(at, at + labels.length), 1, labels.map(Math.log));
+    return shifted;
+  },
   update(context) {
     const at = biasOffset(context.oracle.manifest, 'fedrod');
     const shift = logCounts(context);

@@ -43,10 +43,7 @@ export const flsc: Algorithm = {
       { what: 'slots', l2: clippingNorm },
       { what: 'counts (census only), n slots', l2: 1 },
     ],
-    recordLevel: {
-      kind: 'local-noise-only',
-      reason: `${CHOICE.reason}; the n draws of a record-level FLSC are not planned`,
-    },
+    recordLevel: { ...CHOICE, reason: `${CHOICE.reason}, n draws and n charges` },
     slots: 'several',
   },
 };

@@ -1,0 +1,291 @@
+import type { CryptoProvider } from '../protocol/crypto-provider.ts';
+import { createDataset, type Dataset } from '../src/data/dataset.ts';
+import { generateLinearMixture, LINEAR_MIXTURE, linearMixtureDistance } from '../src/data/oracles/linear-mixture.ts';
+import {
+  generatePointEstimation,
+  POINT_ESTIMATION,
+  type PointEstimation,
+  solvePointEstimation,
+} from '../src/data/oracles/point-estimation.ts';
+import type { RegressionData } from '../src/data/oracles/problem.ts';
+import { localStepsFixedPoint, quadraticParticipants, quadraticsOptimum } from '../src/data/oracles/quadratics.ts';
+import { generateSharedSubspace, subspaceDistanceSquared } from '../src/data/oracles/shared-subspace.ts';
+import { createRandom } from '../src/data/random.ts';
+import { createDenseOracle } from '../src/learning/dense-oracle.ts';
+import type { DenseShape } from '../src/learning/manifest.ts';
+import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
+import { personalModel } from '../src/run/home.ts';
+import { NEW_MEMBER } from '../src/run/member.ts';
+import { simulationStream } from './comparison.ts';
+import { type InProcessResult, runInProcess } from './in-process.ts';
+
+/*
+ * Problems whose answer is known, solved by runs: the algorithms of the registry, the contributions, clips, noise and decoding of
+ * a deployment, summed by the ideal aggregator. The noise is of no consequence and protects nothing.
+ */
+
+/** What a run measured beside what is known. `atMost`: expected is a bound. Units: `tolerance` as that of `measured`. */
+export interface OracleRow {
+  readonly name: string;
+  readonly measured: number;
+  readonly expected: number;
+  readonly tolerance: number;
+  readonly atMost?: boolean;
+}
+
+/** True if a row is what it should be. */
+export function isReached({ atMost = false, expected, measured, tolerance }: OracleRow): boolean {
+  return atMost ? measured <= expected + tolerance : Math.abs(measured - expected) <= tolerance;
+}
+
+/** A linear model without biases under squared error. */
+const LINEAR: Pick<DenseShape, 'classes' | 'loss' | 'bias' | 'activation'> = {
+  classes: 1,
+  loss: 'squared',
+  bias: false,
+  activation: 'linear',
+};
+
+interface Problem {
+  readonly data: readonly RegressionData[];
+  readonly model: DenseShape;
+  readonly algorithm: NonNullable<RunConfig['algorithm']>;
+  readonly steps: number;
+  /** Minibatches of everybody; without them one step over all own records. */
+  readonly batches?: number;
+  readonly stepSize: number;
+  readonly serverStep?: number;
+  /** Longest update that is not cut short; small ones are encoded more finely. */
+  readonly clippingNorm: number;
+  readonly clusters?: RunConfig['clusters'];
+  readonly initialSeed?: number;
+  readonly personal?: { readonly epochs: number; readonly stepSize: number };
+}
+
+function datasetOf({ count, featureLength, features, targets }: RegressionData): Dataset {
+  return { ...createDataset(featureLength, 1, Float32Array.from(features), new Uint8Array(count)), targets };
+}
+
+/** Norms in integer units that a sum of this many still holds in a ring of 32 bits. */
+const normOf = (participants: number): number => 2 ** Math.floor(30 - Math.log2(participants));
+
+function configOf(problem: Problem, seed: number): RunConfig {
+  const { algorithm, batches, clippingNorm, data, model, personal, stepSize, steps } = problem;
+  const participants = data.length;
+  const batchSize = Math.max(...data.map(({ count }) => count));
+  return parseRunConfig({
+    federation: 'covey-oracle',
+    data: { scenario: 'oracle', seed },
+    model,
+    training: {
+      steps,
+      samplingProbability: 1,
+      clippingNorm,
+      momentum: 0,
+      stepSize: problem.serverStep ?? 1,
+      lastStepShare: 1,
+      nominalRecords: participants,
+      maxRecordsPerStep: batchSize,
+      initialSeed: problem.initialSeed ?? seed,
+      local: { epochs: 1, ...(batches === undefined ? {} : { batches }), batchSize, stepSize },
+    },
+    clusters: problem.clusters ?? null,
+    algorithm,
+    personal: { method: 'none', epochs: personal?.epochs ?? 1, batchSize, stepSize: personal?.stepSize ?? stepSize },
+    privacy: { unit: 'participant', relation: 'zero-out', delta: 1e-5, targetEpsilon: 1e17 },
+    cohort: {
+      participants,
+      groups: 1,
+      profile: 'strict',
+      minSurvivors: participants,
+      minOrgs: participants,
+      colluders: 0,
+      maxLoss: 0,
+      minCluster: 0,
+    },
+    encoding: { scale: Math.min(2 ** 25, normOf(participants)) / clippingNorm, lanes: 2 },
+    deadlineMs: 30_000,
+  });
+}
+
+const SIMULATED_RUN = '6f7261636c65206f6620612072756e20';
+
+function solve(
+  crypto: CryptoProvider,
+  problem: Problem,
+  seed: number,
+): InProcessResult & { readonly config: RunConfig } {
+  const config = configOf(problem, seed);
+  const oracle = createDenseOracle(problem.model);
+  const result = runInProcess({
+    config,
+    runId: SIMULATED_RUN,
+    crypto,
+    random: simulationStream(crypto, seed, 5),
+    organizations: problem.data.map((data) => ({ data: datasetOf(data), oracle })),
+    isPresent: () => true,
+  });
+  return { ...result, config };
+}
+
+/** Two participants of each function, for a cohort needs four; steps enough for every method to stand still. */
+function solveQuadratics(crypto: CryptoProvider, seed: number): OracleRow[] {
+  const pair = quadraticParticipants().map(({ train }) => train);
+  const common = {
+    data: [...pair, ...pair],
+    model: { inputs: 1, hidden: [], ...LINEAR },
+    steps: 120,
+    batches: 10,
+    stepSize: 0.1,
+    clippingNorm: 2,
+  };
+  const rows: readonly [string, NonNullable<RunConfig['algorithm']>, number][] = [
+    ['fedavg', { id: 'fedavg' }, localStepsFixedPoint({ stepSize: 0.1, steps: 10, proximal: 0 })],
+    [
+      'fedprox, mu 1',
+      { id: 'fedprox', options: { mu: 1 } },
+      localStepsFixedPoint({ stepSize: 0.1, steps: 10, proximal: 1 }),
+    ],
+    ['scaffold, option II', { id: 'scaffold' }, quadraticsOptimum()],
+    ['scaffold, option I', { id: 'scaffold', options: { option: 1 } }, quadraticsOptimum()],
+  ];
+  return rows.map(([name, algorithm, expected]) => {
+    const { models } = solve(crypto, { ...common, algorithm }, seed).state;
+    return { name, measured: models.heads[0]?.[0] ?? Number.NaN, expected, tolerance: 1e-6 };
+  });
+}
+
+/** Draws of the point estimation that one table averages over. */
+const DRAWS = 12;
+
+function solvePoints(crypto: CryptoProvider, seed: number, problem: PointEstimation): OracleRow[] {
+  const { lambda, mse } = solvePointEstimation(problem);
+  let [squares, closed, count, farthest] = [0, 0, 0, 0];
+  for (let draw = 0; draw < DRAWS; draw++) {
+    const { participants, points } = generatePointEstimation(1_000 * seed + draw, problem);
+    const data = participants.map(({ train }) => train);
+    const model = { inputs: 1, hidden: [], ...LINEAR };
+    const algorithm = { id: 'ditto', options: { lambda, personalEpochs: 8 } };
+    // One step of size 1 leads to the own mean; the released model is the mean of the means after the first.
+    const common = { data, model, algorithm, steps: 3, batches: 1, stepSize: 1, clippingNorm: 8 };
+    const { config, locals, members, state } = solve(
+      crypto,
+      { ...common, personal: { epochs: 8, stepSize: 0.3 } },
+      seed,
+    );
+    const means = data.map(({ targets }) => targets.reduce((sum, y) => sum + y, 0) / targets.length);
+    const global = means.reduce((sum, m) => sum + m, 0) / means.length;
+    participants.forEach(({ group, train }, k) => {
+      if (group === 1) return;
+      const inputs = { oracle: createDenseOracle(model), data: datasetOf(train), local: locals[k] ?? {} };
+      const own = personalModel(config, state.models, members[k] ?? NEW_MEMBER, inputs, createRandom(seed, k)).head[0];
+      const exact = ((means[k] as number) + lambda * global) / (1 + lambda);
+      farthest = Math.max(farthest, Math.abs((own ?? Number.NaN) - exact));
+      squares += ((own ?? Number.NaN) - (points[k] as number)) ** 2;
+      closed += (exact - (points[k] as number)) ** 2;
+      count += 1;
+    });
+  }
+  return [
+    { name: 'ditto: distance from the closed form', measured: farthest, expected: 0, tolerance: 1e-6 },
+    {
+      name: 'ditto: MSE, of the closed form on these draws',
+      measured: squares / count,
+      expected: closed / count,
+      tolerance: 1e-6,
+    },
+    // Squared errors share a global mean: five standard errors of independent ones.
+    {
+      name: 'ditto: MSE, expected over all draws',
+      measured: squares / count,
+      expected: mse,
+      tolerance: 5 * mse * Math.sqrt(2 / count),
+    },
+  ];
+}
+
+/** Starting points that are tried, and members that a slot must have in the noisy counts of the last choice. */
+const STARTS = 6;
+const LEAST_MEMBERS = 20;
+
+function solveMixture(crypto: CryptoProvider, seed: number): OracleRow[] {
+  const steps = 25;
+  const { participants, parameters } = generateLinearMixture(seed);
+  const everyStep = Array.from({ length: steps }, (_, step) => step);
+  const result = (initialSeed: number): readonly [number, number] => {
+    const { state } = solve(
+      crypto,
+      {
+        data: participants.map(({ train }) => train),
+        model: { inputs: LINEAR_MIXTURE.features, hidden: [], sharedLayers: 0, ...LINEAR },
+        algorithm: { id: 'ifca' },
+        steps,
+        batches: 1,
+        stepSize: 0.7,
+        clippingNorm: 4,
+        initialSeed,
+        clusters: {
+          assignment: 'hard',
+          foundingSlots: 0,
+          seatPositions: 0,
+          kept: 2,
+          choiceSteps: everyStep,
+          choiceEpsilon: 1,
+          lossBound: 100,
+          countNoiseStddev: 4,
+        },
+      },
+      seed,
+    );
+    const distances = parameters.map((theta) =>
+      Math.min(
+        ...state.models.heads.map((head) => Math.hypot(...head.map((value, i) => value - (theta[i] as number)))),
+      ),
+    );
+    return [Math.min(...(state.counts ?? [0])), distances.reduce((sum, d) => sum + d, 0) / distances.length];
+  };
+  // Some starts leave a slot without members: the first one whose released counts say otherwise is taken.
+  let measured = Number.NaN;
+  for (let start = 1; start <= STARTS && Number.isNaN(measured); start++) {
+    const [least, distance] = result(start);
+    if (least > LEAST_MEMBERS) measured = distance;
+  }
+  const expected = linearMixtureDistance(LINEAR_MIXTURE);
+  // The square of a distance has the relative deviation sqrt(2 / d); two clusters.
+  return [{ name: 'ifca: mean distance', measured, expected, tolerance: 0.15 * expected }];
+}
+
+/** Squared distance that an implementation of its own had after 50 rounds. */
+const SUBSPACE_BOUND = 4.8e-6;
+
+function solveSubspace(crypto: CryptoProvider, seed: number): OracleRow[] {
+  const { body, participants } = generateSharedSubspace(seed);
+  const { state } = solve(
+    crypto,
+    {
+      data: participants.map(({ train }) => train),
+      model: { inputs: 20, hidden: [2], ...LINEAR },
+      algorithm: { id: 'fedrep', options: { headEpochs: 40 } },
+      steps: 50,
+      // Heads need small steps; the mean over the participants bears a longer one.
+      stepSize: 0.15,
+      serverStep: 14,
+      clippingNorm: 2,
+    },
+    seed,
+  );
+  const measured = subspaceDistanceSquared(Float64Array.from(state.models.body), body);
+  return [
+    { name: 'fedrep: squared subspace distance', measured, expected: SUBSPACE_BOUND, tolerance: 0, atMost: true },
+  ];
+}
+
+/** Problems that are solved by runs, by id. */
+export const ORACLE_RUNS: Readonly<Record<string, (crypto: CryptoProvider, seed: number) => OracleRow[]>> = {
+  'oracle/quadratics': solveQuadratics,
+  'oracle/point-estimation': (crypto, seed) => solvePoints(crypto, seed, POINT_ESTIMATION),
+  'oracle/point-estimation-malicious': (crypto, seed) =>
+    solvePoints(crypto, seed, { ...POINT_ESTIMATION, participants: 16, malicious: 8 }),
+  'oracle/linear-mixture': solveMixture,
+  'oracle/shared-subspace': solveSubspace,
+};

@@ -11,7 +11,15 @@ import { type Accountant, rdpAccountant } from '../src/privacy/accountant.ts';
 import type { View } from '../src/privacy/views.ts';
 import type { RunConfig } from '../src/run/config.ts';
 import { groupMembers, isInGroup } from '../src/run/groups.ts';
-import { contribute, type MemberState, missChoice, NEW_MEMBER, takeChoice, takeSeat } from '../src/run/member.ts';
+import {
+  contribute,
+  type MemberState,
+  missChoice,
+  NEW_MEMBER,
+  takeChoice,
+  takeGaps,
+  takeSeat,
+} from '../src/run/member.ts';
 import { orderParams, type RunFacts } from '../src/run/order.ts';
 import { groupOf, planRun, sessionEvents } from '../src/run/plan.ts';
 import {
@@ -128,6 +136,7 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
     members.forEach((member, i) => {
       const id = ids[i];
       if (id === undefined) return;
+      if (current.session.kind === 'gaps') members[i] = takeGaps(config, member, state.probes);
       if (!survivors.some((s) => compareBytes(s, id) === 0)) {
         if (current.session.kind === 'choice') members[i] = missChoice(config, member, coordinates);
         return;

@@ -6,6 +6,7 @@ import type { SessionParams } from '../../protocol/session.ts';
 import type { DatasetBudget } from '../../src/privacy/dataset-ledger.ts';
 import { checkRingWidth } from '../../src/privacy/ring-width.ts';
 import { largestClip } from '../../src/run/adaptive-clip.ts';
+import { GAP_SCALE } from '../../src/run/evolution.ts';
 import { orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { COUNT_SCALE, trainingSensitivity } from '../../src/run/plan.ts';
 
@@ -95,15 +96,19 @@ export function checkSession(
   const { config } = facts;
   const members = facts.roster.entries.length;
   const training = order.session.kind === 'train';
+  const gaps = order.session.kind === 'gaps';
   const unitTerm = training
     ? Math.ceil(trainingSensitivity(config, order.models.heads.length, facts.plan.countUnits))
-    : COUNT_SCALE;
+    : gaps
+      ? GAP_SCALE
+      : COUNT_SCALE;
   checkRingWidth({
     bits: params.ring.bits,
     coordinates: coordinateCount(params),
     largestTerm: unitTerm,
     // At record level one coordinate may collect every record of every member.
-    terms: training && config.privacy.unit === 'record' ? members * config.training.maxRecordsPerStep : members,
+    terms:
+      (training || gaps) && config.privacy.unit === 'record' ? members * config.training.maxRecordsPerStep : members,
     noiseVariance: members * params.noise.shareVariance,
   });
 }

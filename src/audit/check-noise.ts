@@ -5,6 +5,7 @@ import type { EntryBody, RunPlanClaim } from './bodies.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { announcedClip } from './clips.ts';
 import { announcedMechanism, deriveCountUnits, deriveEvents, deriveSensitivity } from './derive-events.ts';
+import { announcedEvolution } from './evolution.ts';
 import { type AuditLocation, failAudit } from './failures.ts';
 import { announcedMetrics } from './metrics.ts';
 import type { RunHistory, SessionHistory } from './replay.ts';
@@ -49,6 +50,26 @@ function checkParams(session: SessionHistory, open: EntryBody<'run.open'>, mecha
     expect(
       honest * noise.shareVariance >= (noiseStddev * encoding.scale) ** 2 * (1 - 1e-9),
       `"shareVariance" expected noise of ${noiseStddev} members in each bin, got ${Math.sqrt(honest * noise.shareVariance) / encoding.scale}`,
+    );
+    return;
+  }
+  if (kind === 'gaps') {
+    const { gapNoiseStddev } = announcedEvolution(open) ?? { gapNoiseStddev: Number.POSITIVE_INFINITY };
+    const { encoding, layout, noise, slots } = params;
+    const [block] = layout;
+    expect(
+      layout.length === 1 && block?.segment === 'gaps' && block.length === 2 * slots,
+      `a probe may release two numbers for each of ${slots} slots only`,
+    );
+    expect(encoding.clippingNorm === 1 && encoding.rounding === 'none', 'a gap is one number of at most one');
+    const honest = plan.minSurvivors - plan.colluders;
+    expect(
+      Number.isInteger(encoding.scale) && encoding.scale >= 1,
+      `"scale" expected a whole number of units, got ${encoding.scale}`,
+    );
+    expect(
+      honest * noise.shareVariance >= (gapNoiseStddev * encoding.scale) ** 2 * (1 - 1e-9),
+      `"shareVariance" expected noise of ${gapNoiseStddev} on each gap, got ${Math.sqrt(honest * noise.shareVariance) / encoding.scale}`,
     );
     return;
   }

@@ -47,13 +47,15 @@ function unknownShares(view: View, survivors: number, colluders: number): number
 }
 
 /** What a session releases about records. */
-export type SessionKind = 'seats' | 'choice' | 'train' | 'metrics';
+export type SessionKind = 'seats' | 'choice' | 'train' | 'metrics' | 'gaps';
 
 /**
  * How far one unit moves a sum, over the norm of a member's vector: the one of a participant comes or goes, but a record or
  * a replacement moves it from one bin to another. @see privacy 3.5
  */
 function movedFactor(kind: SessionKind, { unit, relation }: RunPlanClaim): number {
+  // Two numbers of one slot, each at most one; a replaced participant may move both of two slots.
+  if (kind === 'gaps') return relation === 'replace-one' ? 2 * Math.SQRT2 : Math.SQRT2;
   return kind === 'metrics' && (unit === 'record' || relation === 'replace-one') ? Math.SQRT2 : 1;
 }
 

@@ -1,5 +1,5 @@
 import { CoveyError } from '../../protocol/errors.ts';
-import { type Algorithm, optionsOf, requireRecordRule } from '../learning/algorithm.ts';
+import { type Algorithm, optionsOf, requireRecordRule, type SlotUse } from '../learning/algorithm.ts';
 import { findAlgorithm } from '../learning/registry.ts';
 import type { RunConfig } from './config.ts';
 
@@ -13,7 +13,7 @@ export function algorithmOf({ algorithm }: Pick<RunConfig, 'algorithm'>): {
 }
 
 /** How the slots of a run are filled. */
-function slotUse({ clusters }: RunConfig): 'none' | 'chosen' | 'several' | 'soft' {
+function slotUse({ clusters }: RunConfig): SlotUse {
   if (clusters === null) return 'none';
   return clusters.assignment === 'hard' ? 'chosen' : clusters.assignment;
 }
@@ -25,7 +25,8 @@ function slotUse({ clusters }: RunConfig): 'none' | 'chosen' | 'several' | 'soft
 export function checkAlgorithm(config: RunConfig): void {
   const { extra, fixedBatches, info, shares } = algorithmOf(config).algorithm;
   // The counts of a choice are charged wherever slots are chosen at unit record.
-  const charges = config.clusters?.assignment === 'hard' ? ['exponential-mechanism'] : [];
+  const isChosen = config.clusters?.assignment === 'hard' || config.clusters?.assignment === 'evolving';
+  const charges = isChosen ? ['exponential-mechanism'] : [];
   requireRecordRule(info, { unit: config.privacy.unit, noise: 'shared' }, charges);
   const use = slotUse(config);
   const require = (holds: boolean, line: string): void => {

@@ -13,6 +13,8 @@ import { bodyLayers, type DenseShape } from '../learning/manifest.ts';
 import type { SumMechanism } from '../privacy/sum-event.ts';
 import { checkAlgorithm } from './algorithm.ts';
 import { runConfigSchema } from './config-schema.ts';
+import type { EvolvingConfig } from './evolution.ts';
+import { checkEvolving } from './evolving-config.ts';
 import { groupCount } from './groups.ts';
 
 /** Hidden slots with founding seats, private choice and a public schedule. @see learning design, embedded scenario */
@@ -21,8 +23,11 @@ export interface ClusterConfig {
    * `hard`: every member trains one slot, chosen privately. `soft`: every record trains the slot that fits it best under
    * the released models; no member chooses, so nothing is charged for it (record-level FedSoft, privacy 3.4).
    * `several`: every member fills the `filled` slots of lowest loss in each step (FLSC; unit `participant`).
+   * `evolving`: slots split and merge by what probes release; `kept` is their number before the first probe.
    */
-  readonly assignment: 'hard' | 'soft' | 'several';
+  readonly assignment: 'hard' | 'soft' | 'several' | 'evolving';
+  /** With `evolving` only. */
+  readonly evolving?: EvolvingConfig | undefined;
   readonly filled?: number | undefined;
   /**
    * Clusters in the open (mode `open`): names of the organizations of each. Membership is public metadata that this
@@ -202,6 +207,9 @@ export function parseRunConfig(value: unknown): RunConfig {
       open === undefined), `"cohort.groups" expected 1 with clusters that are chosen or open, got ${groups}`);
   if (config.clusters !== null) {
     const { minCluster } = config.cohort;
+    require(config.clusters.evolving === undefined ||
+      config.clusters.assignment ===
+        'evolving', `"clusters.evolving" expected evolving assignment, got ${config.clusters.assignment}`);
     const { assignment, choiceSteps, foundingSlots, kept, seatPositions } = config.clusters;
     const [firstChoice] = choiceSteps;
     if (open !== undefined) {
@@ -216,6 +224,8 @@ export function parseRunConfig(value: unknown): RunConfig {
       require(assignment === 'hard' &&
         foundingSlots === 0 &&
         choiceSteps.length === 0, '"clusters.open" expected hard assignment without founding slots and choices');
+    } else if (assignment === 'evolving') {
+      checkEvolving(config);
     } else if (assignment !== 'hard') {
       const got = `${foundingSlots} founding slots and ${choiceSteps.length} choices`;
       require(foundingSlots === 0 &&

@@ -9,6 +9,7 @@ import type { View } from '../privacy/views.ts';
 import { clipCountUnits, jointSensitivity } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
 import { mechanismOf, type RunConfig } from './config.ts';
+import { evolvingOf, GAP_SCALE, gapsBlock, gapsSensitivity, gapsShareVariance, isProbeEnd } from './evolution.ts';
 import { groupCount } from './groups.ts';
 import { isMeasured, METRICS_SCALE, metricsBlock, metricsSensitivity, metricsShareVariance } from './metrics.ts';
 import { modelManifest } from './released.ts';
@@ -20,7 +21,9 @@ export type ScheduledSession =
   /** `group`: the one that trains where a step is spread over several sessions. */
   | { readonly kind: 'train'; readonly step: number; readonly group?: number }
   /** Accuracies after training step `step`. */
-  | { readonly kind: 'metrics'; readonly step: number; readonly group?: number };
+  | { readonly kind: 'metrics'; readonly step: number; readonly group?: number }
+  /** Gaps of evolving clusters after the last step of a probe. */
+  | { readonly kind: 'gaps'; readonly step: number };
 
 /** What follows from a configuration alone; every participant derives it anew and compares. */
 export interface RunPlan {
@@ -46,7 +49,7 @@ export function groupOf(session: ScheduledSession): number {
 /** Scale of the unrotated slot counts: keeps the share of each participant above 1.5 integer units. */
 export const COUNT_SCALE = 16;
 
-/** The schedule: seats, then training steps, a choice before each step that the configuration names, metrics after some. */
+/** The schedule: seats, then training steps, a choice before each step that the configuration names, gaps and metrics after some. */
 export function buildSchedule(config: RunConfig): ScheduledSession[] {
   const founding = (config.clusters?.foundingSlots ?? 0) > 0;
   const schedule: ScheduledSession[] = founding ? [{ kind: 'seats', step: 0 }] : [];
@@ -58,6 +61,7 @@ export function buildSchedule(config: RunConfig): ScheduledSession[] {
       if (groups === 1) schedule.push({ kind, step });
       else for (let group = 0; group < groups; group++) schedule.push({ kind, step, group });
     }
+    if (isProbeEnd(config, step)) schedule.push({ kind: 'gaps', step });
   }
   return schedule;
 }
@@ -80,6 +84,7 @@ export function trainingBlocks(config: RunConfig, slots: number): readonly Block
 export function sessionBlocks(config: RunConfig, session: ScheduledSession, slots: number): readonly Block[] {
   if (session.kind === 'train') return trainingBlocks(config, slots);
   if (session.kind === 'metrics') return [metricsBlock(config)];
+  if (session.kind === 'gaps') return [gapsBlock(slots)];
   const length = session.kind === 'seats' ? (config.clusters?.seatPositions ?? 0) : slots;
   return [{ segment: session.kind === 'seats' ? 'seats' : 'counts', realLength: length, length, rotated: false }];
 }
@@ -119,8 +124,19 @@ export function sessionEvents(
   }
   if (session.kind === 'metrics') {
     const dimension = metricsBlock(config).length;
-    const histogram = { sensitivity: metricsSensitivity(config), dimension, samplingProbability: 1, colluders };
+    const histogram = {
+      sensitivity: metricsSensitivity(config),
+      dimension,
+      samplingProbability: 1,
+      colluders,
+      mechanism,
+    };
     return [sumEvent(histogram, metricsShareVariance(config), survivors, view)];
+  }
+  if (session.kind === 'gaps') {
+    const dimension = gapsBlock(slots).length;
+    const gaps = { sensitivity: gapsSensitivity(), dimension, samplingProbability: 1, colluders, mechanism };
+    return [sumEvent(gaps, gapsShareVariance(config), survivors, view)];
   }
   if (config.privacy.unit === 'record') {
     // The noisy counts post-process the charged choices; a record moves every score one way. privacy 3.4, F21
@@ -205,8 +221,13 @@ export function openAfterCensus(config: RunConfig, counts: readonly number[]): n
   return openSlots(counts, { noiseMargin, maxLoss, minCluster }).flatMap((open, slot) => (open ? [slot] : []));
 }
 
-/** Slots that a session of the schedule offers; the first choice is still made among the founding slots. */
+/**
+ * Slots that a session of the schedule offers, the most of them where clusters evolve; the first choice is still made
+ * among the founding slots.
+ */
 export function sessionSlots(config: RunConfig, session: ScheduledSession): number {
+  const evolving = evolvingOf(config);
+  if (evolving !== null) return evolving.most;
   const { foundingSlots, kept } = config.clusters ?? { foundingSlots: 0, kept: 1 };
   if (session.kind === 'choice' && session.choice === 0) return foundingSlots > 0 ? foundingSlots : kept;
   return slotsAt(config, session.step);
@@ -230,6 +251,8 @@ export function sessionNoise(
       return { scale: COUNT_SCALE, shareVariance: countShareVariance(config) };
     case 'metrics':
       return { scale: METRICS_SCALE, shareVariance: metricsShareVariance(config) };
+    case 'gaps':
+      return { scale: GAP_SCALE, shareVariance: gapsShareVariance(config) };
     case 'seats':
       return { scale: 1, shareVariance: 0 };
   }

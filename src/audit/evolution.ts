@@ -1,7 +1,7 @@
 import { type EvolutionRule, evolveSlots } from '../cluster/evolution.ts';
 import type { EntryBody } from './bodies.ts';
 import { failAudit } from './failures.ts';
-import type { SessionHistory } from './replay.ts';
+import type { RunHistory, SessionHistory } from './replay.ts';
 
 /*
  * Evolving clusters followed through the releases: the slots of every session, and what the log says of each probe, must
@@ -98,4 +98,23 @@ export function checkEvolution(
     if (probe.body.slots !== outcome?.next.slots)
       failAudit('sums', probe.at, `"slots" expected ${outcome?.next.slots} after the probe, got ${probe.body.slots}`);
   }
+}
+
+/** What a report says of the slots over a run; nothing for clusters that do not evolve. */
+export function evolutionRow({ open, sessions }: Pick<RunHistory, 'open' | 'sessions'>): [string, string][] {
+  const announced = announcedEvolution(open);
+  if (announced === null) return [];
+  const { first, minGap, minMembers, most } = announced.rule;
+  const ends = sessions.flatMap(({ probe }) => (probe === undefined ? [] : [probe.body]));
+  const told = ends.map(({ slots, step, trials }) => {
+    const stay = trials.filter(({ stays }) => stays).length;
+    return `${slots} after step ${step + 1} (${stay} of ${trials.length} trials stay)`;
+  });
+  const rule = `halves stay apart above a mean relative gap of ${minGap} with noisy counts of ${minMembers} each`;
+  return [
+    [
+      'Evolving clusters',
+      `from ${first} to at most ${most} slots; ${rule}; slots after the probes: ${told.join(', ') || 'none yet'}; counts and gaps of every probe are charged`,
+    ],
+  ];
 }

@@ -1,6 +1,7 @@
 import { escapeMarkup, type LineSeries, lineChart } from '../charts/line-chart.ts';
 import { announcedClip } from './clips.ts';
 import { announcedMechanism } from './derive-events.ts';
+import { evolutionRow } from './evolution.ts';
 import type { ReportFacts, SessionFacts } from './facts.ts';
 import type { ProtectedAccuracy } from './metrics.ts';
 import { REPORT_STYLE } from './report-style.ts';
@@ -237,6 +238,7 @@ function parameters({ history }: ReportFacts): string {
         : 'none: every organization sends one clipped update a step',
     ],
     ...clipRow(history),
+    ...evolutionRow(history),
     [
       'Steps and choices',
       plan.unit === 'record'
@@ -275,6 +277,7 @@ function cohortRows(sessions: readonly SessionFacts[]): string[][] {
     choice: 'choice of a slot',
     train: 'training step',
     metrics: 'accuracies',
+    gaps: 'gaps of a probe',
   };
   return groups.map(({ first, last, sessions: count }) => {
     const rounds =

@@ -44,6 +44,8 @@ export interface InProcessOptions {
     /** Held-out records, needed in a run with metrics. */
     readonly test?: Dataset;
     readonly oracle: GradientOracle;
+    /** Records in place of `data` from a training step on, for drift. */
+    readonly later?: { readonly fromStep: number; readonly data: Dataset };
   }[];
   /** Members that take part in a training step or choice; the rest are lost for good. */
   isPresent(organization: number, step: number): boolean;
@@ -101,12 +103,13 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
     const contributions = new Map<string, Uint32Array>();
     const proposed = new Map<number, LocalVectors>();
     let sessionBytes = 0;
-    organizations.forEach(({ data, test, oracle }, i) => {
+    organizations.forEach(({ data: before, later, test, oracle }, i) => {
       const id = ids[i];
       const member = members[i];
       if (id === undefined || member === undefined || !isInGroup(group, id)) return;
       if (!options.isPresent(i, current.session.step)) return;
       const local = locals[i] as LocalVectors;
+      const data = later !== undefined && current.session.step >= later.fromStep ? later.data : before;
       const contribution = contribute(crypto, config, current, params, member, {
         data,
         test,

@@ -35,6 +35,7 @@ interface RunFlags {
   readonly dataUrl?: string;
   readonly out: string;
   readonly threads: number;
+  readonly only: boolean;
   readonly json: boolean;
 }
 
@@ -143,7 +144,7 @@ function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
     ({ info }) => settings.unit === 'participant' || info.recordLevel.kind !== 'local-noise-only',
   ).filter(({ info }) => info.id !== 'fedavgm' || settings.momentum > 0);
   const asked = flags.algorithm === 'all' ? runnable.map(({ info }) => info.id) : flags.algorithm.split(',');
-  const rows = [...new Set([...BASELINES, ...asked.map((row) => row.trim())])];
+  const rows = [...new Set([...(flags.only ? [] : BASELINES), ...asked.map((row) => row.trim())])];
   for (const row of rows) checkRow(row, settings);
   const given = readPairs(flags.set);
   const known = new Set(rows.flatMap((row) => Object.keys(algorithmOptions(row, settings, {}))));
@@ -329,6 +330,7 @@ export function addExperimentCommand(program: Command): void {
     .description('Run rows of the benchmark: encoding, noise, ledger and decoding of a deployment')
     .argument('<scenario>', 'one of "covey experiment list", with options in brackets: fedprox-synthetic(1,1)')
     .option('--algorithm <ids>', 'separated by commas, or all; local, fedavg and fedavg+ft are always shown', 'fedavg')
+    .option('--only', 'the rows asked for alone', false)
     .option('--seeds <n>', 'runs of every row', integerIn(1, 1_000), 1)
     .option('--first-seed <n>', 'seed of the first run', integerIn(0, 0xffff_0000), 1)
     .option('--rounds <n>', 'training rounds', integerIn(1, 100_000))

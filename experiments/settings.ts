@@ -92,12 +92,11 @@ const SETTINGS: Readonly<Record<string, TrainingSettings>> = {
   },
   'turned-mnist': {
     ...COMMON,
-    rounds: 30,
+    rounds: 28,
     epochs: 2,
     batchSize: 20,
-    stepSize: 0.2,
     tuning: { epochs: 10, batchSize: 20, stepSize: 0.1 },
-    slots: 8,
+    slots: 6,
   },
   'pfllib-mnist-dir0.1': {
     ...COMMON,
@@ -116,17 +115,17 @@ export function settingsOf(scenario: string): TrainingSettings {
 
 /** Numbers of evolving clusters that an experiment may set, beside the slots, which are the most of a probe. */
 export const EVOLVING_OPTIONS: Readonly<Record<string, OptionInfo>> = {
-  firstProbe: { what: 'training steps before the first probe', least: 1, most: 100_000, fallback: 3, integer: true },
+  firstProbe: { what: 'training steps before the first probe', least: 1, most: 100_000, fallback: 5, integer: true },
   probeEvery: {
     what: 'training steps from one probe to the next',
     least: 1,
     most: 100_000,
-    fallback: 5,
+    fallback: 6,
     integer: true,
   },
-  probeSteps: { what: 'training steps of a probe', least: 1, most: 100_000, fallback: 3, integer: true },
-  perturbation: { what: 'deviation of a split over that of the parameters', least: 0.001, most: 4, fallback: 0.3 },
-  minGap: { what: 'mean relative gap above which halves stay apart', least: 0, most: 1, fallback: 0.1 },
+  probeSteps: { what: 'training steps of a probe', least: 1, most: 100_000, fallback: 4, integer: true },
+  perturbation: { what: 'deviation of a split over that of the parameters', least: 0.001, most: 4, fallback: 0.1 },
+  minGap: { what: 'mean relative gap above which halves stay apart', least: 0, most: 1, fallback: 0.12 },
   minShare: { what: 'least share of the participants in a slot', least: 0, most: 0.5, fallback: 0.08 },
-  noiseShare: { what: 'noise on counts and gaps, over the participants', least: 1e-6, most: 1, fallback: 0.005 },
+  noiseShare: { what: 'noise on counts and gaps, over the participants', least: 1e-6, most: 1, fallback: 0.008 },
 };

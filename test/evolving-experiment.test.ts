@@ -32,7 +32,7 @@ describe('a row of evolving clusters', () => {
   it('probes on its schedule and tells what became of every trial', () => {
     const { clusters } = experimentConfig(data, ask());
     expect(clusters?.choiceSteps).toEqual([2, 5]);
-    expect(clusters?.evolving).toMatchObject({ most: 4, probeSteps: 2, perturbation: 0.3 });
+    expect(clusters?.evolving).toMatchObject({ most: 4, probeSteps: 2, perturbation: 0.1 });
     const { evolution } = runExperiment(nodeCrypto, data, ask());
     expect(evolution?.slots.length).toBe(2);
     expect(evolution?.trials[0]?.length).toBe(1);
@@ -67,7 +67,7 @@ describe('a row of evolving clusters', () => {
   });
 
   it('keeps newcomers out of the run and lets them adapt its models', () => {
-    const options = ask({ newcomers: 4, settings: { ...settingsOf('digits'), rounds: 12, slots: 3 } }, 12);
+    const options = ask({ newcomers: 4, settings: { ...settingsOf('digits'), rounds: 7, epochs: 1, slots: 3 } });
     const { newcomers, released } = runExperiment(nodeCrypto, data, options);
     expect(newcomers?.count).toBe(4);
     // Not better than models of all of it: the last four had no part in the rows of the others.

@@ -44,10 +44,13 @@ describe('a row of evolving clusters', () => {
 
   it('takes noise for its counts and gaps from the participants, and next to none without protection', () => {
     const quiet = experimentConfig(data, ask()).clusters;
-    const loud = experimentConfig(data, ask({ privacy: { epsilon: 30 }, options: { noiseShare: 0.25 } })).clusters;
+    const loud = experimentConfig(
+      data,
+      ask({ privacy: { epsilon: 30 }, options: { ...ask().options, noiseShare: 0.25 } }),
+    ).clusters;
     expect([quiet?.countNoiseStddev, quiet?.evolving?.gapNoiseStddev]).toEqual([0.05, 0.05]);
     expect([loud?.countNoiseStddev, loud?.evolving?.gapNoiseStddev]).toEqual([3, 3]);
-    expect(() => experimentConfig(data, ask({ options: { perturbation: 5 } }))).toThrow(
+    expect(() => experimentConfig(data, ask({ options: { ...ask().options, perturbation: 5 } }))).toThrow(
       /"algorithm.options.perturbation" expected a number from 0.001 to 4, got 5/,
     );
   });

@@ -34,6 +34,7 @@ interface RunFlags extends DataFlags {
   readonly perStep?: number;
   readonly colluders: number;
   readonly labelNoise?: number;
+  readonly newcomers?: number;
   readonly curriculum?: string;
   readonly lossThreshold?: string;
   readonly expert: string;
@@ -41,6 +42,7 @@ interface RunFlags extends DataFlags {
   readonly protocol: string;
   readonly out: string;
   readonly threads: number;
+  readonly only: boolean;
   readonly json: boolean;
 }
 
@@ -149,7 +151,7 @@ function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
     throw new CoveyError('USAGE_CONFIG', '"--cuts" expected "--hidden": layers to cut between');
   const layers = settings.hidden?.length ?? 0;
   const named = asked.map((row) => row.trim()).flatMap((row) => (flags.cuts ? cutsOf(row, layers) : [row]));
-  const rows = [...new Set([...BASELINES, ...named])];
+  const rows = [...new Set([...(flags.only ? [] : BASELINES), ...named])];
   const given = readPairs(flags.set);
   checkRows(rows, settings, given, '--set');
   if (flags.protocol !== 'ideal' && flags.protocol !== 'real')
@@ -171,6 +173,8 @@ function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
         perStep: flags.perStep ?? null,
         colluders: flags.colluders,
         ...(flags.labelNoise === undefined ? {} : { labelNoise: flags.labelNoise }),
+        // Left out where nobody asked: the hash of a job is that of its fields.
+        ...(flags.newcomers === undefined ? {} : { newcomers: flags.newcomers }),
       },
     })),
   );
@@ -226,6 +230,28 @@ function runOracle(name: string, solve: (typeof ORACLE_RUNS)[string], { firstSee
   if (!rows.every(isReached)) process.exitCode = 1;
 }
 
+/** How clusters evolved and how newcomers did, a line for each row that has it. */
+function evolutionLines(results: readonly RecordedResult[]): string[] {
+  return results.flatMap(({ algorithm, evolution, newcomers, seed }) => {
+    const lines: string[] = [];
+    const name = `${algorithm}, seed ${seed}`;
+    if (evolution !== undefined) {
+      const { groups, purity, slots, trials } = evolution;
+      const gaps = trials.map((of) =>
+        of.map(({ gap, stays }) => `${gap?.toFixed(2) ?? '-'}${stays ? '*' : ''}`).join(' '),
+      );
+      const fit = purity === null ? '' : `; ${groups} groups found, ${percent(purity)} % with their group`;
+      lines.push(`${name}: slots ${slots.join(' ')}${fit}; gaps (* stays) ${gaps.join(' | ')}`);
+    }
+    if (newcomers !== undefined) {
+      const { count, local, personal, released } = newcomers;
+      const means = [released, personal, local].map(({ mean }) => percent(mean));
+      lines.push(`${name}: ${count} newcomers: released ${means[0]} %, adapted ${means[1]} %, alone ${means[2]} %`);
+    }
+    return lines;
+  });
+}
+
 async function run(name: string, flags: RunFlags): Promise<void> {
   const oracle = ORACLE_RUNS[name];
   if (oracle !== undefined) {
@@ -269,6 +295,7 @@ async function run(name: string, flags: RunFlags): Promise<void> {
     for (const result of results) console.log(JSON.stringify(result));
     return;
   }
+  for (const line of evolutionLines(results)) console.log(line);
   const [first] = results;
   const head = ['', 'weighted', 'mean', 'std', 'worst 10 %', 'released', 'ε server', 'ε release', 'up', 'down', 'time'];
   console.log(`\n${table([head, ...resultRows(results)])}`);
@@ -331,6 +358,7 @@ export function addExperimentCommand(program: Command): void {
       'one of "covey experiment list", with options in brackets: fedprox-synthetic(1,1); or a problem: oracle/quadratics',
     )
     .option('--algorithm <ids>', 'separated by commas, or all; local, fedavg and fedavg+ft are always shown', 'fedavg')
+    .option('--only', 'the rows asked for alone', false)
     .option('--seeds <n>', 'runs of every row', integerIn(1, 1_000), 1)
     .option('--first-seed <n>', 'seed of the first run', integerIn(0, 0xffff_0000), 1)
     .option('--rounds <n>', 'training rounds', integerIn(1, 100_000))
@@ -351,6 +379,7 @@ export function addExperimentCommand(program: Command): void {
     .option('--per-step <n>', 'participants of a step, drawn anew', integerIn(3, 65_535))
     .option('--colluders <n>', 'members whose noise does not count', integerIn(0, 65_535), 0)
     .option('--label-noise <x>', 'noise on label counts, in records (fedrod at unit record)', numberIn(1e-3, 1e6))
+    .option('--newcomers <n>', 'last participants, who adapt the released models after the run', integerIn(1, 65_535))
     .option('--curriculum <order>', 'records of a participant from easy, hard, or at random (control); all by default')
     .option('--loss-threshold <low,high>', 'losses between which its threshold moves at unit record (default: "0.5,3")')
     .option('--expert <whose>', 'loss that says what is easy: global, local or hybrid', 'global')

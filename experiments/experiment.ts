@@ -2,9 +2,10 @@ import type { CryptoProvider } from '../protocol/crypto-provider.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import type { SecureSum } from '../protocol/ideal.ts';
 import { LIMITS } from '../protocol/limits.ts';
+import { evolveSlots } from '../src/cluster/evolution.ts';
 import { createRandom } from '../src/data/random.ts';
 import type { ScenarioData } from '../src/data/scenario.ts';
-import type { SlotUse } from '../src/learning/algorithm.ts';
+import { optionsOf, type SlotUse } from '../src/learning/algorithm.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { accuracy, balancedAccuracy, type Evaluation, summarizeAccuracies } from '../src/learning/evaluation.ts';
 import { initialModel } from '../src/learning/initial-model.ts';
@@ -16,11 +17,14 @@ import { rdpAccountant } from '../src/privacy/accountant.ts';
 import type { JsonObject } from '../src/privacy/event-json.ts';
 import type { View } from '../src/privacy/views.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
-import { personalModel, releasedModel } from '../src/run/home.ts';
+import { evolutionRule } from '../src/run/evolution.ts';
+import { newcomerModel, personalModel, releasedModel } from '../src/run/home.ts';
 import { type MemberState, NEW_MEMBER } from '../src/run/member.ts';
+import { bestSlot } from '../src/run/member-model.ts';
+import type { ReleaseState } from '../src/run/release.ts';
 import { simulationStream } from './comparison.ts';
 import { runInProcess } from './in-process.ts';
-import type { TrainingSettings } from './settings.ts';
+import { EVOLVING_OPTIONS, type TrainingSettings } from './settings.ts';
 
 /** What is asked of one run. */
 export interface ExperimentOptions {
@@ -43,6 +47,27 @@ export interface ExperimentOptions {
   readonly mode?: ExperimentMode;
   /** Noise on the label counts of an algorithm that reads them at unit `record`. Units: records. */
   readonly labelNoise?: number | undefined;
+  /** Participants, the last ones of the scenario, that have no part in the run and adapt its models afterwards. */
+  readonly newcomers?: number;
+}
+
+/** What became of evolving clusters. `gaps`: of the trials of each probe, with what came of them. */
+export interface EvolutionResult {
+  /** Slots after each probe. */
+  readonly slots: readonly number[];
+  readonly trials: readonly (readonly { readonly gap: number | null; readonly stays: boolean }[])[];
+  /** Share of participants that are with a majority of their true group at the end; null where groups are not known. */
+  readonly purity: number | null;
+  /** Different true groups that have a slot of their own by majority. */
+  readonly groups: number | null;
+}
+
+/** Newcomers before and after they adapt a released model. */
+export interface NewcomersResult {
+  readonly count: number;
+  readonly released: Evaluation;
+  readonly personal: Evaluation;
+  readonly local: Evaluation;
 }
 
 /**
@@ -89,6 +114,10 @@ export interface ExperimentResult {
   readonly released: Evaluation | null;
   readonly personal: Evaluation;
   readonly balanced: number;
+  /** With evolving clusters only. */
+  readonly evolution?: EvolutionResult;
+  /** Where some participants come after the run. */
+  readonly newcomers?: NewcomersResult;
 }
 
 /** A target that leaves noise of no consequence. */
@@ -98,6 +127,7 @@ const SIMULATED_RUN = '6578706572696d656e74206f66206120';
 const PERSONAL_STREAM = 0x7065_7273;
 const PRESENCE_STREAM = 0x7072_6573;
 const LOCAL_STREAM = 0x6c6f_636c;
+const NEWCOMER_STREAM = 0x6e65_7763;
 /** Largest norm in integer units that the encoder takes. */
 const LARGEST_NORM = 2 ** 20;
 
@@ -153,6 +183,45 @@ function targetOf({ privacy, settings }: ExperimentOptions): number {
   return rdpAccountant({ relation }).compose(event, settings.rounds).epsilon(settings.delta);
 }
 
+/** Noise on counts and gaps that is of no consequence. Units: members. */
+const UNPROTECTED_COUNTS = 0.05;
+
+function evolvingClusters(
+  { options, privacy, settings }: ExperimentOptions,
+  participants: number,
+): RunConfig['clusters'] {
+  const { firstProbe, probeEvery, probeSteps, perturbation, minGap, minShare, noiseShare } = optionsOf(
+    { ...findAlgorithm('evolving').info, options: EVOLVING_OPTIONS },
+    options,
+  ) as Record<
+    'firstProbe' | 'probeEvery' | 'probeSteps' | 'perturbation' | 'minGap' | 'minShare' | 'noiseShare',
+    number
+  >;
+  const { rounds, slots, unit } = settings;
+  const steps = Array.from({ length: rounds }, (_, step) => step);
+  const noise = privacy === null ? UNPROTECTED_COUNTS : noiseShare * participants;
+  return {
+    assignment: 'evolving',
+    foundingSlots: 0,
+    seatPositions: 0,
+    kept: 1,
+    choiceSteps: steps.filter(
+      (step) => step >= firstProbe && (step - firstProbe) % probeEvery === 0 && step + probeSteps <= rounds,
+    ),
+    choiceEpsilon: 0.2,
+    lossBound: 4,
+    countNoiseStddev: noise,
+    evolving: {
+      most: slots,
+      probeSteps,
+      perturbation,
+      minGap,
+      minMembers: Math.max(1, minShare * participants),
+      gapNoiseStddev: unit === 'record' && privacy !== null ? 1 : noise,
+    },
+  };
+}
+
 /** Steps before which slots are chosen: where the choice is free in every one, where it is charged in every tenth. */
 function choiceSteps(use: SlotUse, unit: TrainingSettings['unit'], rounds: readonly number[]): number[] {
   if (use === 'soft' || (use === 'several' && unit === 'participant')) return [];
@@ -170,7 +239,8 @@ function openClusters({ manifest, participants }: ScenarioData): string[][] {
   return clusters;
 }
 
-function clustersOf(data: ScenarioData, { algorithm, mode, settings }: ExperimentOptions): RunConfig['clusters'] {
+function clustersOf(data: ScenarioData, experiment: ExperimentOptions): RunConfig['clusters'] {
+  const { algorithm, mode, settings } = experiment;
   const { countNoise = 8, rounds, slotMean, slots, unit } = settings;
   const { slots: use } = findAlgorithm(rowOf(algorithm).id).info;
   if (mode === 'open') {
@@ -188,6 +258,7 @@ function clustersOf(data: ScenarioData, { algorithm, mode, settings }: Experimen
     };
   }
   if (use === undefined || use === 'none') return null;
+  if (use === 'evolving') return evolvingClusters(experiment, data.participants.length);
   const everyRound = Array.from({ length: rounds }, (_, step) => step);
   return {
     assignment: use === 'chosen' ? 'hard' : use,
@@ -261,7 +332,8 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
             },
     },
     clusters,
-    algorithm: { id, options: experiment.options, ...labelsOf(id, experiment) },
+    // Numbers of evolving clusters are the run's, not the algorithm's.
+    algorithm: { id, options: id === 'evolving' ? {} : experiment.options, ...labelsOf(id, experiment) },
     personal: tuned ? { method: 'fine-tuning', ...settings.tuning } : { method: 'none', ...settings.tuning },
     privacy: {
       unit: settings.unit,
@@ -373,12 +445,13 @@ function localModels(data: ScenarioData, oracle: GradientOracle, { seed, setting
  */
 export function runExperiment(
   crypto: CryptoProvider,
-  data: ScenarioData,
+  all: ScenarioData,
   experiment: ExperimentOptions,
   run: { readonly secureSum?: SecureSum; onStep?(step: number): void } = {},
 ): ExperimentResult {
   const started = performance.now();
   const { settings, seed } = experiment;
+  const { data, newcomers } = withoutNewcomers(all, experiment);
   const common = {
     scenario: data.manifest.scenario,
     split: data.manifest.sha256,
@@ -389,7 +462,8 @@ export function runExperiment(
   };
   if (experiment.algorithm === 'local') {
     const oracle = createDenseOracle(modelOf(data, experiment, null));
-    const models = localModels(data, oracle, experiment);
+    const ended = atTheEnd(data);
+    const models = localModels(ended, oracle, experiment);
     return {
       ...common,
       unit: null,
@@ -401,8 +475,8 @@ export function runExperiment(
       bytesDown: 0,
       seconds: (performance.now() - started) / 1_000,
       released: null,
-      personal: summarize(data, oracle, models),
-      balanced: meanBalanced(data, oracle, models),
+      personal: summarize(ended, oracle, models),
+      balanced: meanBalanced(ended, oracle, models),
     };
   }
   if (settings.unit === 'record' && !data.manifest.recordRule)
@@ -419,7 +493,10 @@ export function runExperiment(
     runId: SIMULATED_RUN,
     crypto,
     random: simulationStream(crypto, seed, 3),
-    organizations: data.participants.map(({ train }) => ({ data: train, oracle })),
+    organizations: data.participants.map(({ train, later }) => {
+      const drift = { fromStep: Math.floor(settings.rounds / 2), data: later?.train ?? train };
+      return { data: train, oracle, ...(later === undefined ? {} : { later: drift }) };
+    }),
     isPresent: presenceOf(config, experiment),
     ...(run.secureSum === undefined ? {} : { secureSum: run.secureSum }),
     onRelease: (params) => run.onStep?.(params.round),
@@ -428,8 +505,9 @@ export function runExperiment(
         sizes.push({ step, members: countMembers(members, kept, () => true), released: counts ?? [] });
     },
   });
+  const ended = atTheEnd(data);
   const modelsBy = (modelOf: typeof releasedModel | typeof personalModel): Model[] =>
-    data.participants.map(({ train }, i) => {
+    ended.participants.map(({ train }, i) => {
       const inputs = { oracle, data: train, local: result.locals[i] ?? {} };
       const random = createRandom(seed, PERSONAL_STREAM + i);
       return modelOf(config, result.state.models, result.members[i] ?? NEW_MEMBER, inputs, random);
@@ -448,8 +526,96 @@ export function runExperiment(
     bytesUp: result.uploadBytes,
     bytesDown: broadcast * result.sessions,
     seconds: (performance.now() - started) / 1_000,
-    released: summarize(data, oracle, modelsBy(releasedModel)),
-    personal: summarize(data, oracle, models),
-    balanced: meanBalanced(data, oracle, models),
+    released: summarize(ended, oracle, modelsBy(releasedModel)),
+    personal: summarize(ended, oracle, models),
+    balanced: meanBalanced(ended, oracle, models),
+    ...(evolutionRule(config) === null ? {} : { evolution: evolutionOf(config, result.state, ended, oracle) }),
+    ...(newcomers.length === 0
+      ? {}
+      : { newcomers: adaptNewcomers(config, result.state, newcomers, all, oracle, experiment) }),
+  };
+}
+
+/** The scenario as it is when a run ends: whoever drifts has drifted. */
+function atTheEnd(data: ScenarioData): ScenarioData {
+  return { ...data, participants: data.participants.map((participant) => ({ ...participant, ...participant.later })) };
+}
+
+function withoutNewcomers(
+  data: ScenarioData,
+  { newcomers = 0 }: ExperimentOptions,
+): { readonly data: ScenarioData; readonly newcomers: ScenarioData['participants'] } {
+  if (newcomers === 0) return { data, newcomers: [] };
+  const members = data.participants.length - newcomers;
+  if (members < 4)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"newcomers" expected at most ${data.participants.length - 4} of ${data.participants.length} participants, got ${newcomers}`,
+    );
+  return {
+    data: { ...data, participants: data.participants.slice(0, members) },
+    newcomers: data.participants.slice(members),
+  };
+}
+
+/** Slots over the run, and how the slots of the end fit the true groups: for reporting only. */
+function evolutionOf(
+  config: RunConfig,
+  { models, probes }: ReleaseState,
+  data: ScenarioData,
+  oracle: GradientOracle,
+): EvolutionResult {
+  const rule = evolutionRule(config);
+  const { ended } = rule === null ? { ended: [] } : evolveSlots(rule, probes);
+  const counts = models.heads.map(() => new Map<number, number>());
+  let known = 0;
+  for (const { train, group } of data.participants) {
+    if (group === undefined) continue;
+    const inSlot = counts[bestSlot(models, { oracle, data: train })] as Map<number, number>;
+    inSlot.set(group, (inSlot.get(group) ?? 0) + 1);
+    known += 1;
+  }
+  const majorities = counts.flatMap((inSlot) => [...inSlot].toSorted((a, b) => b[1] - a[1]).slice(0, 1));
+  return {
+    slots: ended.map(({ next }) => next.slots),
+    trials: ended.map(({ trials }) =>
+      trials.map(({ gap, stays }) => ({ gap: Number.isFinite(gap) ? gap : null, stays })),
+    ),
+    purity: known === 0 ? null : majorities.reduce((sum, [, count]) => sum + count, 0) / known,
+    groups: known === 0 ? null : new Set(majorities.map(([group]) => group)).size,
+  };
+}
+
+/** Newcomers take the released model that fits them best and adapt it; beside it each alone, from nothing. */
+function adaptNewcomers(
+  config: RunConfig,
+  { models }: ReleaseState,
+  newcomers: ScenarioData['participants'],
+  all: ScenarioData,
+  oracle: GradientOracle,
+  experiment: ExperimentOptions,
+): NewcomersResult {
+  const data = atTheEnd({ ...all, participants: newcomers });
+  const adapted = data.participants.map(({ train }, i) =>
+    newcomerModel(
+      config,
+      models,
+      { oracle, data: train, local: {} },
+      createRandom(experiment.seed, NEWCOMER_STREAM + i),
+    ),
+  );
+  return {
+    count: newcomers.length,
+    released: summarize(
+      data,
+      oracle,
+      adapted.map(({ released }) => released),
+    ),
+    personal: summarize(
+      data,
+      oracle,
+      adapted.map(({ personal }) => personal),
+    ),
+    local: summarize(data, oracle, localModels(data, oracle, experiment)),
   };
 }

@@ -14,7 +14,15 @@ import type { JsonObject } from '../src/privacy/event-json.ts';
 import type { View } from '../src/privacy/views.ts';
 import type { RunConfig } from '../src/run/config.ts';
 import { groupMembers, isInGroup } from '../src/run/groups.ts';
-import { contribute, type MemberState, missChoice, NEW_MEMBER, takeChoice, takeSeat } from '../src/run/member.ts';
+import {
+  contribute,
+  type MemberState,
+  missChoice,
+  NEW_MEMBER,
+  takeChoice,
+  takeGaps,
+  takeSeat,
+} from '../src/run/member.ts';
 import { orderParams, type RunFacts } from '../src/run/order.ts';
 import { groupOf, planRun, type ScheduledSession, sessionEvents } from '../src/run/plan.ts';
 import {
@@ -39,6 +47,8 @@ export interface InProcessOptions {
     /** Held-out records, needed in a run with metrics. */
     readonly test?: Dataset;
     readonly oracle: GradientOracle;
+    /** Records in place of `data` from a training step on, for drift. */
+    readonly later?: { readonly fromStep: number; readonly data: Dataset };
   }[];
   /** Members that take part in a training step or choice; the rest are lost for good. */
   isPresent(organization: number, step: number): boolean;
@@ -114,7 +124,7 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
     const cohort = present.filter(Boolean).length;
     // Nobody is lost after its shares were dealt here: every removable part is added and taken off again.
     const removable: NoiseComponent[] = [];
-    organizations.forEach(({ data, test, oracle }, i) => {
+    organizations.forEach(({ data: before, later, test, oracle }, i) => {
       const id = ids[i];
       const member = members[i];
       if (id === undefined || member === undefined || present[i] !== true) return;
@@ -124,6 +134,7 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
       }));
       removable.push(...parts);
       const local = locals[i] as LocalVectors;
+      const data = later !== undefined && current.session.step >= later.fromStep ? later.data : before;
       const contribution = contribute(crypto, config, current, params, member, {
         data,
         test,
@@ -156,6 +167,7 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
     members.forEach((member, i) => {
       const id = ids[i];
       if (id === undefined) return;
+      if (current.session.kind === 'gaps') members[i] = takeGaps(config, member, state.probes);
       if (!survivors.some((s) => compareBytes(s, id) === 0)) {
         if (current.session.kind === 'choice') members[i] = missChoice(config, member, coordinates);
         return;

@@ -2,7 +2,7 @@ import { CoveyError } from '../protocol/errors.ts';
 import { optionsOf, requireRecordRule } from '../src/learning/algorithm.ts';
 import { findAlgorithm } from '../src/learning/registry.ts';
 import { rowOf } from './experiment.ts';
-import { settingsOf, type TrainingSettings } from './settings.ts';
+import { EVOLVING_OPTIONS, settingsOf, type TrainingSettings } from './settings.ts';
 
 /** What a command or a study changes in the settings of a scenario. */
 export type SettingChanges = {
@@ -43,7 +43,9 @@ export function algorithmOptions(
 ): Record<string, number> {
   if (row === 'local') return {};
   const id = rowOf(row).id;
-  const { info } = findAlgorithm(id);
+  const found = findAlgorithm(id).info;
+  // Numbers of evolving clusters are the run's; here they are set like those of an algorithm.
+  const info = id === 'evolving' ? { ...found, options: EVOLVING_OPTIONS } : found;
   const names = Object.keys(info.options ?? {});
   const own = Object.fromEntries(Object.entries(given).filter(([name]) => names.includes(name)));
   return optionsOf(info, { ...settings.options?.[id], ...own });

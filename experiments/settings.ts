@@ -1,3 +1,4 @@
+import type { OptionInfo } from '../src/learning/algorithm.ts';
 import type { Curriculum, LossThreshold } from '../src/learning/curriculum.ts';
 import type { RunConfig } from '../src/run/config.ts';
 
@@ -99,6 +100,14 @@ const SETTINGS: Readonly<Record<string, TrainingSettings>> = {
     batchSize: FULL,
     tuning: { epochs: 10, batchSize: FULL, stepSize: 0.1 },
   },
+  'turned-mnist': {
+    ...COMMON,
+    rounds: 28,
+    epochs: 2,
+    batchSize: 20,
+    tuning: { epochs: 10, batchSize: 20, stepSize: 0.1 },
+    slots: 6,
+  },
   'pfllib-mnist-dir0.1': {
     ...COMMON,
     rounds: 20,
@@ -113,3 +122,20 @@ const SETTINGS: Readonly<Record<string, TrainingSettings>> = {
 export function settingsOf(scenario: string): TrainingSettings {
   return SETTINGS[scenario] ?? { ...COMMON, rounds: 20, tuning: { epochs: 1, batchSize: 16, stepSize: 0.1 } };
 }
+
+/** Numbers of evolving clusters that an experiment may set, beside the slots, which are the most of a probe. */
+export const EVOLVING_OPTIONS: Readonly<Record<string, OptionInfo>> = {
+  firstProbe: { what: 'training steps before the first probe', least: 1, most: 100_000, fallback: 5, integer: true },
+  probeEvery: {
+    what: 'training steps from one probe to the next',
+    least: 1,
+    most: 100_000,
+    fallback: 6,
+    integer: true,
+  },
+  probeSteps: { what: 'training steps of a probe', least: 1, most: 100_000, fallback: 4, integer: true },
+  perturbation: { what: 'deviation of a split over that of the parameters', least: 0.001, most: 4, fallback: 0.1 },
+  minGap: { what: 'mean relative gap above which halves stay apart', least: 0, most: 1, fallback: 0.12 },
+  minShare: { what: 'least share of the participants in a slot', least: 0, most: 0.5, fallback: 0.08 },
+  noiseShare: { what: 'noise on counts and gaps, over the participants', least: 1e-6, most: 1, fallback: 0.008 },
+};

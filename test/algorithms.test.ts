@@ -36,13 +36,19 @@ const { manifest } = oracle;
 function clustersFor({ info }: Algorithm, unit: 'record' | 'participant'): RunConfig['clusters'] {
   if (info.slots === undefined || info.slots === 'none') return null;
   const chosen = info.slots === 'chosen';
+  const evolves = info.slots === 'evolving';
   return {
     assignment: info.slots === 'chosen' ? 'hard' : info.slots,
     ...(info.slots === 'several' ? { filled: 2 } : {}),
     foundingSlots: 0,
     seatPositions: 0,
-    kept: 3,
-    choiceSteps: chosen || (info.slots === 'several' && unit === 'record') ? [0] : [],
+    kept: evolves ? 1 : 3,
+    choiceSteps: chosen || (info.slots === 'several' && unit === 'record') ? [0] : evolves ? [1] : [],
+    ...(evolves
+      ? {
+          evolving: { most: 3, probeSteps: 1, perturbation: 0.3, minGap: 0, minMembers: 1, gapNoiseStddev: 1 },
+        }
+      : {}),
     choiceEpsilon: 0.5,
     lossBound: 2,
     countNoiseStddev: unit === 'record' ? 0.7 : 4,

@@ -8,6 +8,7 @@ import { dirichletScenario } from '../experiments/scenarios/mnist.ts';
 import { readOptions } from '../experiments/scenarios/options.ts';
 import { ORACLES } from '../experiments/scenarios/oracles.ts';
 import { findScenario, listScenarios, SCENARIOS } from '../experiments/scenarios/registry.ts';
+import { turnedScenario } from '../experiments/scenarios/turned.ts';
 import { HAR_FEATURES, readHarFeatures } from '../src/data/har.ts';
 import { HAR_SIGNAL_RANGES, harSignalReader } from '../src/data/har-signals.ts';
 import type { ScenarioData } from '../src/data/scenario.ts';
@@ -22,6 +23,7 @@ const FROZEN: Readonly<Record<string, string>> = {
   'har-30': 'd65ea5a2301b53c5b65834d02f2dedb8400c199319d32ba380938a09925c0ceb',
   'qmnist-writers': 'f35a2a0367620bd4d2736832e5a1ad4477d46bfe2c68bfbfae46fdf2412550f8',
   'rotated-mnist': 'cc4e8081fbc10c8cfcff32c740682fde7a164e161a408b03b989fea9b0dc0172',
+  'turned-mnist': '10504de8942b50878c5b719735076a72adf279e5583af7dc1dd3e724efe09d5b',
   'pfllib-mnist-dir0.1': '3bce989a37ab2b3d52675e11c42ec79952e8ab1cc2a96a182d843856851e7e1a',
   'mnist-dirichlet': 'cd752e40cd7b685976b7f0c8888b1fbd6c81ffa737f98376050ce24350ca1e33',
 };
@@ -71,6 +73,17 @@ const FACTS: Readonly<Record<string, (data: ScenarioData) => void>> = {
     for (const { train, test } of participants) expect([train.count, test.count]).toEqual([100, 10_000]);
     expect(participants[0]?.test).toBe(participants[4]?.test);
   },
+  'turned-mnist': ({ participants }) => {
+    expect(participants).toHaveLength(240);
+    for (const { train, test, later } of participants)
+      expect([train.count, test.count, later]).toEqual([100, 1_000, undefined]);
+    expect(participants.slice(0, 5).map(({ group }) => group)).toEqual([0, 1, 2, 3, 0]);
+    // Turned by a quarter, feature (row, column) comes from (column, 6 - row): the same mean of all features.
+    const [upright, turned] = [participants[0], participants[1]].map((of) => of?.test.features.subarray(0, 49));
+    for (let row = 0; row < 7; row++)
+      for (let column = 0; column < 7; column++)
+        expect(turned?.[7 * row + column]).toBeCloseTo(upright?.[7 * column + 6 - row] as number, 5);
+  },
   'pfllib-mnist-dir0.1': ({ participants, manifest }) => {
     expect(participants).toHaveLength(20);
     expect(sum(participants.map(({ train, test }) => train.count + test.count))).toBe(70_000);
@@ -104,10 +117,28 @@ describe('scenarios', () => {
     });
   }
 
+  it.skipIf(!hasData('mnist'))(`drift for some in the middle of a run ${NEEDS_DATA}`, async () => {
+    const data = await turnedScenario.load(
+      1,
+      { turns: 3, drift: 1, participants: 24, images: 10 },
+      { folder: DATA_FOLDER },
+    );
+    const drifting = data.participants.filter(({ later }) => later !== undefined);
+    expect(drifting.map(({ name }) => name)).toEqual([4, 10, 16, 22].map((i) => `participant-${i}`));
+    for (const { group, later, train } of drifting) {
+      expect([group, later?.group, later?.train.labels]).toEqual([0, 3, train.labels]);
+      expect(later?.train.features).not.toEqual(train.features);
+    }
+    expect(data.manifest.participants.filter(({ later }) => later !== undefined).length).toBe(4);
+    await expect(
+      turnedScenario.load(1, { participants: 100, images: 601, turns: 1 }, { folder: DATA_FOLDER }),
+    ).rejects.toThrow(/"images" expected at most 600 for 100 participants, got 601/);
+  });
+
   it('are listed with all that choosing one needs', () => {
     const lines = listScenarios();
     expect(lines.map(({ id }) => id)).toEqual([...ORACLES, ...SCENARIOS].map(({ id }) => id));
-    expect(new Set(lines.map(({ id }) => id)).size).toBe(14);
+    expect(new Set(lines.map(({ id }) => id)).size).toBe(15);
     for (const { title, about, licence } of lines)
       for (const text of [title, about, licence]) expect(text).not.toBe('');
     expect(lines.find(({ id }) => id === 'mnist-dirichlet')).toMatchObject({

@@ -1,6 +1,7 @@
 import { decodeParts, encodeParts, fromHex, fromUtf8, toHex, utf8 } from '../../protocol/bytes.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import type { ParticipantRecord, Purpose, SessionParams } from '../../protocol/session.ts';
+import type { ProbeHistory } from '../../src/cluster/evolution.ts';
 import type { LocalVectors } from '../../src/learning/algorithm.ts';
 import type { ClipHistory } from '../../src/run/adaptive-clip.ts';
 import { type MemberState, NEW_MEMBER } from '../../src/run/member.ts';
@@ -28,6 +29,10 @@ export interface NodeMemory {
   /** Counts that an adaptive clip was followed by so far. */
   clip(): ClipHistory;
   saveClip(history: ClipHistory): Promise<void>;
+  /** Released probes of evolving clusters so far. */
+  probes(): ProbeHistory;
+  /** Saves what a probe released and what the member knows after it, both or none. */
+  saveProbe(history: ProbeHistory, member: MemberState): Promise<void>;
   /** Refuses a session that is not newer than every one entered, or whose number is spent by an upload. */
   requireNewer(params: SessionParams): void;
   persist(record: ParticipantRecord): Promise<void>;
@@ -74,6 +79,7 @@ export async function openMemory(store: Store, runId: string): Promise<NodeMemor
   let entered = await read<Entered>('entered', runId);
   let census = ((await read<string[]>('census', runId)) ?? null)?.map(fromHex) ?? null;
   let clip: ClipHistory = (await read<ClipHistory>('clip', runId)) ?? [];
+  let probes: ProbeHistory = (await read<ProbeHistory>('probes', runId)) ?? [];
   let uploaded = await read<{ round: number; purpose: Purpose }>('uploaded', runId);
 
   return {
@@ -97,6 +103,15 @@ export async function openMemory(store: Store, runId: string): Promise<NodeMemor
       if (history.length === clip.length) return;
       clip = history;
       await store.put('clip', runId, json(history));
+    },
+    probes: () => probes,
+    async saveProbe(history, next) {
+      await store.transaction(async (tx) => {
+        await tx.put('probes', runId, json(history));
+        await tx.put('member', runId, json(next));
+      });
+      probes = history;
+      member = next;
     },
     requireNewer({ round, purpose, attempt }) {
       const order = (e: Entered): number[] => [e.round, PURPOSES.indexOf(e.purpose), e.attempt];

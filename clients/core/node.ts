@@ -7,7 +7,7 @@ import { LIMITS } from '../../protocol/limits.ts';
 import { nodeId, rosterHash, sessionId } from '../../protocol/params.ts';
 import type { MaskVector } from '../../protocol/ring.ts';
 import type { SessionMessage, SessionParams } from '../../protocol/session.ts';
-import { verifyTranscript } from '../../protocol/transcript.ts';
+import { type VerifiedTranscript, verifyTranscript } from '../../protocol/transcript.ts';
 import { parseEntry } from '../../src/audit/entries.ts';
 import type { Dataset } from '../../src/data/dataset.ts';
 import type { LocalVectors, ReleasedModels } from '../../src/learning/algorithm.ts';
@@ -15,12 +15,13 @@ import type { GradientOracle } from '../../src/learning/oracle.ts';
 import { removeDropoutNoise } from '../../src/privacy/dropout-noise.ts';
 import { requireSameHistory } from '../../src/run/adaptive-clip.ts';
 import { parseRunConfig } from '../../src/run/config.ts';
+import { evolvingOf, probeRelease, probesBefore } from '../../src/run/evolution.ts';
 import { groupMembers, isInGroup } from '../../src/run/groups.ts';
-import { contribute, type MemberState, missChoice, takeChoice, takeSeat } from '../../src/run/member.ts';
+import { contribute, type MemberState, missChoice, takeChoice, takeGaps, takeSeat } from '../../src/run/member.ts';
 import { decodeRunMessage, encodeRunMessage } from '../../src/run/messages.ts';
-import { decodeOrder, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
+import { decodeOrder, probeOf, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { checkOutside, contributeOutside, type OutsideTrainer } from '../../src/run/outside.ts';
-import { groupOf, planRun, type ScheduledSession } from '../../src/run/plan.ts';
+import { groupOf, planRun, type ScheduledSession, sessionNoise } from '../../src/run/plan.ts';
 import { seatsAreDistinct, sumCoordinates } from '../../src/run/release.ts';
 import { decodeModels, modelsHash } from '../../src/run/released.ts';
 import type { FederationFile } from '../../src/run/roster.ts';
@@ -130,7 +131,7 @@ export function createNode(options: NodeOptions): FederationNode {
     if (!equalBytes(hashParts(crypto, utf8(LABELS.order), attachment), params.modelHash)) {
       throw new CoveyError('PRIVACY_POLICY', '"modelHash" expected the hash of the received models, got another');
     }
-    const received = decodeOrder(facts, attachment);
+    const received = decodeOrder(facts, attachment, memory.probes());
     checkSession(crypto, facts, received, params);
     // Another group's session would charge this site for a step twice.
     if (!isInGroup(groupMembers(crypto, facts, groupOf(received.session)), identity.id))
@@ -288,6 +289,7 @@ export function createNode(options: NodeOptions): FederationNode {
     const sid = sessionId(crypto, census.params);
     const session = await memory.recallSession(sid);
     if (census.params.runId !== facts.runId) return;
+    if (evolvingOf(facts.config) !== null) return takeProbe(census);
     const { config } = atSurvivors(facts, census.params.minSurvivors);
     const sum = sumCoordinates(census.params, census.sum);
     const member = memory.member();
@@ -305,6 +307,39 @@ export function createNode(options: NodeOptions): FederationNode {
       await memory.saveMember(takeChoice(config, member, session.choice, sum));
       await memory.saveCensus(census.survivors);
     }
+  }
+
+  /**
+   * A release of a probe: what the slots from now on follow from. Whoever was not counted in it needs it as well, and none
+   * that was told before may change.
+   */
+  async function takeProbe({ params, sum, survivors }: VerifiedTranscript): Promise<void> {
+    const { facts, memory } = active();
+    const { config, plan } = facts;
+    const session = probeOf(crypto, facts, params);
+    if (session === null)
+      throw new CoveyError('PRIVACY_POLICY', '"probes" expected a probe of the schedule, got another');
+    const history = memory.probes();
+    const released = probeRelease(sumCoordinates(params, sum), sessionNoise(config, plan, session).scale);
+    const at = probesBefore(plan, session);
+    if (at < history.length) {
+      if (history[at]?.join() !== released.join())
+        throw new CoveyError('PRIVACY_POLICY', `"probes" expected release ${at} as it was told before, got another`);
+      return;
+    }
+    if (at > history.length)
+      throw new CoveyError('PRIVACY_POLICY', `"probes" expected release ${history.length} next, got release ${at}`);
+    const probes = [...history, released];
+    const isCounted = survivors.some((id) => equalBytes(id, identity.id));
+    const member = memory.member();
+    if (session.kind === 'gaps') {
+      await memory.saveProbe(probes, takeGaps(config, member, probes));
+      return;
+    }
+    const choice = session.kind === 'choice' ? session.choice : 0;
+    const coordinates = sumCoordinates(params, sum);
+    await memory.saveProbe(probes, isCounted ? takeChoice(config, member, choice, coordinates) : member);
+    if (isCounted) await memory.saveCensus(survivors);
   }
 
   async function takeFinished(payload: Uint8Array): Promise<void> {

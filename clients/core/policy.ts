@@ -9,6 +9,7 @@ import type { DatasetBudget } from '../../src/privacy/dataset-ledger.ts';
 import { checkRingWidth } from '../../src/privacy/ring-width.ts';
 import { largestClip } from '../../src/run/adaptive-clip.ts';
 import { type RunConfig, sendsUpdates } from '../../src/run/config.ts';
+import { GAP_SCALE } from '../../src/run/evolution.ts';
 import { LABEL_SCALE } from '../../src/run/labels.ts';
 import { orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { COUNT_SCALE, trainingSensitivity } from '../../src/run/plan.ts';
@@ -110,6 +111,12 @@ function differingField(expected: SessionParams, got: SessionParams): string {
   return keys.find((key) => text(expected[key]) !== text(got[key])) ?? 'params';
 }
 
+/** Whether one coordinate of a session may collect a unit of every record, of everybody. */
+function sumsRecords(config: RunConfig, kind: SessionOrder['session']['kind']): boolean {
+  if (kind === 'labels') return true;
+  return kind === 'train' ? !sendsUpdates(config) : kind === 'gaps' && config.privacy.unit === 'record';
+}
+
 /**
  * Checks a session against what the site derives itself from the run: every byte of the parameters must be the same,
  * the received models must hash to `modelHash`, and the ring must hold the largest possible sum.
@@ -128,18 +135,20 @@ export function checkSession(
   const { config } = facts;
   const members = facts.roster.entries.length;
   const training = order.session.kind === 'train';
-  const counted = order.session.kind === 'labels';
+  const { kind } = order.session;
   const unitTerm = training
     ? Math.ceil(trainingSensitivity(config, order.models.heads.length, facts.plan.countUnits))
-    : counted
+    : kind === 'labels'
       ? LABEL_SCALE
-      : COUNT_SCALE;
+      : kind === 'gaps'
+        ? GAP_SCALE
+        : COUNT_SCALE;
   checkRingWidth({
     bits: params.ring.bits,
     coordinates: coordinateCount(params),
     largestTerm: unitTerm,
     // At record level one coordinate may collect every record of every member.
-    terms: (training && !sendsUpdates(config)) || counted ? members * config.training.maxRecordsPerStep : members,
+    terms: sumsRecords(config, kind) ? members * config.training.maxRecordsPerStep : members,
     noiseVariance: members * params.noise.shareVariance,
   });
 }

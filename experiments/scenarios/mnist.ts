@@ -26,7 +26,7 @@ import { defineScenario, type Scenario } from './scenario-type.ts';
 
 const CLASSES = 10;
 const PIXELS = 784;
-const MNIST_LICENCE = 'CC BY-SA 3.0 (MNIST: LeCun, Cortes, Burges)';
+export const MNIST_LICENCE: string = 'CC BY-SA 3.0 (MNIST: LeCun, Cortes, Burges)';
 
 /** Streams that keep the draws of these scenarios apart; a participant adds its number. */
 const WRITERS_STREAM = 0x7772_0000;
@@ -42,9 +42,9 @@ async function readImages(source: DataSource, images: KnownFile, labels: KnownFi
   );
 }
 
-const readTrain = (source: DataSource): Promise<ImageSet> =>
+export const readTrain = (source: DataSource): Promise<ImageSet> =>
   readImages(source, KNOWN_FILES.mnistTrainImages, KNOWN_FILES.mnistTrainLabels);
-const readTest = (source: DataSource): Promise<ImageSet> =>
+export const readTest = (source: DataSource): Promise<ImageSet> =>
   readImages(source, KNOWN_FILES.mnistTestImages, KNOWN_FILES.mnistTestLabels);
 
 /**

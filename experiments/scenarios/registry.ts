@@ -6,6 +6,7 @@ import { dirichletScenario, pfllibScenario, rotatedScenario, writersScenario } f
 import type { OptionSpecs, OptionValues } from './options.ts';
 import { ORACLES } from './oracles.ts';
 import type { Scenario } from './scenario-type.ts';
+import { turnedScenario } from './turned.ts';
 
 /** Every scenario of the benchmark that holds records, in the order in which they are listed. */
 export const SCENARIOS: readonly Scenario[] = [
@@ -15,6 +16,7 @@ export const SCENARIOS: readonly Scenario[] = [
   harScenario,
   writersScenario,
   rotatedScenario,
+  turnedScenario,
   pfllibScenario,
   dirichletScenario,
 ];

@@ -12,7 +12,13 @@ const RECORD_LEVELS: Readonly<Record<AlgorithmInfo['recordLevel']['kind'], strin
   'local-noise-only': 'no',
 };
 
-const SLOTS = { none: 'none', chosen: 'one, chosen', several: 'several', soft: 'all, by weights' } as const;
+const SLOTS = {
+  none: 'none',
+  chosen: 'one, chosen',
+  evolving: 'one, chosen, their number evolves',
+  several: 'several',
+  soft: 'all, by weights',
+} as const;
 
 const sensitivityOf = (info: AlgorithmInfo): string =>
   info

@@ -7,11 +7,13 @@ import { decodeParams, encodeParams, rosterHash, sessionId } from '../../protoco
 import type { MaskVector } from '../../protocol/ring.ts';
 import { wordsToBytes } from '../../protocol/ring.ts';
 import type { Roster, SessionOutcome, SessionParams } from '../../protocol/session.ts';
+import { evolveSlots } from '../../src/cluster/evolution.ts';
 import type { ReleasedModels } from '../../src/learning/algorithm.ts';
 import { totalVarianceOf } from '../../src/privacy/dropout-noise.ts';
 import { eventToJson } from '../../src/privacy/event-json.ts';
 import { reportSignal } from '../../src/privacy/noise-shares.ts';
 import { configHash, type RunConfig } from '../../src/run/config.ts';
+import { evolutionRule } from '../../src/run/evolution.ts';
 import { groupIdOf } from '../../src/run/groups.ts';
 import { decodeRunMessage, encodeRunMessage, type RunMessage } from '../../src/run/messages.ts';
 import { summarizeMetrics } from '../../src/run/metrics.ts';
@@ -254,6 +256,29 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     await journal.append('metrics.histogram', { sid: toHex(sid), step, histogram });
   }
 
+  /** Says in the log how probes of evolving clusters ended that it does not know of yet. */
+  async function logProbes(): Promise<void> {
+    const rule = evolutionRule(config);
+    if (rule === null) return;
+    const known = new Set<string>();
+    for (const line of journal.lines()) {
+      const { type, body } = JSON.parse(line) as { type: string; body: { sid: string } };
+      if (type === 'cluster.probe') known.add(body.sid);
+    }
+    const { ended } = evolveSlots(rule, state.probes);
+    const opened = journal
+      .releases()
+      .map(({ sid }) => ({ sid: toHex(sid), order: openedSessions.get(toHex(sid))?.order }));
+    const ends = opened.filter(({ order }) => order?.session.kind === 'gaps');
+    for (const [i, { next, retired, trials }] of ended.entries()) {
+      const { sid, order } = ends[i] ?? {};
+      if (sid === undefined || known.has(sid)) continue;
+      const told = trials.map(({ slots, gap, stays }) => ({ slots, gap: String(gap), stays }));
+      const step = order?.session.step;
+      await journal.append('cluster.probe', { sid, step, trials: told, retired, slots: next.slots });
+    }
+  }
+
   /** The process may have ended between a release and the entry that follows from it. */
   async function logMissingHistograms(): Promise<void> {
     const logged = new Set<string>();
@@ -417,6 +442,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
         await journal.append('cluster.assign', { step, kept: next.kept ?? [] });
     }
     if (kind === 'metrics') await logHistogram(record);
+    if (kind === 'gaps') await logProbes();
     if (record.transcript.length > 0) broadcast({ type: 'run/census', payload: record.transcript });
     broadcast({ type: 'run/log', payload: utf8(line) });
     onProgress({
@@ -431,7 +457,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
       epsilonRelease: accounts.worst('release'),
       targetEpsilon,
       signalToNoise: signalToNoise(params, outcome),
-      counts: kind === 'choice' ? next.counts : null,
+      counts: kind === 'choice' || kind === 'gaps' ? next.counts : null,
       metrics: kind === 'metrics' ? summarizeMetrics(config, next.metrics) : null,
       uploadBytesTotal,
     });
@@ -449,6 +475,7 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
   replay();
   await closeDangling();
   await logMissingHistograms();
+  await logProbes();
 
   return {
     journal: () => journal,

@@ -57,7 +57,7 @@ export interface EntryBodies {
     readonly round: number;
     readonly purpose: Purpose;
     readonly attempt: number;
-    readonly kind: 'seats' | 'choice' | 'train' | 'metrics' | 'labels';
+    readonly kind: 'seats' | 'choice' | 'train' | 'metrics' | 'labels' | 'gaps';
     readonly step: number;
     readonly slots: number;
     readonly params: string;
@@ -100,6 +100,14 @@ export interface EntryBodies {
     readonly sid: Hex;
     readonly counts: readonly Decimal[];
     readonly open: readonly number[];
+  };
+  /** How a probe of evolving clusters ended: offered slots, `slots` of them left. `gap`: NaN where nobody was counted. */
+  readonly 'cluster.probe': {
+    readonly sid: Hex;
+    readonly step: number;
+    readonly trials: readonly { readonly slots: readonly number[]; readonly gap: string; readonly stays: boolean }[];
+    readonly retired: readonly number[];
+    readonly slots: number;
   };
   /** Accuracies after a training step: noisy members of each bin, of one group. */
   readonly 'metrics.histogram': {
@@ -194,7 +202,7 @@ const BODIES: { readonly [T in EntryType]: Check<EntryBodies[T]> } = {
     round,
     purpose,
     attempt: integer(0, 255),
-    kind: oneOf('seats', 'choice', 'train', 'metrics', 'labels'),
+    kind: oneOf('seats', 'choice', 'train', 'metrics', 'labels', 'gaps'),
     step: round,
     slots: integer(1, LIMITS.slots),
     params: text(8_192, /^[A-Za-z0-9+/]*={0,2}$/),
@@ -235,6 +243,20 @@ const BODIES: { readonly [T in EntryType]: Check<EntryBodies[T]> } = {
     sid,
     counts: listOf(decimal(), LIMITS.slots),
     open: listOf(integer(0, LIMITS.slots), LIMITS.slots),
+  }),
+  'cluster.probe': record({
+    sid,
+    step: round,
+    trials: listOf(
+      record({
+        slots: listOf(integer(0, LIMITS.slots), 2),
+        gap: text(32, /^(-?\d+(\.\d+)?(e[+-]\d+)?|NaN)$/),
+        stays: boolean,
+      }),
+      LIMITS.slots,
+    ),
+    retired: listOf(integer(0, LIMITS.slots), LIMITS.slots),
+    slots: integer(1, LIMITS.slots),
   }),
   'metrics.histogram': record({ sid, step: round, histogram: listOf(decimal(), LIMITS.slots) }),
   'cluster.assign': record({ step: round, kept: listOf(integer(0, LIMITS.slots), LIMITS.slots) }),

@@ -13,6 +13,7 @@ import {
   derivePaths,
   deriveSensitivity,
 } from './derive-events.ts';
+import { announcedEvolution } from './evolution.ts';
 import { type AuditLocation, failAudit } from './failures.ts';
 import { announcedLabels } from './labels.ts';
 import { type AnnouncedLocalNoise, announcedLocalNoise, chargedQueries, localEvents } from './local-noise.ts';
@@ -98,6 +99,26 @@ function checkParams(session: SessionHistory, open: EntryBody<'run.open'>, mecha
     expect(
       honest * noise.shareVariance >= noiseStddev ** 2 * (1 - 1e-9),
       `"shareVariance" expected noise of ${noiseStddev} records in each class, got ${Math.sqrt(honest * noise.shareVariance)}`,
+    );
+    return;
+  }
+  if (kind === 'gaps') {
+    const { gapNoiseStddev } = announcedEvolution(open) ?? { gapNoiseStddev: Number.POSITIVE_INFINITY };
+    const { encoding, layout, noise, slots } = params;
+    const [block] = layout;
+    expect(
+      layout.length === 1 && block?.segment === 'gaps' && block.length === 2 * slots,
+      `a probe may release two numbers for each of ${slots} slots only`,
+    );
+    expect(encoding.clippingNorm === 1 && encoding.rounding === 'none', 'a gap is one number of at most one');
+    const honest = plan.minSurvivors - plan.colluders;
+    expect(
+      Number.isInteger(encoding.scale) && encoding.scale >= 1,
+      `"scale" expected a whole number of units, got ${encoding.scale}`,
+    );
+    expect(
+      honest * noise.shareVariance >= (gapNoiseStddev * encoding.scale) ** 2 * (1 - 1e-9),
+      `"shareVariance" expected noise of ${gapNoiseStddev} on each gap, got ${Math.sqrt(honest * noise.shareVariance) / encoding.scale}`,
     );
     return;
   }

@@ -6,6 +6,7 @@ import type { JsonObject } from '../privacy/event-json.ts';
 import { type BundleFiles, requireFile } from './check-bundle.ts';
 import { checkClips } from './clips.ts';
 import { unknownShare } from './derive-events.ts';
+import { checkEvolution } from './evolution.ts';
 import { failAudit } from './failures.ts';
 import type { RunHistory, SessionHistory } from './replay.ts';
 
@@ -99,6 +100,7 @@ function checkNoiseEnergy(session: SessionHistory, sum: Int32Array): void {
 export function checkSums(files: BundleFiles, history: RunHistory, crypto: CryptoProvider): number {
   let checked = 0;
   const counts = new Map<string, number>();
+  const probes = new Map<string, Int32Array>();
   for (const session of history.sessions) {
     const { params, release } = session;
     if (release === undefined) continue;
@@ -118,8 +120,10 @@ export function checkSums(files: BundleFiles, history: RunHistory, crypto: Crypt
     if (session.kind === 'metrics') checkHistogram(session, sum);
     if (session.kind === 'train') checkNoiseEnergy(session, sum);
     counts.set(session.sid, sum.at(-1) ?? 0);
+    if (session.kind === 'choice' || session.kind === 'gaps') probes.set(session.sid, sum);
     checked += 1;
   }
   checkClips(history.open, history.sessions, ({ sid }) => counts.get(sid) ?? 0);
+  checkEvolution(history.open, history.sessions, ({ sid }) => probes.get(sid) ?? new Int32Array(0));
   return checked;
 }

@@ -60,7 +60,7 @@ export function unknownShare({ minSurvivors, noise }: SessionParams, survivors: 
 }
 
 /** What a session releases about records. */
-export type SessionKind = 'seats' | 'choice' | 'train' | 'metrics' | 'labels';
+export type SessionKind = 'seats' | 'choice' | 'train' | 'metrics' | 'labels' | 'gaps';
 
 /**
  * How far one unit moves a sum, over the norm of a member's vector: the one of a participant comes or goes, but a record or
@@ -68,6 +68,8 @@ export type SessionKind = 'seats' | 'choice' | 'train' | 'metrics' | 'labels';
  */
 function movedFactor(kind: SessionKind, { unit, relation }: RunPlanClaim): number {
   if (kind === 'labels') return relation === 'replace-one' ? Math.SQRT2 : 1;
+  // Two numbers of one slot, each at most one; a replaced participant may move both of two slots.
+  if (kind === 'gaps') return relation === 'replace-one' ? 2 * Math.SQRT2 : Math.SQRT2;
   return kind === 'metrics' && (unit === 'record' || relation === 'replace-one') ? Math.SQRT2 : 1;
 }
 
@@ -76,7 +78,7 @@ function movedFactor(kind: SessionKind, { unit, relation }: RunPlanClaim): numbe
  * membership is public), sums of an algorithm's own, the count of an adaptive clip.
  */
 export function derivePaths(kind: SessionKind, { groupId, layout, mode }: SessionParams): readonly Path[] {
-  if (kind !== 'train') return kind === 'seats' ? [] : [kind === 'choice' ? 'selection' : kind];
+  if (kind !== 'train') return kind === 'seats' ? [] : [kind === 'choice' || kind === 'gaps' ? 'selection' : kind];
   const names = layout.map(({ segment }) => segment);
   const has = (pattern: RegExp): boolean => names.some((name) => pattern.test(name));
   const heads: Path = mode === 'open' ? (groupId as `cluster-${number}`) : 'slots';

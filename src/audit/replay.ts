@@ -39,6 +39,7 @@ export interface SessionHistory {
   census?: Body<'cluster.census'>;
   assign?: Body<'cluster.assign'>;
   histogram?: Body<'metrics.histogram'>;
+  probe?: Body<'cluster.probe'>;
 }
 
 /** A run as its log tells it, after every rule held. */
@@ -61,7 +62,7 @@ export interface RunHistory {
 }
 
 const PURPOSES = ['census', 'train', 'metrics'] as const;
-const KINDS = ['seats', 'choice', 'train', 'metrics', 'labels'] as const;
+const KINDS = ['seats', 'choice', 'train', 'metrics', 'labels', 'gaps'] as const;
 
 class Replay {
   readonly #crypto: CryptoProvider;
@@ -308,6 +309,14 @@ class Replay {
     session.census = { at, body };
   }
 
+  probe(at: AuditLocation, body: EntryBody<'cluster.probe'>): void {
+    const session = this.#session(body.sid, at);
+    if (session.release === undefined || session.kind !== 'gaps' || session.probe !== undefined)
+      failAudit('rules', at, 'the end of a probe without released gaps');
+    if (body.step !== session.opened.body.step) failAudit('rules', at, '"step" is not the one of the session');
+    session.probe = { at, body };
+  }
+
   histogram(at: AuditLocation, body: EntryBody<'metrics.histogram'>): void {
     const session = this.#session(body.sid, at);
     if (session.release === undefined || session.kind !== 'metrics' || session.histogram !== undefined)
@@ -426,6 +435,9 @@ export function replayLog(entries: readonly LocatedEntry[], crypto: CryptoProvid
         break;
       case 'cluster.census':
         replay.census(at, entry.body);
+        break;
+      case 'cluster.probe':
+        replay.probe(at, entry.body);
         break;
       case 'metrics.histogram':
         replay.histogram(at, entry.body);

@@ -3,6 +3,7 @@ import { escapeMarkup } from '../charts/svg.ts';
 import type { JsonObject } from './canonical-json.ts';
 import { announcedClip } from './clips.ts';
 import { announcedDraws, announcedMechanism, announcedTolerance } from './derive-events.ts';
+import { evolutionRow } from './evolution.ts';
 import type { ReportFacts, SessionFacts } from './facts.ts';
 import { announcedLabels } from './labels.ts';
 import { announcedLocalNoise, chargedQueries } from './local-noise.ts';
@@ -281,6 +282,7 @@ function parameters({ history }: ReportFacts): string {
     ],
     ...clipRow(history),
     ...labelsRow(history.open),
+    ...evolutionRow(history),
     [
       'Steps and choices',
       plan.unit === 'record'

@@ -8,6 +8,8 @@ export interface ScenarioParticipant extends SplitData {
   readonly name: string;
   /** True cluster or population, for reporting only: no algorithm may read it. */
   readonly group?: number;
+  /** What it holds from the middle of a run on, where it drifts. */
+  readonly later?: SplitData & { readonly group: number };
 }
 
 /** A model that suits the data: a multilayer perceptron, without hidden layers a softmax regression. */
@@ -15,6 +17,8 @@ export interface ModelSuggestion {
   readonly inputs: number;
   readonly hidden: readonly number[];
   readonly classes: number;
+  /** Layers that clusters share; all but the last if absent. */
+  readonly sharedLayers?: number;
 }
 
 /** Counts and hash of one data set. Shapes: `classCounts` one count a class. */
@@ -37,6 +41,7 @@ export interface ScenarioManifest {
     readonly name: string;
     readonly train: DatasetFacts;
     readonly test: DatasetFacts;
+    readonly later?: { readonly train: DatasetFacts; readonly test: DatasetFacts };
   }[];
   /** SHA-256 over the canonical JSON of scenario, seed, options and participants, hex. */
   readonly sha256: string;
@@ -78,6 +83,9 @@ export function buildScenarioManifest(
     name: participant.name,
     train: factsOf(participant.train),
     test: factsOf(participant.test),
+    ...(participant.later === undefined
+      ? {}
+      : { later: { train: factsOf(participant.later.train), test: factsOf(participant.later.test) } }),
   }));
   const sha256 = toHex(crypto.sha256(utf8(canonicalJson({ scenario, seed, options, participants: listed }))));
   return { scenario, seed, options, recordRule, licence, participants: listed, sha256 };

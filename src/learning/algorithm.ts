@@ -34,8 +34,8 @@ export interface OptionInfo {
   readonly integer?: true;
 }
 
-/** How slots are filled, for algorithms that ask for one way: no slots, one chosen slot, several, or all by weights. */
-export type SlotUse = 'none' | 'chosen' | 'several' | 'soft';
+/** How slots are filled, for algorithms that ask for one way: no slots, one chosen slot, also of a number that changes, several, or all by weights. */
+export type SlotUse = 'none' | 'chosen' | 'evolving' | 'several' | 'soft';
 
 /** Taxonomy of an algorithm (Tan 2022): what is shared, what stays local, what is released, what it costs. */
 export interface AlgorithmInfo {

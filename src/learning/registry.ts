@@ -9,7 +9,7 @@ import { perFedAvg, reptile } from './algorithms/meta.ts';
 import { metaVers } from './algorithms/metavers.ts';
 import { qFedAvg } from './algorithms/q-fedavg.ts';
 import { scaffold } from './algorithms/scaffold.ts';
-import { fedSoft, flsc, ifca } from './algorithms/slots.ts';
+import { evolving, fedSoft, flsc, ifca } from './algorithms/slots.ts';
 
 /** Algorithms that run; to add one, add a file and a line here. */
 export const ALGORITHMS: readonly Algorithm[] = [
@@ -29,6 +29,7 @@ export const ALGORITHMS: readonly Algorithm[] = [
   reptile,
   metaVers,
   ifca,
+  evolving,
   flsc,
   fedSoft,
   qFedAvg,

@@ -1,5 +1,5 @@
 import { CoveyError } from '../../protocol/errors.ts';
-import { type Algorithm, optionsOf, requireRecordRule } from '../learning/algorithm.ts';
+import { type Algorithm, optionsOf, requireRecordRule, type SlotUse } from '../learning/algorithm.ts';
 import { findAlgorithm } from '../learning/registry.ts';
 import type { RunConfig } from './config.ts';
 
@@ -13,7 +13,7 @@ export function algorithmOf({ algorithm }: Pick<RunConfig, 'algorithm'>): {
 }
 
 /** How the slots of a run are filled. */
-function slotUse({ clusters }: RunConfig): 'none' | 'chosen' | 'several' | 'soft' {
+function slotUse({ clusters }: RunConfig): SlotUse {
   if (clusters === null) return 'none';
   return clusters.assignment === 'hard' ? 'chosen' : clusters.assignment;
 }
@@ -21,7 +21,7 @@ function slotUse({ clusters }: RunConfig): 'none' | 'chosen' | 'several' | 'soft
 /** Charges beside those of the sums of training: the choices of slots, label counts. */
 function plannedCharges({ algorithm, clusters }: RunConfig): ('exponential-mechanism' | 'histogram')[] {
   return [
-    ...(clusters?.assignment === 'hard' || clusters?.assignment === 'several'
+    ...(clusters?.assignment === 'hard' || clusters?.assignment === 'several' || clusters?.assignment === 'evolving'
       ? (['exponential-mechanism'] as const)
       : []),
     // A public prior stands for the charge: it depends on no record.

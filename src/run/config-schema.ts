@@ -92,9 +92,19 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
   }),
   clusters: z
     .strictObject({
-      assignment: z.enum(['hard', 'soft', 'several']),
+      assignment: z.enum(['hard', 'soft', 'several', 'evolving']),
       filled: count.optional(),
       denominator: z.enum(['even', 'counts']).optional(),
+      evolving: z
+        .strictObject({
+          most: count,
+          probeSteps: count,
+          perturbation: z.number().gt(0).max(4),
+          minGap: z.number().min(0).max(1),
+          minMembers: z.number().min(1),
+          gapNoiseStddev: positive,
+        })
+        .optional(),
       open: z
         .array(z.array(z.string().min(1)).min(1))
         .min(2)

@@ -13,6 +13,8 @@ import { bodyLayers, type DenseShape } from '../learning/manifest.ts';
 import type { SumMechanism } from '../privacy/sum-event.ts';
 import { checkAlgorithm } from './algorithm.ts';
 import { runConfigSchema } from './config-schema.ts';
+import type { EvolvingConfig } from './evolution.ts';
+import { checkEvolving } from './evolving-config.ts';
 import { groupCount, largestGroup } from './groups.ts';
 import type { LabelSource } from './labels.ts';
 import { localQueries } from './local-queries.ts';
@@ -24,8 +26,11 @@ export interface ClusterConfig {
    * the released models; no member chooses, so nothing is charged for it (record-level FedSoft, privacy 3.4).
    * `several`: every member fills `filled` slots (FLSC): those of lowest loss in each step at unit `participant`; at unit
    * `record` those of the last choice, which is as many draws and as many charges.
+   * `evolving`: slots split and merge by what probes release; `kept` is their number before the first probe.
    */
-  readonly assignment: 'hard' | 'soft' | 'several';
+  readonly assignment: 'hard' | 'soft' | 'several' | 'evolving';
+  /** With `evolving` only. */
+  readonly evolving?: EvolvingConfig | undefined;
   readonly filled?: number | undefined;
   /**
    * What the sum of a slot is divided by: an even share of the cohort, or the members that the last choice counted (IFCA as
@@ -316,6 +321,9 @@ export function parseRunConfig(value: unknown): RunConfig {
       open === undefined), `"cohort.groups" expected 1 with clusters that are chosen or open, got ${groups}`);
   if (config.clusters !== null) {
     const { minCluster } = config.cohort;
+    require(config.clusters.evolving === undefined ||
+      config.clusters.assignment ===
+        'evolving', `"clusters.evolving" expected evolving assignment, got ${config.clusters.assignment}`);
     const { assignment, choiceSteps, denominator = 'even', foundingSlots, kept, seatPositions } = config.clusters;
     require(denominator === 'even' ||
       (unit === 'participant' &&
@@ -335,6 +343,8 @@ export function parseRunConfig(value: unknown): RunConfig {
       require(assignment === 'hard' &&
         foundingSlots === 0 &&
         choiceSteps.length === 0, '"clusters.open" expected hard assignment without founding slots and choices');
+    } else if (assignment === 'evolving') {
+      checkEvolving(config);
     } else if (assignment !== 'hard') {
       const got = `${foundingSlots} founding slots and ${choiceSteps.length} choices`;
       if (assignment === 'several' && unit === 'record')

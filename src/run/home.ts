@@ -5,7 +5,7 @@ import { fineTune } from '../personalize/fine-tuning.ts';
 import { algorithmOf } from './algorithm.ts';
 import type { RunConfig } from './config.ts';
 import type { MemberInputs } from './member.ts';
-import { type MemberState, releasedModel } from './member-model.ts';
+import { bestSlot, type MemberState, releasedModel } from './member-model.ts';
 import { localContext, placeInSlot } from './update.ts';
 
 /*
@@ -16,6 +16,22 @@ import { localContext, placeInSlot } from './update.ts';
 export { releasedModel };
 
 export type HomeInputs = Omit<MemberInputs, 'seed' | 'test'>;
+
+/**
+ * What somebody makes of the released models who had no part in the run: the slot that fits its own training records best,
+ * fine-tuned on them. It reads releases and its own records, which stay at the site, so it costs nobody any privacy and
+ * asks for no new release. Random: order of minibatches.
+ */
+export function newcomerModel(
+  config: RunConfig,
+  models: ReleasedModels,
+  inputs: HomeInputs,
+  random: DataRandom,
+): { readonly slot: number; readonly released: Model; readonly personal: Model } {
+  const slot = bestSlot(models, inputs);
+  const released = { body: Float64Array.from(models.body), head: Float64Array.from(models.heads[slot] ?? []) };
+  return { slot, released, personal: fineTune(inputs.oracle, released, inputs.data, random, config.personal) };
+}
 
 /**
  * The model that a member ends with: what its algorithm makes of the released one and of what it kept, fine-tuned where

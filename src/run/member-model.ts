@@ -35,16 +35,16 @@ export interface SiteInputs {
   readonly data: Dataset;
 }
 
-/** Slot whose released model a member uses: its own, or where nobody has one that of least training loss. */
-function homeSlot(
-  config: RunConfig,
-  models: ReleasedModels,
-  member: MemberState,
-  { oracle, data }: SiteInputs,
-): number | null {
-  if (config.clusters === null || config.clusters.assignment === 'hard') return member.slot;
+/** Slot of least training loss. */
+export function bestSlot(models: ReleasedModels, { oracle, data }: SiteInputs): number {
   const body = Float64Array.from(models.body);
   return chooseLowestLoss(models.heads.map((head) => oracle.losses(body, Float64Array.from(head), data)));
+}
+
+/** Slot whose released model a member uses: its own, or where nobody has one that of least training loss. */
+function homeSlot(config: RunConfig, models: ReleasedModels, member: MemberState, inputs: SiteInputs): number | null {
+  if (config.clusters === null || config.clusters.assignment === 'hard') return member.slot;
+  return bestSlot(models, inputs);
 }
 
 /** The released model that a member uses: of its slot, the cohort-wide one if that is closed, the first before any. */

@@ -7,6 +7,7 @@ import { packLanes } from '../../protocol/ring.ts';
 import type { NoiseComponent, SessionParams } from '../../protocol/session.ts';
 import { keptSlots, placeMember } from '../cluster/census.ts';
 import { chooseLowestLoss, chooseSeveralByExponentialMechanism, clippedLossScore } from '../cluster/choice.ts';
+import { evolveSlots, type ProbeHistory, renamedSlot } from '../cluster/evolution.ts';
 import { drawSeat, seatRank } from '../cluster/founding.ts';
 import { bestSlotOfRecord } from '../cluster/soft.ts';
 import { type Dataset, unitsOf } from '../data/dataset.ts';
@@ -24,9 +25,11 @@ import { createSkellam } from '../privacy/skellam.ts';
 import { clipCount } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
 import { type RunConfig, sendsUpdates } from './config.ts';
+import { evolutionRule, evolvingOf } from './evolution.ts';
+import { gapsContribution } from './gaps.ts';
 import { LABEL_SCALE, labelCounts } from './labels.ts';
 import { type LocalNoise, privateInputs } from './local-noise.ts';
-import { type MemberState, memberHead, releasedModel } from './member-model.ts';
+import { bestSlot, type MemberState, memberHead, releasedModel } from './member-model.ts';
 import { METRICS_SCALE, metricsBlock } from './metrics.ts';
 import type { SessionOrder } from './order.ts';
 import { COUNT_SCALE, choiceDraws, groupOf, openAfterCensus, sessionBlocks } from './plan.ts';
@@ -173,6 +176,20 @@ function labelsContribution(config: RunConfig, { data }: MemberInputs): Int32Arr
   return values;
 }
 
+/** Slot that a member trains: in the open its cluster's, where clusters evolve at unit `participant` the best one anew. */
+function ownSlot(
+  config: RunConfig,
+  { models, session }: SessionOrder,
+  member: MemberState,
+  inputs: MemberInputs,
+): number | null {
+  if (config.clusters === null) return 0;
+  if (config.clusters.open !== undefined) return groupOf(session);
+  // Hidden in the slots of one bounded vector, the choice of a participant is free in every step (privacy 3.4).
+  const isFree = evolvingOf(config) !== null && config.privacy.unit === 'participant';
+  return isFree && inputs.data.count > 0 ? bestSlot(models, inputs) : isFree ? 0 : member.slot;
+}
+
 function trainingContribution(
   crypto: CryptoProvider,
   config: RunConfig,
@@ -184,9 +201,8 @@ function trainingContribution(
   const { models } = order;
   const slots = models.heads.length;
   const blocks = sessionBlocks(config, order.session, slots);
-  const isOpen = config.clusters?.open !== undefined;
-  const slot = isOpen ? groupOf(order.session) : config.clusters === null ? 0 : member.slot;
-  const isPlaced = config.clusters?.assignment === 'hard' || config.clusters === null;
+  const slot = ownSlot(config, order, member, inputs);
+  const isPlaced = ['hard', 'evolving', undefined].includes(config.clusters?.assignment);
   const own = memberHead(models, slot, member.open);
   const choosesSeveral = config.clusters?.assignment === 'several' && config.privacy.unit === 'record';
   // Not known yet: zeros plus the noise share.
@@ -299,6 +315,7 @@ function summedValues(
   if (kind === 'seats') return { ...seatContribution(crypto, config, member, inputs), local };
   if (kind === 'labels') return { values: labelsContribution(config, inputs), member, local };
   if (kind === 'choice') return { ...choiceContribution(crypto, config, order, member, inputs), local };
+  if (kind === 'gaps') return { values: gapsContribution(config, order, member, inputs), member, local };
   // In the open a group is a cluster, and its slot is the group's number.
   const placed = config.clusters?.open === undefined ? member : { ...member, slot: groupOf(order.session) };
   if (kind === 'metrics') return { values: metricsContribution(config, order, placed, inputs), member: placed, local };
@@ -353,6 +370,7 @@ export function takeChoice(config: RunConfig, member: MemberState, choice: numbe
   const [chosen, ...others] = chosenSlots(member, choice, draws);
   if (chosen === undefined || config.clusters === null) return member;
   if (config.clusters.assignment === 'several') return { ...member, filled: [chosen, ...others] };
+  if (evolvingOf(config) !== null) return { ...member, slot: chosen };
   const counts = decodeCounts(sum);
   const open = openAfterCensus(config, counts);
   if (open !== null) return { ...member, open, slot: placeMember(chosen, open) };
@@ -369,4 +387,15 @@ export function takeChoice(config: RunConfig, member: MemberState, choice: numbe
 export function missChoice(config: RunConfig, member: MemberState, sum: Int32Array): MemberState {
   const open = openAfterCensus(config, decodeCounts(sum));
   return open === null ? member : { ...member, open, slot: open.length === 0 ? 0 : null };
+}
+
+/**
+ * Reads the released gaps of a probe, counted in or not: the own slot gets its new number, or none if its model was given
+ * up; then the member sends zeros until the next choice. `probes`: the history with these gaps at its end.
+ */
+export function takeGaps(config: RunConfig, member: MemberState, probes: ProbeHistory): MemberState {
+  const rule = evolutionRule(config);
+  const outcome = rule === null ? undefined : evolveSlots(rule, probes).ended.at(-1);
+  if (outcome === undefined || member.slot === null) return member;
+  return { ...member, slot: renamedSlot(outcome, member.slot) };
 }

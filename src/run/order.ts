@@ -1,9 +1,20 @@
-import { concatBytes, decodeParts, encodeParts, fromHex, hashParts, u8, u32le, utf8 } from '../../protocol/bytes.ts';
+import {
+  concatBytes,
+  decodeParts,
+  encodeParts,
+  equalBytes,
+  fromHex,
+  hashParts,
+  u8,
+  u32le,
+  utf8,
+} from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { LABELS } from '../../protocol/labels.ts';
 import { rosterHash } from '../../protocol/params.ts';
 import type { Roster, SessionParams } from '../../protocol/session.ts';
+import type { ProbeHistory, SlotLayout } from '../cluster/evolution.ts';
 import type { ReleasedModels } from '../learning/algorithm.ts';
 import { bodyLayers } from '../learning/manifest.ts';
 import {
@@ -15,6 +26,7 @@ import {
   followClip,
 } from './adaptive-clip.ts';
 import { configHash, mechanismOf, type RunConfig, sendsUpdates, toleratedDrops } from './config.ts';
+import { evolvingOf, sessionLayout } from './evolution.ts';
 import { groupIdOf, groupMembers } from './groups.ts';
 import {
   groupOf,
@@ -42,11 +54,13 @@ export interface SessionOrder {
   readonly models: ReleasedModels;
   /** Counts that an adaptive clip follows from; absent with a fixed one. */
   readonly clip?: ClipHistory;
+  /** Trials of evolving clusters: not told but derived from the released probes; absent with other clusters. */
+  readonly trials?: SlotLayout['trials'];
 }
 
 const readU32 = (bytes: Uint8Array): number => new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
 
-const KINDS = ['seats', 'choice', 'train', 'metrics', 'labels'] as const;
+const KINDS = ['seats', 'choice', 'train', 'metrics', 'labels', 'gaps'] as const;
 
 export function encodeOrder(order: SessionOrder): Uint8Array {
   const { session, models } = order;
@@ -60,10 +74,15 @@ export function encodeOrder(order: SessionOrder): Uint8Array {
 }
 
 /**
- * Reads an order and finds its session in the public schedule.
+ * Reads an order and finds its session in the public schedule. `probes`: what the reader knows of the released probes,
+ * which the slots of evolving clusters follow from.
  * @throws CoveyError CODEC_* for malformed bytes, PRIVACY_POLICY for a session that the schedule does not contain.
  */
-export function decodeOrder(facts: Pick<RunFacts, 'config' | 'plan'>, bytes: Uint8Array): SessionOrder {
+export function decodeOrder(
+  facts: Pick<RunFacts, 'config' | 'plan'>,
+  bytes: Uint8Array,
+  probes: ProbeHistory = [],
+): SessionOrder {
   const isAdaptive = facts.config.training.adaptiveClip !== undefined;
   const [kindByte, stepBytes, groupBytes, models, clip] = decodeParts(bytes, isAdaptive ? 5 : 4);
   const kind = KINDS[kindByte?.[0] ?? 255];
@@ -75,14 +94,34 @@ export function decodeOrder(facts: Pick<RunFacts, 'config' | 'plan'>, bytes: Uin
   if (session === undefined)
     throw new CoveyError('PRIVACY_POLICY', `"order" expected a session of the schedule, got ${kind} ${step}`);
   const decoded = decodeModels(facts.config, models);
-  const slots = sessionSlots(facts.config, session);
-  // The number of slots follows from the schedule: the coordinator can neither add a slot nor take one away.
+  const layout = evolvingOf(facts.config) === null ? null : sessionLayout(facts.config, facts.plan, session, probes);
+  const slots = layout?.slots ?? sessionSlots(facts.config, session);
+  // The number of slots follows from the schedule or the releases: the coordinator can neither add a slot nor take one away.
   if (decoded.heads.length !== slots) {
-    throw new CoveyError('PRIVACY_POLICY', `"slots" expected ${slots} of the schedule, got ${decoded.heads.length}`);
+    const source = layout === null ? 'the schedule' : 'the released probes';
+    throw new CoveyError('PRIVACY_POLICY', `"slots" expected ${slots} of ${source}, got ${decoded.heads.length}`);
   }
-  return clip === undefined
-    ? { session, models: decoded }
-    : { session, models: decoded, clip: decodeClipHistory(clip, clipSteps(session)) };
+  return {
+    session,
+    models: decoded,
+    ...(clip === undefined ? {} : { clip: decodeClipHistory(clip, clipSteps(session)) }),
+    ...(layout === null ? {} : { trials: layout.trials }),
+  };
+}
+
+function taskHash(crypto: CryptoProvider, config: RunConfig, { kind, step }: ScheduledSession): Uint8Array {
+  const task = concatBytes(u8(KINDS.indexOf(kind)), u32le(step));
+  return hashParts(crypto, utf8(LABELS.task), configHash(crypto, config), task);
+}
+
+/** The choice or the gaps of a probe that signed parameters are of; null if the schedule has no such session. */
+export function probeOf(
+  crypto: CryptoProvider,
+  { config, plan }: Pick<RunFacts, 'config' | 'plan'>,
+  params: SessionParams,
+): ScheduledSession | null {
+  const probes = plan.schedule.filter(({ kind }) => kind === 'choice' || kind === 'gaps');
+  return probes.find((session) => equalBytes(taskHash(crypto, config, session), params.taskHash)) ?? null;
 }
 
 /**
@@ -118,12 +157,7 @@ export function orderParams(
     slots,
     layout: [...sessionBlocks(config, session, slots).map(({ segment, length }) => ({ segment, length })), ...counted],
     modelHash: hashParts(crypto, utf8(LABELS.order), encodeOrder(order)),
-    taskHash: hashParts(
-      crypto,
-      utf8(LABELS.task),
-      configHash(crypto, facts.config),
-      concatBytes(u8(KINDS.indexOf(session.kind)), u32le(session.step)),
-    ),
+    taskHash: taskHash(crypto, facts.config, session),
     rosterHash: rosterHash(crypto, roster),
     rosterVersion: roster.version,
     ring: { lanes, bits: lanes === 2 ? 32 : lanes === 3 ? 21 : 16 },

@@ -16,6 +16,7 @@ import type { View } from '../privacy/views.ts';
 import { clipCountUnits, jointSensitivity } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
 import { mechanismOf, type RunConfig, sendsUpdates, toleratedDrops } from './config.ts';
+import { evolvingOf, GAP_SCALE, gapsBlock, gapsSensitivity, gapsShareVariance, isProbeEnd } from './evolution.ts';
 import { groupCount, largestGroup } from './groups.ts';
 import { LABEL_SCALE, labelsBlock, labelsShareVariance, sumsLabels } from './labels.ts';
 import { type LocalNoise, localEvents, localNoiseOf } from './local-noise.ts';
@@ -32,7 +33,9 @@ export type ScheduledSession =
   /** Accuracies after training step `step`. */
   | { readonly kind: 'metrics'; readonly step: number; readonly group?: number }
   /** Records of each class, before everything else. */
-  | { readonly kind: 'labels'; readonly step: 0 };
+  | { readonly kind: 'labels'; readonly step: 0 }
+  /** Gaps of evolving clusters after the last step of a probe. */
+  | { readonly kind: 'gaps'; readonly step: number };
 
 /** What follows from a configuration alone; every participant derives it anew and compares. */
 export interface RunPlan {
@@ -62,7 +65,7 @@ export function groupOf(session: ScheduledSession): number {
 /** Scale of the unrotated slot counts: keeps the share of each participant above 1.5 integer units. */
 export const COUNT_SCALE = 16;
 
-/** The schedule: label counts, seats, then training steps, a choice before each step that the configuration names, metrics after some. */
+/** The schedule: label counts, seats, then training steps, a choice before each step that the configuration names, gaps and metrics after some. */
 export function buildSchedule(config: RunConfig): ScheduledSession[] {
   const founding = (config.clusters?.foundingSlots ?? 0) > 0;
   const schedule: ScheduledSession[] = sumsLabels(config) ? [{ kind: 'labels', step: 0 }] : [];
@@ -75,6 +78,7 @@ export function buildSchedule(config: RunConfig): ScheduledSession[] {
       if (groups === 1) schedule.push({ kind, step });
       else for (let group = 0; group < groups; group++) schedule.push({ kind, step, group });
     }
+    if (isProbeEnd(config, step)) schedule.push({ kind: 'gaps', step });
   }
   return schedule;
 }
@@ -99,6 +103,7 @@ export function sessionBlocks(config: RunConfig, session: ScheduledSession, slot
   if (session.kind === 'train') return trainingBlocks(config, slots);
   if (session.kind === 'metrics') return [metricsBlock(config)];
   if (session.kind === 'labels') return [labelsBlock(config)];
+  if (session.kind === 'gaps') return [gapsBlock(slots)];
   const length = session.kind === 'seats' ? (config.clusters?.seatPositions ?? 0) : slots;
   return [{ segment: session.kind === 'seats' ? 'seats' : 'counts', realLength: length, length, rotated: false }];
 }
@@ -154,6 +159,11 @@ export function sessionEvents(
     const counts = { sensitivity: LABEL_SCALE, dimension, samplingProbability: 1, colluders, mechanism };
     return [sumEvent(counts, labelsShareVariance(config), survivors, view)];
   }
+  if (session.kind === 'gaps') {
+    const dimension = gapsBlock(slots).length;
+    const gaps = { sensitivity: gapsSensitivity(), dimension, samplingProbability: 1, colluders, mechanism };
+    return [sumEvent(gaps, gapsShareVariance(config), survivors, view)];
+  }
   if (config.privacy.unit === 'record') {
     // The noisy counts post-process the charged choices; a record moves every score one way. privacy 3.4, F21
     const { choiceEpsilon: epsilon = 0 } = config.clusters ?? {};
@@ -176,7 +186,7 @@ export function sessionPaths(
   slots: number,
 ): readonly Path[] {
   if (session.kind === 'seats') return [];
-  if (session.kind === 'choice') return ['selection'];
+  if (session.kind === 'choice' || session.kind === 'gaps') return ['selection'];
   if (session.kind === 'metrics') return ['metrics'];
   const segments = trainingBlocks(config, slots).map(({ segment }) => segment);
   const cluster = config.clusters?.open === undefined ? null : groupOf(session);
@@ -306,8 +316,13 @@ export function openAfterCensus(config: RunConfig, counts: readonly number[]): n
   return openSlots(counts, { noiseMargin, maxLoss, minCluster }).flatMap((open, slot) => (open ? [slot] : []));
 }
 
-/** Slots that a session of the schedule offers; the first choice is still made among the founding slots. */
+/**
+ * Slots that a session of the schedule offers, the most of them where clusters evolve; the first choice is still made
+ * among the founding slots.
+ */
 export function sessionSlots(config: RunConfig, session: ScheduledSession): number {
+  const evolving = evolvingOf(config);
+  if (evolving !== null) return evolving.most;
   const { foundingSlots, kept } = config.clusters ?? { foundingSlots: 0, kept: 1 };
   if (session.kind === 'choice' && session.choice === 0) return foundingSlots > 0 ? foundingSlots : kept;
   return slotsAt(config, session.step);
@@ -333,6 +348,8 @@ export function sessionNoise(
       return { scale: METRICS_SCALE, shareVariance: metricsShareVariance(config) };
     case 'labels':
       return { scale: LABEL_SCALE, shareVariance: labelsShareVariance(config) };
+    case 'gaps':
+      return { scale: GAP_SCALE, shareVariance: gapsShareVariance(config) };
     case 'seats':
       return { scale: 1, shareVariance: 0 };
   }

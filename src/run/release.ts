@@ -3,6 +3,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import { unpackLanes } from '../../protocol/ring.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { keptSlots } from '../cluster/census.ts';
+import { evolveSlots, type ProbeHistory, type SlotLayout } from '../cluster/evolution.ts';
 import type { ReleasedModels, StepDirections, StepFacts, StepSums } from '../learning/algorithm.ts';
 import {
   initialMoments,
@@ -17,6 +18,7 @@ import type { ClipCount, ClipHistory } from './adaptive-clip.ts';
 import { clipCount, clipSteps } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
 import { type RunConfig, sendsUpdates } from './config.ts';
+import { evolutionRule, mergeVectors, probeRelease, sessionLayout, splitHeads } from './evolution.ts';
 import { groupCount } from './groups.ts';
 import { LABEL_SCALE } from './labels.ts';
 import { addMetrics, type MetricsRelease } from './metrics.ts';
@@ -47,6 +49,10 @@ export interface ReleaseState {
   readonly counts: readonly number[] | null;
   /** Slots that the last census left open; null before it and in runs without a floor. */
   readonly open: readonly number[] | null;
+  /** What the probes of evolving clusters released so far; empty with other clusters. */
+  readonly probes: ProbeHistory;
+  /** Trials of the probe that goes on, none between probes; null with other clusters. */
+  readonly trials: SlotLayout['trials'] | null;
   /** Decoded sums of the groups of a step that have released so far, added up; null between steps. */
   readonly pending: readonly Float64Array[] | null;
   /** Counts of updates within the clip of every step so far; the last one may still lack groups. Empty with a fixed clip. */
@@ -75,6 +81,8 @@ export function initialState(config: RunConfig): ReleaseState {
     kept: null,
     counts: null,
     open: null,
+    probes: [],
+    trials: evolutionRule(config) === null ? null : [],
     pending: null,
     clip: [],
     metrics: [],
@@ -85,10 +93,14 @@ export function initialState(config: RunConfig): ReleaseState {
 export function nextOrder(plan: RunPlan, state: ReleaseState): SessionOrder | null {
   const session = plan.schedule[state.position];
   if (session === undefined) return null;
-  const { clip, models } = state;
-  if (plan.countUnits === 0) return { session, models };
-  // All groups of a step are under the clip of that step, whatever the first of them have released.
-  return { session, models, clip: clip.slice(0, clipSteps(session)) };
+  const { clip, models, trials } = state;
+  return {
+    session,
+    models,
+    // All groups of a step are under the clip of that step, whatever the first of them have released.
+    ...(plan.countUnits === 0 ? {} : { clip: clip.slice(0, clipSteps(session)) }),
+    ...(trials === null ? {} : { trials }),
+  };
 }
 
 /** Noisy counts of a choice session in members. */
@@ -97,12 +109,30 @@ export function decodeCounts(coordinates: Int32Array): number[] {
 }
 
 /** Public denominators: expected records of a step, or the participants, whose updates are averaged. */
-function denominatorsOf(config: RunConfig, slots: number): { body: number; head: number } {
+function denominatorsOf(config: RunConfig, slots: number): { readonly body: number; readonly head: number } {
   const { clusters, cohort, training } = config;
   if (!sendsUpdates(config)) return publicDenominators(training.samplingProbability, training.nominalRecords, slots);
   const { body, head } = publicDenominators(1, cohort.participants, slots);
   // With n filled slots each receives n times as many updates, scaled by 1 / sqrt(n).
   return { body, head: head * Math.sqrt(clusters?.filled ?? 1) };
+}
+
+/**
+ * Denominators of the heads: an even share of the cohort, or the members of the last choice. Evolving clusters differ in size and change it: a slot's share of the cohort is its last noisy
+ * count, at least the floor of a slot that stays, so that no slot takes longer steps than the others.
+ */
+function headDenominators(config: RunConfig, state: ReleaseState): number[] {
+  const { models, probes } = state;
+  const slots = models.heads.length;
+  const { body, head } = denominatorsOf(config, slots);
+  const rule = evolutionRule(config);
+  const counts = rule === null ? null : evolveSlots(rule, probes).layout.counts;
+  if (config.clusters?.denominator === 'counts')
+    // Noise must not blow a nearly empty slot up.
+    return models.heads.map((_, j) => Math.max(state.counts?.[j] ?? head, head / 2));
+  if (rule === null || counts === null) return models.heads.map(() => head);
+  const { participants } = config.cohort;
+  return counts.map((count) => (body * Math.min(participants, Math.max(rule.minMembers, count))) / participants);
 }
 
 /** The server's step on one segment. */
@@ -112,21 +142,15 @@ function serverStep(config: RunConfig, step: number): ServerStep {
   return { method, momentum, step: linearStep(stepSize, step, steps, lastStepShare) };
 }
 
-/** Denominator of a slot: public, or released with the last choice. */
-function slotDenominator(config: RunConfig, even: number, counts: readonly number[] | null, slot: number): number {
-  if (config.clusters?.denominator !== 'counts') return even;
-  // Noise must not blow a nearly empty slot up.
-  return Math.max(counts?.[slot] ?? even, even / 2);
-}
-
 /** Means over the public denominators, or what the algorithm makes of the sums. */
 function directionsOf(
   config: RunConfig,
-  { counts, models }: Pick<ReleaseState, 'counts' | 'models'>,
+  state: ReleaseState,
   sums: StepSums,
   survivors: number,
   clippingNorm: number,
 ): StepDirections {
+  const { models } = state;
   const { algorithm, options } = algorithmOf(config);
   const denominators = denominatorsOf(config, models.heads.length);
   const facts: StepFacts = {
@@ -140,10 +164,11 @@ function directionsOf(
     clippingNorm,
   };
   if (algorithm.server !== undefined) return algorithm.server(sums, facts);
+  const heads = headDenominators(config, state);
   const mean = (sum: Float64Array, denominator: number): Float64Array => sum.map((value) => value / denominator);
   return {
     body: mean(sums.body, denominators.body),
-    heads: sums.heads.map((head, j) => mean(head, slotDenominator(config, denominators.head, counts, j))),
+    heads: sums.heads.map((head, j) => mean(head, heads[j] as number)),
     extra: models.extra,
   };
 }
@@ -227,6 +252,13 @@ function applyOpenCluster(
 function applyChoice(config: RunConfig, state: ReleaseState, sum: Int32Array): ReleaseState {
   const counts = decodeCounts(sum);
   const open = openAfterCensus(config, counts);
+  if (evolutionRule(config) !== null)
+    return {
+      ...state,
+      position: state.position + 1,
+      counts,
+      probes: [...state.probes, probeRelease(sum, COUNT_SCALE)],
+    };
   if (state.kept !== null || config.clusters === null) return { ...state, position: state.position + 1, counts, open };
   // The first choice ends the founding: the slots with the largest noisy counts stay, in their old order.
   const kept = keptSlots(counts, config.clusters.kept);
@@ -238,6 +270,54 @@ function applyChoice(config: RunConfig, state: ReleaseState, sum: Int32Array): R
     kept,
     counts,
     open,
+  };
+}
+
+/** The end of a probe: trials that stay, the means of the others, and no slots of too few members. */
+function applyGaps(config: RunConfig, state: ReleaseState, params: SessionParams, sum: Int32Array): ReleaseState {
+  const rule = evolutionRule(config);
+  const probes = [...state.probes, probeRelease(sum, params.encoding.scale)];
+  const outcome = rule === null ? undefined : evolveSlots(rule, probes).ended.at(-1);
+  if (outcome === undefined) throw new CoveyError('INTERNAL_INVARIANT', 'gaps of clusters that do not evolve');
+  const { heads } = state.moments;
+  return {
+    ...state,
+    position: state.position + 1,
+    models: { ...state.models, heads: mergeVectors(state.models.heads, outcome) },
+    moments: {
+      body: state.moments.body,
+      heads: merged(heads, (moment) => mergeVectors(moment, outcome)),
+    },
+    counts: outcome.next.counts,
+    probes,
+    trials: [],
+  };
+}
+
+/** Applies a change of the slots to every moment of an optimizer. */
+function merged(heads: readonly Moments[], change: (moment: readonly Float64Array[]) => Float64Array[]): Moments[] {
+  const orders = heads[0]?.length ?? 0;
+  const byOrder = Array.from({ length: orders }, (_, order) =>
+    change(heads.map((moments) => moments[order] as Float64Array)),
+  );
+  return (byOrder[0] ?? []).map((_, j) => byOrder.map((moment) => moment[j] as Float64Array));
+}
+
+/** Splits models where the next session is the choice of a probe; both halves take the moments of the whole. */
+function startProbe(config: RunConfig, plan: RunPlan, state: ReleaseState): ReleaseState {
+  const session = plan.schedule[state.position];
+  if (session?.kind !== 'choice' || evolutionRule(config) === null) return state;
+  const layout = sessionLayout(config, plan, session, state.probes);
+  const heads = splitHeads(config, modelManifest(config), state.models.heads, layout, session.step);
+  const whole = new Map(layout.trials.map(([a, b]) => [b, a]));
+  return {
+    ...state,
+    models: { ...state.models, heads },
+    trials: layout.trials,
+    moments: {
+      body: state.moments.body,
+      heads: heads.map((_, j) => state.moments.heads[whole.get(j) ?? j] as Moments),
+    },
   };
 }
 
@@ -258,9 +338,23 @@ export function applyRelease(
   if (session === undefined)
     throw new CoveyError('INTERNAL_INVARIANT', 'a sum was released after the end of the schedule');
   const coordinates = sumCoordinates(params, sum);
+  return startProbe(config, plan, applySum(crypto, config, plan, state, session, params, coordinates, survivors));
+}
+
+function applySum(
+  crypto: CryptoProvider,
+  config: RunConfig,
+  plan: RunPlan,
+  state: ReleaseState,
+  session: ScheduledSession,
+  params: SessionParams,
+  coordinates: Int32Array,
+  survivors: number,
+): ReleaseState {
   if (session.kind === 'train') return applyTraining(crypto, config, state, session, params, coordinates, survivors);
   if (session.kind === 'choice')
     return applyChoice(atSurvivors({ config, plan }, params.minSurvivors).config, state, coordinates);
+  if (session.kind === 'gaps') return applyGaps(config, state, params, coordinates);
   if (session.kind === 'metrics') {
     const metrics = addMetrics(state.metrics, session.step, coordinates, survivors);
     return { ...state, position: state.position + 1, metrics };

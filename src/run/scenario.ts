@@ -79,16 +79,41 @@ function clustersOf(participants: number, steps: number, kept: number, countNois
   };
 }
 
+/** One slot that probes split, at the steps of the choices; the run's choices without a founding. */
+function evolvingClusters(own: ClusterConfig, steps: number): ClusterConfig {
+  const { choiceSteps, foundingSlots: participants } = own;
+  const [first = 1, last = first] = [choiceSteps[0], choiceSteps.at(-1)];
+  const probeSteps = Math.max(1, Math.min(3, last - first, steps - last));
+  return {
+    ...own,
+    assignment: 'evolving',
+    foundingSlots: 0,
+    seatPositions: 0,
+    kept: 1,
+    choiceSteps: last - first >= probeSteps ? [first, last] : [first],
+    evolving: {
+      most: own.kept + 1,
+      probeSteps,
+      perturbation: 0.3,
+      minGap: 0.1,
+      minMembers: Math.max(1, participants / 12),
+      gapNoiseStddev: own.countNoiseStddev,
+    },
+  };
+}
+
 /** Slots of another algorithm than the scenario's own: as it asks for them, none if it does not say. */
 function slotsFor(
   id: string,
   own: ClusterConfig | null,
   kept: number,
   unit: RunConfig['privacy']['unit'],
+  steps: number,
 ): ClusterConfig | null {
   const use = findAlgorithm(id).info.slots ?? 'none';
   if (use === 'none') return null;
   if (use === 'chosen' || own === null) return own;
+  if (use === 'evolving') return evolvingClusters(own, steps);
   const filled = use === 'several' ? { filled: Math.min(2, kept) } : {};
   // Several slots of a member are free at unit participant; at unit record they are chosen at the scenario's own times.
   const choiceSteps = use === 'several' && unit === 'record' ? [0, ...own.choiceSteps.slice(1)] : [];
@@ -178,7 +203,7 @@ export function scenarioConfig(scenario: ScenarioName, options: ScenarioOptions)
       initialSeed: seed,
       local: record ? null : { ...epochs, stepSize: preset.localStep },
     },
-    clusters: algorithm === undefined ? own : slotsFor(algorithm.id, own, kept, unit),
+    clusters: algorithm === undefined ? own : slotsFor(algorithm.id, own, kept, unit, steps),
     ...(algorithm === undefined ? {} : { algorithm }),
     ...(metrics === undefined ? {} : { metrics }),
     personal: { method: 'fine-tuning', epochs: 30, batchSize: 32, stepSize: preset.localStep },

@@ -29,6 +29,25 @@ export const ifca: Algorithm = {
   },
 };
 
+/** Clusters that split and merge by what probes release: every participant trains the slot that fits it best. */
+export const evolving: Algorithm = {
+  ...fedAvg,
+  info: {
+    ...ifca.info,
+    id: 'evolving',
+    title: 'Evolving clusters in hidden slots',
+    source: 'Ghosh et al. 2020, with splits and merges from aggregates',
+    local: 'slot, losses, gap',
+    released: 'body, one head for each slot, noisy counts and gaps of each probe',
+    participantSensitivity: (clippingNorm) => [
+      { what: 'slots', l2: clippingNorm },
+      { what: 'count (probes only)', l2: 1 },
+      { what: 'gap and its count (probes only)', l2: Math.SQRT2 },
+    ],
+    slots: 'evolving',
+  },
+};
+
 /** FLSC (Li, Li, Varshney 2021): the n slots of lowest loss; their mean is trained once and sent to all of them. */
 export const flsc: Algorithm = {
   ...fedAvg,

@@ -4,18 +4,20 @@ import { type ClusterConfig, parseRunConfig, type RunConfig } from '../src/run/c
 import { scenarioConfig } from '../src/run/scenario.ts';
 
 /*
- * Every combination of an algorithm with a personal part at the end, a way to fill slots and a unit of privacy. What a
+ * Every combination of an algorithm with a personal part at the end, a way to fill slots, a unit of privacy and a place of noise. What a
  * combination needs beside its names - choices, label counts, minibatches - is filled in; whether it may run is decided by
  * `parseRunConfig` alone, so the table of the documentation says what a coordinator and every site say.
  */
 
-/** Ways to fill slots: none, chosen with and without a founding, several, weighted, declared in the open. */
-export const CLUSTER_MODES = ['none', 'chosen', 'founded', 'several', 'soft', 'open'] as const;
-export const UNITS = ['participant', 'record'] as const;
+/** Ways to fill slots: none, chosen with and without a founding, several, weighted, evolving, declared in the open. */
+export const CLUSTER_MODES = ['none', 'chosen', 'founded', 'several', 'soft', 'evolving', 'open'] as const;
+/** Units of privacy; noise is shared in the sum, or local: in every gradient inside an organization. */
+export const UNITS = ['participant', 'record', 'record, local noise'] as const;
 const PERSONAL_METHODS = ['none', 'fine-tuning'] as const;
 /** Organizations of the smallest federation that has two clusters in the open. */
 export const ORGANIZATIONS = ['org-1', 'org-2', 'org-3', 'org-4', 'org-5', 'org-6'] as const;
 const KEPT = 2;
+const EVOLVING = { most: 2, probeSteps: 1, perturbation: 0.3, minGap: 0, minMembers: 1, gapNoiseStddev: 1 };
 
 export interface Combination {
   readonly algorithm: Algorithm;
@@ -33,20 +35,22 @@ export function combinationsOf(algorithm: Algorithm): Combination[] {
 
 function clustersOf({ clusters, unit }: Combination): ClusterConfig | null {
   if (clusters === 'none') return null;
+  const isEvolving = clusters === 'evolving';
   const isFounded = clusters === 'founded';
-  const isCharged = clusters === 'several' && unit === 'record';
+  const isCharged = clusters === 'several' && unit !== 'participant';
   const open = [ORGANIZATIONS.slice(0, 3), ORGANIZATIONS.slice(3)];
   return {
-    assignment: clusters === 'several' || clusters === 'soft' ? clusters : 'hard',
+    assignment: clusters === 'several' || clusters === 'soft' || isEvolving ? clusters : 'hard',
     ...(clusters === 'several' ? { filled: KEPT } : {}),
     ...(clusters === 'open' ? { open } : {}),
     foundingSlots: isFounded ? ORGANIZATIONS.length : 0,
     seatPositions: isFounded ? 1_024 : 0,
-    kept: KEPT,
-    choiceSteps: isFounded ? [1] : clusters === 'chosen' || isCharged ? [0] : [],
+    kept: isEvolving ? 1 : KEPT,
+    ...(isEvolving ? { evolving: EVOLVING } : {}),
+    choiceSteps: isFounded || isEvolving ? [1] : clusters === 'chosen' || isCharged ? [0] : [],
     choiceEpsilon: 0.5,
     lossBound: 2,
-    countNoiseStddev: unit === 'record' ? 0.7 : 4,
+    countNoiseStddev: unit === 'participant' ? 4 : 0.7,
   };
 }
 
@@ -58,7 +62,15 @@ export function combine(combination: Combination): RunConfig {
   const { algorithm, clusters, personal, unit } = combination;
   const { info } = algorithm;
   const participants = ORGANIZATIONS.length;
-  const base = scenarioConfig('digits', { seed: 5, steps: 2, targetEpsilon: 200, participants, unit });
+  const isRecord = unit !== 'participant';
+  const isLocal = unit === 'record, local noise';
+  const base = scenarioConfig('digits', {
+    seed: 5,
+    steps: 2,
+    targetEpsilon: 200,
+    participants,
+    unit: isRecord ? 'record' : 'participant',
+  });
   const readsLabels = info.recordLevel.kind === 'with-charge' && info.recordLevel.charge === 'histogram';
   return parseRunConfig({
     ...base,
@@ -67,11 +79,12 @@ export function combine(combination: Combination): RunConfig {
     training: {
       ...base.training,
       momentum: 0.5,
-      local: unit === 'record' ? null : { epochs: 1, batches: 2, batchSize: 8, stepSize: 0.05 },
+      local: isRecord && !isLocal ? null : { epochs: 1, batches: 2, batchSize: 8, stepSize: 0.05 },
     },
     clusters: clustersOf(combination),
-    algorithm: { id: info.id, ...(readsLabels && unit === 'record' ? { labels: { noiseStddev: 10 } } : {}) },
+    algorithm: { id: info.id, ...(readsLabels && isRecord ? { labels: { noiseStddev: 10 } } : {}) },
     personal: { ...base.personal, method: personal, epochs: 1 },
+    privacy: { ...base.privacy, ...(isLocal ? { localNoise: { clippingNorm: 1 } } : {}) },
     cohort: { ...base.cohort, minSurvivors: 3, minOrgs: 3, colluders: 0 },
   });
 }

@@ -52,8 +52,11 @@ const nameOf = ({ algorithm, clusters, personal, unit }: Combination): string =>
 /** Reasons that a refusal may give: none of them is a shape, a missing field or a fault of ours. */
 const REASONS = [
   /^"algorithm" expected one that keeps the record rule, got [\w-]+: \w.{20,}$/,
-  /^"charges" expected exponential-mechanism for (ifca|flsc): \w.{20,}$/,
-  /^"clusters" expected (none|chosen|several|soft) slots for [\w-]+, got (none|chosen|several|soft)$/,
+  /^"charges" expected exponential-mechanism for (ifca|flsc|evolving): \w.{20,}$/,
+  /^"clusters" expected (none|chosen|several|soft|evolving) slots for [\w-]+, got (none|chosen|several|soft|evolving)$/,
+  /^"algorithm" [\w-]+: expected gradients alone with noise inside the organization, got \w.+$/,
+  /^"clusters.assignment" expected hard with noise inside the organizations: weights would read losses of raw records$/,
+  /^"algorithm.labels" expected none with noise inside the organizations$/,
   /^"clusters.open" expected none for ifca: its slots are chosen$/,
   /^"algorithm.id" expected flsc with slots that are filled by several, got [\w-]+$/,
   /^"model.sharedLayers" expected at least 1 for [\w-]+, got 0: nothing would be shared$/,

@@ -1,9 +1,9 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { type AttackReport, runAttack } from '../experiments/attack.ts';
-import { realSum } from '../experiments/real-sum.ts';
-import { nodeCrypto } from '../platform/node/crypto.ts';
-import type { Dataset } from '../src/data/dataset.ts';
-import type { GradientOracle } from '../src/learning/oracle.ts';
+import { type AttackReport, runAttack } from '../../experiments/attack.ts';
+import { realSum } from '../../experiments/real-sum.ts';
+import { nodeCrypto } from '../../platform/node/crypto.ts';
+import type { Dataset } from '../../src/data/dataset.ts';
+import type { GradientOracle } from '../../src/learning/oracle.ts';
 
 /*
  * The auditor must stay below the claim of the real pipeline, and must fire when the pipeline is broken. Every fault is
@@ -12,8 +12,8 @@ import type { GradientOracle } from '../src/learning/oracle.ts';
 type Fault = 'none' | 'no-noise' | 'variance-as-deviation' | 'one-share' | 'no-clip' | 'reused-noise' | 'raw-head';
 const planted = vi.hoisted(() => ({ fault: 'none' as string, members: 0, calls: 0, kept: [] as Int32Array[] }));
 
-vi.mock('../src/privacy/discrete-gaussian.ts', async (load) => {
-  const real = await load<typeof import('../src/privacy/discrete-gaussian.ts')>();
+vi.mock('../../src/privacy/discrete-gaussian.ts', async (load) => {
+  const real = await load<typeof import('../../src/privacy/discrete-gaussian.ts')>();
   return {
     ...real,
     createDiscreteGaussian(variance: number) {
@@ -36,8 +36,8 @@ vi.mock('../src/privacy/discrete-gaussian.ts', async (load) => {
   };
 });
 
-vi.mock('../src/privacy/encode.ts', async (load) => {
-  const real = await load<typeof import('../src/privacy/encode.ts')>();
+vi.mock('../../src/privacy/encode.ts', async (load) => {
+  const real = await load<typeof import('../../src/privacy/encode.ts')>();
   return {
     ...real,
     createEncoder(crypto: Parameters<typeof real.createEncoder>[0], spec: Parameters<typeof real.createEncoder>[1]) {
@@ -47,8 +47,8 @@ vi.mock('../src/privacy/encode.ts', async (load) => {
   };
 });
 
-vi.mock('../src/learning/dense-oracle.ts', async (load) => {
-  const real = await load<typeof import('../src/learning/dense-oracle.ts')>();
+vi.mock('../../src/learning/dense-oracle.ts', async (load) => {
+  const real = await load<typeof import('../../src/learning/dense-oracle.ts')>();
   /** A few steps on the head alone, over all records of the organization: the local part of FedRep. */
   const trainHead = (oracle: GradientOracle, body: Float64Array, head: Float64Array, data: Dataset): Float64Array => {
     const trained = head.slice();

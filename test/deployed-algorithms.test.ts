@@ -1,14 +1,17 @@
 import { describe, expect, it } from 'vitest';
+import { chargeStream } from '../clients/core/charge-book.ts';
 import { openMemory } from '../clients/core/memory.ts';
-import { createNode, type FederationNode, type NodeProgress } from '../clients/core/node.ts';
+import { createNode, type FederationNode, type NodeOptions, type NodeProgress } from '../clients/core/node.ts';
 import { createMemoryStore } from '../platform/memory/store.ts';
+import { systemClock } from '../platform/node/clock.ts';
 import { nodeCrypto, nodeRandom } from '../platform/node/crypto.ts';
-import { toHex } from '../protocol/bytes.ts';
+import { fromUtf8, toHex } from '../protocol/bytes.ts';
 import { type Coordinator, createCoordinator } from '../server/coordinator/run.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createRandom } from '../src/data/random.ts';
 import type { LocalVectors, ReleasedModels } from '../src/learning/algorithm.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
+import { createOracleTrainer } from '../src/learning/oracle-trainer.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { personalModel } from '../src/run/home.ts';
 import { NEW_MEMBER } from '../src/run/member.ts';
@@ -54,10 +57,12 @@ interface Deployed {
   readonly finished: readonly NodeProgress[];
   /** Epsilons that nodes charged, in the order they said so. */
   readonly charged: readonly number[];
+  /** Signed charges of each node, read anew from its store. */
+  readonly told: readonly (readonly { readonly purpose: string; readonly assurance?: string }[])[];
 }
 
 /** A coordinator and its nodes in this process: the code of a deployment without sockets and files. */
-async function deploy(config: RunConfig): Promise<Deployed> {
+async function deploy(config: RunConfig, openTrainer?: NodeOptions['openTrainer']): Promise<Deployed> {
   const identities = Array.from({ length: MEMBERS }, (_, i) => createIdentity(i + 1));
   const roster = buildRoster(
     nodeCrypto,
@@ -101,6 +106,8 @@ async function deploy(config: RunConfig): Promise<Deployed> {
       data: train,
       test,
       createOracle: createDenseOracle,
+      // One site trains with a program of its own, if any does.
+      openTrainer: i === 1 ? openTrainer : undefined,
       crypto: nodeCrypto,
       random: nodeRandom,
       store: stores[i] as ReturnType<typeof createMemoryStore>,
@@ -118,7 +125,12 @@ async function deploy(config: RunConfig): Promise<Deployed> {
   await coordinator.run();
   await Promise.all([...nodes.values()].map((node) => node.finished));
   const locals = await Promise.all(stores.map(async (store) => (await openMemory(store, RUN_ID)).local()));
-  return { models: coordinator.models(), locals, finished, charged };
+  const told = await Promise.all(
+    stores.map(async (store) =>
+      (await store.read(chargeStream(RUN_ID))).map(({ payload }) => JSON.parse(fromUtf8(payload)).body),
+    ),
+  );
+  return { models: coordinator.models(), locals, finished, charged, told };
 }
 
 describe('algorithms in a deployment', () => {
@@ -183,5 +195,25 @@ describe('algorithms in a deployment', () => {
     expect(locals.every(({ head }) => head?.some((value) => value !== 0))).toBe(true);
     for (const progress of finished)
       if (progress.event === 'finished') expect(progress.models.extra).toEqual(models.extra);
+  });
+
+  it('says in every charge of a training step that a program of the site is to be trusted', async () => {
+    const config = configFor({ id: 'fedavg' }, 'record');
+    const { monotonicMs } = systemClock;
+    const { finished, told } = await deploy(config, async (model) => {
+      const options = { crypto: nodeCrypto, featureLength: model.inputs, classes: model.classes, monotonicMs };
+      const trainer = createOracleTrainer(createDenseOracle(model), options);
+      return {
+        trainer: { ...trainer, assurance: 'trusted trainer' },
+        timeLimitMs: 60_000,
+        onFailure: (error) => expect.unreachable(error.message),
+      };
+    });
+    expect(finished.length).toBe(MEMBERS);
+    told.forEach((charges, i) => {
+      expect(charges.length).toBeGreaterThan(2);
+      for (const { assurance, purpose } of charges)
+        expect(assurance).toBe(i === 1 && purpose === 'train' ? 'trusted trainer' : undefined);
+    });
   });
 });

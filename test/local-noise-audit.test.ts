@@ -68,3 +68,26 @@ describe('the audit of a run with noise inside the organizations', () => {
     expect(report.failure).not.toBeNull();
   });
 });
+
+describe('the audit of a run in which a site trains with a program of its own', () => {
+  it('says whose rows rest on that program, in the report and beside what it assumes', async () => {
+    const bundle = createBundle({
+      specs: (specs, { members }) =>
+        specs.map((spec) =>
+          spec.type === 'client.charge' && spec.body['purpose'] === 'train' && spec.actor === members[1]
+            ? { ...spec, body: { ...spec.body, assurance: 'trusted trainer' } }
+            : spec,
+        ),
+    });
+    const report = await verifyBundle(bundle.reader, nodeCrypto);
+    expect(report.failure).toBeNull();
+    const name = bundle.members[1]?.organization ?? '';
+    expect(report.assumed.filter((line) => line.includes('trusted trainer'))).toEqual([
+      expect.stringMatching(`^${name}: `),
+    ]);
+    expect(fromUtf8(bundle.files.get('report.html') as Uint8Array)).toContain(`${name} *`);
+    const plain = createBundle();
+    expect((await verifyBundle(plain.reader, nodeCrypto)).assumed.join()).not.toContain('trusted trainer');
+    expect(fromUtf8(plain.files.get('report.html') as Uint8Array)).not.toContain('trusted trainer');
+  });
+});

@@ -6,6 +6,7 @@ import { strictThreshold } from '../../protocol/roster.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { canonicalJson } from '../../src/audit/canonical-json.ts';
 import { entryHash, signEntry } from '../../src/audit/entries.ts';
+import type { Assurance } from '../../src/learning/trainer.ts';
 import type { Budget } from '../../src/privacy/accountant.ts';
 import type { ViewEvents } from '../../src/privacy/charges.ts';
 import { eventToJson, type JsonObject } from '../../src/privacy/event-json.ts';
@@ -84,7 +85,11 @@ function requireSameCharges(lines: readonly string[], entries: readonly string[]
   );
 }
 
-/** Opens the ledger of a run and checks its chain. @throws CoveyError PRIVACY_LEDGER naming the broken line. */
+/**
+ * Opens the ledger of a run and checks its chain. `assurance`: who vouches for what this site adds to training steps; it is
+ * said in every such charge.
+ * @throws CoveyError PRIVACY_LEDGER naming the broken line.
+ */
 export async function openChargeBook(
   store: Store,
   crypto: CryptoProvider,
@@ -93,6 +98,7 @@ export async function openChargeBook(
   budget: Budget,
   now: () => string,
   dataset: DatasetBook | null = null,
+  assurance: Assurance = 'computed here',
 ): Promise<ChargeBook> {
   const { config, plan, roster, runId } = facts;
   const read = async (stream: string): Promise<string[]> =>
@@ -241,6 +247,8 @@ export async function openChargeBook(
       survivors,
       events: charged,
       paths,
+      // Choices, counts and accuracies are Covey's own in any case.
+      ...(params.purpose === 'train' && assurance !== 'computed here' ? { assurance } : {}),
       ledgerHead: toHex(next),
     });
     // Both or none: an entry without its charge, or a charge that nobody hears of, would split the two ledgers.

@@ -264,6 +264,7 @@ export function createNode(options: NodeOptions): FederationNode {
         datasetBudget === undefined || options.datasetHeads === undefined
           ? null
           : await openDatasetBook(store, crypto, datasetBudget, options.datasetHeads);
+      const outside = openTrainer === undefined ? null : await openTrainer(config.model);
       const charges = await openChargeBook(
         store,
         crypto,
@@ -272,8 +273,8 @@ export function createNode(options: NodeOptions): FederationNode {
         budgetOf(policy, config),
         options.now,
         dataset,
+        outside?.trainer.assurance,
       );
-      const outside = openTrainer === undefined ? null : await openTrainer(config.model);
       run = { facts, oracle: options.createOracle(config.model), outside, memory, charges };
       // The coordinator may have ended before it stored what this node had told it before its own end.
       for (const line of charges.recentLines()) await sendLog(line);

@@ -21,6 +21,8 @@ type Hex = string;
 /** A number in the shortest decimal form that reads back as the same double. */
 type Decimal = string;
 type Purpose = 'census' | 'train' | 'metrics';
+/** What a session releases about records. */
+export type SessionKind = 'seats' | 'choice' | 'train' | 'metrics' | 'labels' | 'gaps';
 type EventsJson = readonly JsonObject[];
 
 /** What a run says about its privacy before it starts. Units: `sensitivity` and `shareVariance` in integer units. */
@@ -57,7 +59,7 @@ export interface EntryBodies {
     readonly round: number;
     readonly purpose: Purpose;
     readonly attempt: number;
-    readonly kind: 'seats' | 'choice' | 'train' | 'metrics' | 'labels' | 'gaps';
+    readonly kind: SessionKind;
     readonly step: number;
     readonly slots: number;
     readonly params: string;
@@ -125,11 +127,13 @@ export interface EntryBodies {
     readonly survivors: number;
     readonly events: EventsJson;
     readonly paths?: readonly Path[] | undefined;
+    /** Said where a program of the site computed what the others have to trust; absent if Covey did. */
+    readonly assurance?: 'trusted trainer' | undefined;
     readonly ledgerHead: Hex;
   };
   /** A participant pays for no further session: the worst case of this one is not within its budget. */
   readonly 'client.leave': {
-    readonly kind: 'seats' | 'choice' | 'train' | 'metrics';
+    readonly kind: SessionKind;
     readonly step: number;
     readonly code: string;
     readonly reason: string;
@@ -156,6 +160,7 @@ const id: Check<string> = hexOf(32);
 const sid: Check<string> = hexOf(32);
 const hash: Check<string> = hexOf(32);
 const round: Check<number> = integer(0, 0xffff_ffff);
+const sessionKind: Check<SessionKind> = oneOf('seats', 'choice', 'train', 'metrics', 'labels', 'gaps');
 const purpose: Check<'census' | 'train' | 'metrics'> = oneOf('census', 'train', 'metrics');
 const view: Check<'server' | 'release'> = oneOf('server', 'release');
 const members: Check<readonly string[]> = listOf(id, LIMITS.cohort);
@@ -202,7 +207,7 @@ const BODIES: { readonly [T in EntryType]: Check<EntryBodies[T]> } = {
     round,
     purpose,
     attempt: integer(0, 255),
-    kind: oneOf('seats', 'choice', 'train', 'metrics', 'labels', 'gaps'),
+    kind: sessionKind,
     step: round,
     slots: integer(1, LIMITS.slots),
     params: text(8_192, /^[A-Za-z0-9+/]*={0,2}$/),
@@ -268,10 +273,11 @@ const BODIES: { readonly [T in EntryType]: Check<EntryBodies[T]> } = {
     survivors: cohortSize,
     events,
     paths,
+    assurance: optional(oneOf('trusted trainer')),
     ledgerHead: hash,
   }),
   'client.leave': record({
-    kind: oneOf('seats', 'choice', 'train', 'metrics'),
+    kind: sessionKind,
     step: round,
     code: text(64, /^[A-Z0-9_]+$/),
     reason: text(500),

@@ -4,7 +4,7 @@ import type { JsonObject } from '../privacy/event-json.ts';
 import type { DpEvent } from '../privacy/events.ts';
 import type { Path } from '../privacy/paths.ts';
 import type { View } from '../privacy/views.ts';
-import type { RunPlanClaim } from './bodies.ts';
+import type { RunPlanClaim, SessionKind } from './bodies.ts';
 
 /*
  * The charge of a session, derived a second time from its signed parameters: what was released, at which sensitivity,
@@ -58,9 +58,6 @@ export function unknownShare({ minSurvivors, noise }: SessionParams, survivors: 
   const { shareVariance, tolerance } = noise;
   return tolerance === undefined ? shareVariance : (minSurvivors * shareVariance) / survivors;
 }
-
-/** What a session releases about records. */
-export type SessionKind = 'seats' | 'choice' | 'train' | 'metrics' | 'labels' | 'gaps';
 
 /**
  * How far one unit moves a sum, over the norm of a member's vector: the one of a participant comes or goes, but a record or

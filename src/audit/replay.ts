@@ -14,9 +14,8 @@ import { LABELS } from '../../protocol/labels.ts';
 import { decodeParams, rosterHash, sessionId } from '../../protocol/params.ts';
 import { sparseQuorum, strictThreshold } from '../../protocol/roster.ts';
 import type { SessionParams } from '../../protocol/session.ts';
-import type { EntryBody, EntryType } from './bodies.ts';
+import type { EntryBody, EntryType, SessionKind } from './bodies.ts';
 import { canonicalJson } from './canonical-json.ts';
-import type { SessionKind } from './derive-events.ts';
 import { type AuditLocation, failAudit, inClass } from './failures.ts';
 import { announcedLabels } from './labels.ts';
 import { announcedMetrics, isMetricsStep } from './metrics.ts';
@@ -473,4 +472,10 @@ export function replayLog(entries: readonly LocatedEntry[], crypto: CryptoProvid
     firstTime,
     lastTime,
   };
+}
+
+/** Participants that said in a charge that a program of their own trains. */
+export function trustedTrainers({ sessions }: Pick<RunHistory, 'sessions'>): ReadonlySet<string> {
+  const own = sessions.flatMap(({ reserved, settled }) => [...reserved, ...settled]);
+  return new Set(own.filter(([, { body }]) => body.assurance !== undefined).map(([id]) => id));
 }

@@ -8,6 +8,7 @@ import type { ReportFacts, SessionFacts } from './facts.ts';
 import { announcedLabels } from './labels.ts';
 import { announcedLocalNoise, chargedQueries } from './local-noise.ts';
 import type { ProtectedAccuracy } from './metrics.ts';
+import { trustedTrainers } from './replay.ts';
 import { REPORT_STYLE } from './report-style.ts';
 import type { ResultRow } from './results.ts';
 
@@ -359,19 +360,20 @@ function cohorts({ history, results, sessions }: ReportFacts): string {
 }
 
 function participants({ history, results }: ReportFacts): string {
+  const trusted = trustedTrainers(history);
   const members = [...history.genesis.members].sort((a, b) => compareNames(a.organization, b.organization));
   const rows = members.map(({ id, organization }) => {
     const claim = results.claims.perParticipant[id];
     const rounds = history.sessions.filter((session) => session.charge?.body.survivors.includes(id)).length;
     return [
-      esc(organization),
+      `${esc(organization)}${trusted.has(id) ? ' *' : ''}`,
       `<code>${id.slice(0, 16)}</code>`,
       String(rounds),
       epsilon(claim?.server ?? null),
       epsilon(claim?.release ?? null),
     ];
   });
-  return `<h2>Each organization</h2>${table(['Organization', 'Node', 'Sums joined', 'ε coordinator', 'ε released'], rows, [2, 3, 4])}`;
+  return `<h2>Each organization</h2>${table(['Organization', 'Node', 'Sums joined', 'ε coordinator', 'ε released'], rows, [2, 3, 4])}${trusted.size === 0 ? '' : '<p class="soft">* trains with a program of its own (trusted trainer): that each of its rows depends on one record alone rests on that program.</p>'}`;
 }
 
 /** What the name of a path stands for. */

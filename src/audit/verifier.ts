@@ -15,7 +15,7 @@ import { checkSums } from './check-sums.ts';
 import { factsOf } from './facts.ts';
 import { type AuditFailure, describeLocation, failAudit, failureOf, inClass } from './failures.ts';
 import { LOG_FILE, readLog } from './read-log.ts';
-import { type RunHistory, replayLog } from './replay.ts';
+import { type RunHistory, replayLog, trustedTrainers } from './replay.ts';
 import { REPORT_FILE, renderReport } from './report.ts';
 import { parseResults, RESULTS_FILE } from './results.ts';
 
@@ -132,6 +132,16 @@ export async function verifyBundle(
     proved.push(
       `${plural(ledgers.compared, 'participant ledger')} agree${ledgers.compared === 1 ? 's' : ''} with the log`,
     );
+    const trusted = trustedTrainers(history);
+    if (trusted.size > 0)
+      assumed.push(
+        `${history.genesis.members
+          .filter(({ id }) => trusted.has(id))
+          .map(({ organization }) => organization)
+          .join(
+            ', ',
+          )}: a program of the site trained, and each of its rows depends on one record alone (trusted trainer)`,
+      );
     if (ledgers.missing.length > 0)
       assumed.push(
         `nothing was dropped from the end of what ${ledgers.missing.join(', ')} charged: their ledgers are not in the bundle`,

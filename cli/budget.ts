@@ -219,7 +219,7 @@ async function show(folder: string, flags: { readonly json: boolean }): Promise<
   console.log(table([['organization', 'sessions', 'server view', 'release view', 'remaining'], ...body]));
   printPaths(
     'organization',
-    rows.map(({ organization, paths }) => ({ name: organization, paths })),
+    byName.map(({ organization, paths }) => ({ name: organization, paths })),
   );
   console.log(
     `\nepsilon of one ${unit} at delta ${deltaText(delta)}, relation ${relation}, ${colluders} colluders assumed, accountant rdp; budget ${targetEpsilon} (server view)`,

@@ -91,3 +91,16 @@ describe('the audit of a run in which a site trains with a program of its own', 
     expect(fromUtf8(plain.files.get('report.html') as Uint8Array)).not.toContain('trusted trainer');
   });
 });
+
+describe('the audit of a run that protects persons', () => {
+  it('says so in the report and in what it assumes', async () => {
+    const bundle = createBundle({ perPerson: true });
+    const report = await verifyBundle(bundle.reader, nodeCrypto);
+    expect(report.failure).toBeNull();
+    expect(report.assumed.join()).toContain('all of its rows there carry its name');
+    expect(report.assumed.join()).not.toContain('owns one record');
+    expect(fromUtf8(bundle.files.get('report.html') as Uint8Array)).toContain(
+      'one person with all rows at one organization',
+    );
+  });
+});

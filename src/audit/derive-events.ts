@@ -47,6 +47,11 @@ function unknownShares(view: View, survivors: number, colluders: number): number
   return survivors - (view === 'server' ? colluders : Math.max(1, colluders));
 }
 
+/** Whether a unit is a person with all its records at one organization. */
+export function protectsPersons(config: JsonObject): boolean {
+  return (config['privacy'] as { readonly perPerson?: boolean } | undefined)?.perPerson === true;
+}
+
 /** Most losses of a session that a run announces noise for; null where shares stay as they are. */
 export function announcedTolerance(config: JsonObject): number | null {
   const { xnoise } = (config['privacy'] ?? {}) as { readonly xnoise?: { readonly tolerance?: number } };

@@ -1,8 +1,7 @@
 import { type LineSeries, lineChart } from '../charts/line-chart.ts';
 import { escapeMarkup } from '../charts/svg.ts';
-import type { JsonObject } from './canonical-json.ts';
 import { announcedClip } from './clips.ts';
-import { announcedDraws, announcedMechanism, announcedTolerance } from './derive-events.ts';
+import { announcedDraws, announcedMechanism, announcedTolerance, protectsPersons } from './derive-events.ts';
 import { evolutionRow } from './evolution.ts';
 import type { ReportFacts, SessionFacts } from './facts.ts';
 import { announcedLabels } from './labels.ts';
@@ -52,11 +51,6 @@ function table(
   const isNamed = head.some((name) => name !== '');
   const headLine = isNamed ? `<thead><tr>${head.map((c, i) => cell('th', c, i)).join('')}</tr></thead>` : '';
   return `<table>${headLine}<tbody>${rows.map(line).join('')}</tbody></table>`;
-}
-
-/** Whether a unit is a person with all its records at one organization. */
-function protectsPersons(config: JsonObject): boolean {
-  return (config['privacy'] as { readonly perPerson?: boolean } | undefined)?.perPerson === true;
 }
 
 function statement({ history, results }: ReportFacts): string {

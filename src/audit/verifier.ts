@@ -12,6 +12,7 @@ import { checkLedgers, type LedgerSummary } from './check-ledgers.ts';
 import { checkNoise } from './check-noise.ts';
 import { checkPrivacy, type RecomposedLoss } from './check-privacy.ts';
 import { checkSums } from './check-sums.ts';
+import { protectsPersons } from './derive-events.ts';
 import { factsOf } from './facts.ts';
 import { type AuditFailure, describeLocation, failAudit, failureOf, inClass } from './failures.ts';
 import { LOG_FILE, readLog } from './read-log.ts';
@@ -39,10 +40,16 @@ export interface AuditReport {
   readonly assumed: readonly string[];
 }
 
+/** Who owns how many records; for a run that protects persons, in other words. */
+const ONE_RECORD =
+  'the records are real, each person owns one record at one organization, and the clip was applied to every record';
+const ONE_PERSON =
+  'the records are real, each person is at one organization, all of its rows there carry its name, and the clip was applied to their sum';
+
 /** What no log can show. Printed with every result. */
 const LIMITS: readonly string[] = [
   'every participant drew its noise and its sample as published: a transcript cannot prove that',
-  'the records are real, each person owns one record at one organization, and the clip was applied to every record',
+  ONE_RECORD,
   'no more organizations collude with the coordinator than the run assumed',
   'the keys of the roster belong to the named organizations',
 ];
@@ -132,6 +139,7 @@ export async function verifyBundle(
     proved.push(
       `${plural(ledgers.compared, 'participant ledger')} agree${ledgers.compared === 1 ? 's' : ''} with the log`,
     );
+    if (protectsPersons(history.open.config)) assumed[assumed.indexOf(ONE_RECORD)] = ONE_PERSON;
     const trusted = trustedTrainers(history);
     if (trusted.size > 0)
       assumed.push(

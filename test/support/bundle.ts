@@ -76,6 +76,8 @@ export interface BundleChanges {
   readonly cohort?: Readonly<Record<string, number>>;
   /** Adds accuracies after steps 2 and 4. */
   readonly metrics?: boolean;
+  /** Announces that units are persons. */
+  readonly perPerson?: boolean;
   /** Noise inside the organizations, in this many gradients a step. */
   readonly localQueries?: number;
   /** Paths that charges name; those of the session if left out, none at all (as earlier versions wrote) if null. */
@@ -197,8 +199,13 @@ function runOf({
   cohort,
   localQueries,
   paths,
+  perPerson,
 }: BundleChanges): Run {
-  const config = { ...configOf({ ...noise, cohort }), ...(localQueries === undefined ? {} : LOCAL) };
+  const config = {
+    ...configOf({ ...noise, cohort }),
+    ...(localQueries === undefined ? {} : LOCAL),
+    ...(perPerson === undefined ? {} : { privacy: { perPerson } }),
+  };
   if (labels) return { localQueries, noise, config: { ...config, ...LABELLED }, sessions: LABELS_SESSIONS, paths };
   return metrics
     ? { localQueries, noise, config: { ...config, metrics: METRICS }, sessions: METRICS_SESSIONS, paths }

@@ -76,6 +76,8 @@ export interface BundleChanges {
   readonly cohort?: Readonly<Record<string, number>>;
   /** Adds accuracies after steps 2 and 4. */
   readonly metrics?: boolean;
+  /** Clusters that the configuration announces in place of two hidden slots. */
+  readonly clusters?: JsonObject;
   /** Announces that units are persons. */
   readonly perPerson?: boolean;
   /** Noise inside the organizations, in this many gradients a step. */
@@ -200,11 +202,13 @@ function runOf({
   localQueries,
   paths,
   perPerson,
+  clusters,
 }: BundleChanges): Run {
   const config = {
     ...configOf({ ...noise, cohort }),
     ...(localQueries === undefined ? {} : LOCAL),
     ...(perPerson === undefined ? {} : { privacy: { perPerson } }),
+    ...(clusters === undefined ? {} : { clusters }),
   };
   if (labels) return { localQueries, noise, config: { ...config, ...LABELLED }, sessions: LABELS_SESSIONS, paths };
   return metrics

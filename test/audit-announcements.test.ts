@@ -104,3 +104,21 @@ describe('the audit of a run that protects persons', () => {
     );
   });
 });
+
+describe('the report of a run with clusters in the open', () => {
+  it('says who belongs together and what that tells', () => {
+    const open = createBundle({
+      clusters: {
+        kept: 2,
+        open: [
+          ['hospital-a', 'hospital-b'],
+          ['hospital-c', 'hospital <d>'],
+        ],
+      },
+    });
+    const page = fromUtf8(open.files.get('report.html') as Uint8Array);
+    expect(page).toContain('hospital-a, hospital-b; hospital-c, hospital &lt;d&gt;');
+    expect(page).toContain('ε does not cover that');
+    expect(fromUtf8(createBundle().files.get('report.html') as Uint8Array)).not.toContain('ε does not cover that');
+  });
+});

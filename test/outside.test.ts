@@ -172,6 +172,48 @@ describe('a site with a training program of its own', () => {
     ).rejects.toThrow('closed');
   });
 
+  it('lets a record that breaks the program take no other record along', async () => {
+    const config = configFor('record');
+    const base = trainerWith();
+    const broken = new Set<number>();
+    const fragile = trainerWith({
+      recordGradients: (task) =>
+        task.records.some((record) => broken.has(record))
+          ? Promise.reject(new CoveyError('DEP_TRAINER_EXIT', 'ended'))
+          : base.recordGradients(task),
+    });
+    const drawn: number[] = [];
+    const whole = await outsideVector(config, outsideOf(base));
+    await outsideVector(
+      config,
+      outsideOf(
+        trainerWith({
+          recordGradients: (task) => {
+            drawn.push(...task.records);
+            return base.recordGradients(task);
+          },
+        }),
+      ),
+    );
+    const { sensitivity } = planRun(config);
+    for (const [first, ...others] of [drawn.slice(3, 4), drawn.slice(-3)]) {
+      broken.clear();
+      for (const record of [first as number, ...others]) broken.add(record);
+      const failures: string[] = [];
+      const vector = await outsideVector(config, outsideOf(fragile, failures));
+      const lost = Math.hypot(...vector.map((value, i) => value - (whole[i] as number)));
+      expect(lost).toBeGreaterThan(0);
+      expect(lost).toBeLessThanOrEqual(broken.size * sensitivity);
+      // Halves, not records one by one.
+      expect(failures.length).toBeLessThan(32);
+    }
+    // A program that always fails is not asked for ever.
+    for (const record of drawn) broken.add(record);
+    const failures: string[] = [];
+    expect((await outsideVector(config, outsideOf(fragile, failures))).every((value) => value === 0)).toBe(true);
+    expect(failures.length).toBeLessThan(200);
+  });
+
   it('serves algorithms that train from a start to an end, and no others', () => {
     const reasonOf = (config: () => RunConfig): string => {
       try {

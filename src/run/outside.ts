@@ -72,6 +72,9 @@ interface Wanted {
   readonly record: number;
 }
 
+/** Failures that are looked into before the rows of a contribution count as zeros: far more than a few bad records cause. */
+const MAX_SPLIT_FAILURES = 64;
+
 /** What a task costs in failures: they depend on the records, so they become zeros (privacy 3.5). Faults of the caller are thrown. */
 function orZero<T>(error: unknown, { onFailure }: OutsideTrainer, zero: T): T {
   if (!isCoveyError(error) || !(error.code === 'USAGE_DIVERGED' || error.code.startsWith('DEP_TRAINER_'))) throw error;
@@ -96,16 +99,27 @@ async function fetchRows(outside: OutsideTrainer, data: Dataset, wanted: readonl
     else places.push(i);
   });
   const most = Math.max(1, Math.floor(MAX_GRADIENT_VALUES / length));
+  let failures = 0;
   for (const [head, places] of byHead) {
     const parameters = flattenModel({ body: wanted[places[0] as number]?.body ?? [], head });
-    for (let start = 0; start < places.length; start += most) {
-      const block = places.slice(start, start + most);
+    const blocks: number[][] = [];
+    for (let start = 0; start < places.length; start += most) blocks.push(places.slice(start, start + most));
+    for (let block = blocks.shift(); block !== undefined; block = blocks.shift()) {
       const records = Uint32Array.from(block, (i) => (wanted[i] as Wanted).record);
       const task = { layout: trainer.layout, parameters, data, records, timeLimitMs };
-      const answer = await trainer.recordGradients(task).catch((error) => orZero(error, outside, null));
+      let isLate = false;
+      const answer = await trainer.recordGradients(task).catch((error) => {
+        isLate = isCoveyError(error, 'DEP_TRAINER_TIMEOUT');
+        return orZero(error, outside, null);
+      });
       block.forEach((i, row) => {
         if (answer !== null) rows[i] = answer.gradients.subarray(row * length, (row + 1) * length);
       });
+      // A record that breaks the program must not take others along (record rule): both halves are asked again. Not for
+      // time that ran out: asking again would make the upload late.
+      if (answer !== null || isLate || block.length === 1 || ++failures > MAX_SPLIT_FAILURES) continue;
+      const middle = block.length >> 1;
+      blocks.unshift(block.slice(0, middle), block.slice(middle));
     }
   }
   return rows;

@@ -225,6 +225,16 @@ describe.each(['record', 'participant'] as const)('the charge of metrics at unit
     }
     const replaced = deriveEvents('metrics', params, { ...claim, relation: 'replace-one' }, 11, 'server');
     expect(replaced?.[0]).toMatchObject({ sensitivity: 16 * Math.SQRT2 });
+    // Whatever law the noise of the run has.
+    const skellam = parseRunConfig({ ...config, privacy: { ...config.privacy, mechanism: 'skellam' } });
+    const drawn = orderParams(nodeCrypto, { ...facts, config: skellam, plan: planRun(skellam) }, order, {
+      round: 3,
+      attempt: 0,
+    });
+    expect(drawn.noise.mechanism).toBe('skellam');
+    expect(sessionEvents(skellam, planRun(skellam), session, 1, 11, 'server').map(eventToJson)).toEqual(
+      deriveEvents('metrics', drawn, claim, 11, 'server')?.map(eventToJson),
+    );
   });
 });
 

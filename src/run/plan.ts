@@ -132,7 +132,8 @@ export function sessionEvents(
   }
   if (session.kind === 'metrics') {
     const dimension = metricsBlock(config).length;
-    const histogram = { sensitivity: metricsSensitivity(config), dimension, samplingProbability: 1, colluders };
+    const sensitivity = metricsSensitivity(config);
+    const histogram = { sensitivity, dimension, samplingProbability: 1, colluders, mechanism };
     return [sumEvent(histogram, metricsShareVariance(config), survivors, view)];
   }
   if (config.privacy.unit === 'record') {

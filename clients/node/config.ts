@@ -102,6 +102,7 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
       minNoiseMultiplier: z.number().min(0).default(0.3),
       openClusters: z.boolean().default(false),
       maxClippingNorm: z.number().positive().default(1),
+      perPerson: z.boolean().default(false),
       sparse: z.boolean().default(false),
       datasetBudget: z
         .strictObject({

@@ -172,6 +172,20 @@ describe('what may run with noise inside the organizations', () => {
   });
 });
 
+describe('the integers of a local gradient', () => {
+  it('fit the sampler and the sum, or the plan is refused before any record is read', () => {
+    const planOf = (clippingNorm: number, scale = 65_536, targetEpsilon = 4) => {
+      const base = configFor('fedavg', { privacy: { localNoise: { clippingNorm }, targetEpsilon } });
+      return codeOf(() => planRun({ ...base, encoding: { ...base.encoding, scale } }));
+    };
+    expect(planOf(1)).toBe('accepted');
+    // Least noise of a record that moves the sum by one unit, at a target that asks for next to none.
+    expect(planOf(1, 1, 1_000)).toMatch(/^PRIVACY_NOISE "privacy.localNoise.clippingNorm".* got 0\.\d+/);
+    expect(planOf(600, 65_536, 0.05)).toMatch(/^PRIVACY_NOISE /);
+    expect(planOf(600, 65_536, 1_000)).toMatch(/^PRIVACY_RING_WIDTH /);
+  });
+});
+
 describe('a gradient with noise inside the organization', () => {
   const config = configFor('fedavg', { training: { samplingProbability: 1 } });
   const noise = planRun(config).local as LocalNoise;

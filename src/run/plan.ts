@@ -16,7 +16,7 @@ import { clipCountUnits, jointSensitivity } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
 import { mechanismOf, type RunConfig, sendsUpdates } from './config.ts';
 import { groupCount } from './groups.ts';
-import { type LocalNoise, localEvents, localNoiseOf } from './local-noise.ts';
+import { checkLocalSums, type LocalNoise, localEvents, localNoiseOf } from './local-noise.ts';
 import { localQueries } from './local-queries.ts';
 import { isMeasured, METRICS_SCALE, metricsBlock, metricsSensitivity, metricsShareVariance } from './metrics.ts';
 import { modelManifest } from './released.ts';
@@ -214,6 +214,7 @@ export function planRun(config: RunConfig): RunPlan {
   );
   const noise = noiseOf(updateMultiplier);
   if (noise.local !== null) {
+    checkLocalSums(config, noise.local);
     const { sensitivity, variance } = noise.local;
     return { schedule, noiseMultiplier: updateMultiplier, sensitivity, ...noise, shareVariance: variance, gateOrder };
   }

@@ -4,6 +4,7 @@ import { simulatedRoster } from '../experiments/in-process.ts';
 import { createMemoryStore } from '../platform/memory/store.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { fromUtf8, hashParts, toHex, utf8 } from '../protocol/bytes.ts';
+import { isCoveyError } from '../protocol/errors.ts';
 import { nodeId, sessionId } from '../protocol/params.ts';
 import { createAccounts } from '../server/coordinator/accounts.ts';
 import { rdpAccountant } from '../src/privacy/accountant.ts';
@@ -230,4 +231,37 @@ it('the order and the budget of a node are in its store before its first charge'
   const whole = await worldOf({ ...record, clusters: null }).open(config.privacy.targetEpsilon);
   expect(planned).toBeGreaterThan(1);
   expect(whole.epsilon()).toBe(0);
+});
+
+it('a budget that the site lowers while a run goes on is obeyed, one that it raises is not', async () => {
+  const { config, orders, open, paramsOf } = worldOf({ ...record, clusters: null });
+  const { targetEpsilon } = config.privacy;
+  const book = await open(targetEpsilon);
+  const act = async (given: typeof book, round: number): Promise<string> => {
+    const order = orders[round] as SessionOrder;
+    const { params, sid } = paramsOf(order, round);
+    const why = given.refusalOf(order.session);
+    try {
+      await given.reserve(params, sid, order.session, 1);
+      expect(why).toBeNull();
+    } catch (error) {
+      if (!isCoveyError(error)) throw error;
+      expect(why?.code).toBe(error.code);
+      return error.code;
+    }
+    return 'reserved';
+  };
+  for (const round of [0, 1, 2]) expect(await act(book, round)).toBe('reserved');
+  const spent = book.epsilon();
+  // Below what was spent, just above it, at an order that leaves no room, and at a smaller delta.
+  for (const [epsilon, delta] of [
+    [spent * 0.9, 1e-5],
+    [spent * 1.02, 1e-5],
+    [1e-3, 1e-5],
+    [targetEpsilon, 1e-12],
+  ] as const)
+    expect(await act(await open(epsilon, delta), 3)).toBe('PRIVACY_BUDGET');
+  const raised = await open(100 * targetEpsilon);
+  for (let round = 3; round < orders.length; round++) expect(await act(raised, round)).toBe('reserved');
+  expect(raised.refusalOf((orders[0] as SessionOrder).session)?.code).toBe('PRIVACY_BUDGET');
 });

@@ -3,7 +3,7 @@ import { simulatedRoster } from '../experiments/in-process.ts';
 import { systemClock } from '../platform/node/clock.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { CoveyError, isCoveyError } from '../protocol/errors.ts';
-import type { Dataset } from '../src/data/dataset.ts';
+import { type Dataset, withPersons } from '../src/data/dataset.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import type { GradientOracle } from '../src/learning/oracle.ts';
@@ -71,8 +71,8 @@ async function outsideVector(config: RunConfig, outside: OutsideTrainer, data: D
   return sumCoordinates(params, (await contributeOutside(...args, outside)).words);
 }
 
-function insideVector(config: RunConfig, given: GradientOracle): Int32Array {
-  const { args, params } = contributionOf(config, given);
+function insideVector(config: RunConfig, given: GradientOracle, data: Dataset = train): Int32Array {
+  const { args, params } = contributionOf(config, given, data);
   return sumCoordinates(params, contribute(...args).words);
 }
 
@@ -170,6 +170,29 @@ describe('a site with a training program of its own', () => {
     await expect(
       outsideVector(configFor('record'), outsideOf(trainerWith({ recordGradients: wrong }))),
     ).rejects.toThrow('closed');
+  });
+
+  it.each(['records', 'persons'] as const)('adds the terms of %s part by part where memory is short', async (whose) => {
+    const base = configFor('record');
+    const config = parseRunConfig({ ...base, privacy: { ...base.privacy, perPerson: whose === 'persons' } });
+    const owned = withPersons(
+      train,
+      Array.from({ length: train.count }, (_, i) => `person ${Math.floor(i / 5)}`),
+    );
+    const asked: number[] = [];
+    const trainer = trainerWith();
+    const counting = trainerWith({
+      recordGradients: (task) => {
+        asked.push(task.records.length);
+        return trainer.recordGradients(task);
+      },
+    });
+    const parameters = trainer.manifest.bodyLength + trainer.manifest.headLength;
+    const vector = await outsideVector(config, { ...outsideOf(counting), heldValues: 7 * parameters }, owned);
+    expect(vector).toEqual(insideVector(config, single, owned));
+    expect(asked.length).toBeGreaterThan(2);
+    // A person's rows are clipped together, so the last person of a part may go beyond it.
+    expect(Math.max(...asked)).toBe(whose === 'persons' ? 10 : 7);
   });
 
   it('lets a record that breaks the program take no other record along', async () => {

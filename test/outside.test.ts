@@ -195,6 +195,25 @@ describe('a site with a training program of its own', () => {
     expect(Math.max(...asked)).toBe(whose === 'persons' ? 10 : 7);
   });
 
+  it('waits for a program that hangs once in a contribution, not once for every part of it', async () => {
+    const config = configFor('record');
+    const trainer = trainerWith();
+    const { bodyLength, headLength } = trainer.manifest;
+    let asked = 0;
+    const hanging = trainerWith({
+      recordGradients: (task) => {
+        asked++;
+        return asked === 2
+          ? Promise.reject(new CoveyError('DEP_TRAINER_TIMEOUT', 'late'))
+          : trainer.recordGradients(task);
+      },
+    });
+    const failures: string[] = [];
+    const outside = { ...outsideOf(hanging, failures), heldValues: 7 * (bodyLength + headLength) };
+    expect((await outsideVector(config, outside)).some((value) => value !== 0)).toBe(true);
+    expect([asked, failures]).toEqual([2, ['DEP_TRAINER_TIMEOUT']]);
+  });
+
   it('lets a record that breaks the program take no other record along', async () => {
     const config = configFor('record');
     const base = trainerWith();

@@ -83,8 +83,19 @@ function orZero<T>(error: unknown, { onFailure }: OutsideTrainer, zero: T): T {
   return zero;
 }
 
+/** What a contribution has cost so far. */
+interface Trouble {
+  failures: number;
+  isLate: boolean;
+}
+
 /** Gradients of the wanted records, those at the same model together. Shapes: one row for each. */
-async function fetchRows(outside: OutsideTrainer, data: Dataset, wanted: readonly Wanted[]): Promise<Float32Array[]> {
+async function fetchRows(
+  outside: OutsideTrainer,
+  data: Dataset,
+  wanted: readonly Wanted[],
+  trouble: Trouble,
+): Promise<Float32Array[]> {
   const { timeLimitMs, trainer } = outside;
   const length = parameterCount(trainer.manifest);
   const rows: Float32Array[] = Array.from(wanted, () => new Float32Array(length));
@@ -95,25 +106,25 @@ async function fetchRows(outside: OutsideTrainer, data: Dataset, wanted: readonl
     else places.push(i);
   });
   const most = Math.max(1, Math.floor(MAX_GRADIENT_VALUES / length));
-  let failures = 0;
   for (const [head, places] of byHead) {
     const parameters = flattenModel({ body: wanted[places[0] as number]?.body ?? [], head });
     const blocks: number[][] = [];
     for (let start = 0; start < places.length; start += most) blocks.push(places.slice(start, start + most));
-    for (let block = blocks.shift(); block !== undefined; block = blocks.shift()) {
+    for (let block = blocks.shift(); block !== undefined && !trouble.isLate; block = blocks.shift()) {
       const records = Uint32Array.from(block, (i) => (wanted[i] as Wanted).record);
       const task = { layout: trainer.layout, parameters, data, records, timeLimitMs };
-      let isLate = false;
       const answer = await trainer.recordGradients(task).catch((error) => {
-        isLate = isCoveyError(error, 'DEP_TRAINER_TIMEOUT');
+        trouble.isLate = isCoveyError(error, 'DEP_TRAINER_TIMEOUT');
         return orZero(error, outside, null);
       });
       block.forEach((i, row) => {
         if (answer !== null) rows[i] = answer.gradients.subarray(row * length, (row + 1) * length);
       });
-      // A record that breaks the program must not take others along (record rule): both halves are asked again. Not for
-      // time that ran out: asking again would make the upload late.
-      if (answer !== null || isLate || block.length === 1 || ++failures > MAX_SPLIT_FAILURES) continue;
+      // Time that ran out once is not spent again: the upload would be late.
+      if (answer !== null || trouble.isLate || block.length === 1) continue;
+      // A record that breaks the program must not take others along (record rule): both halves are asked again.
+      trouble.failures++;
+      if (trouble.failures > MAX_SPLIT_FAILURES) continue;
       const middle = block.length >> 1;
       blocks.unshift(block.slice(0, middle), block.slice(middle));
     }
@@ -206,8 +217,9 @@ export async function contributeOutside(
   // Without rows every term is zero: so far it is the noise, to which the terms are added in the ring.
   const quiet: SessionParams = { ...params, noise: { mechanism: 'none', shareVariance: 0 } };
   const persons = config.privacy.perPerson === true ? inputs.data.persons : undefined;
+  const trouble: Trouble = { failures: 0, isLate: false };
   for (const [from, to] of partsOf(outside, wanted, persons)) {
-    const rows = await fetchRows(outside, inputs.data, wanted.slice(from, to));
+    const rows = await fetchRows(outside, inputs.data, wanted.slice(from, to), trouble);
     const { words } = runWith(quiet, from, rows).contribution;
     addWords(contribution.words, words, params.ring.lanes);
     words.fill(0);

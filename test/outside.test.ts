@@ -12,7 +12,7 @@ import type { Trainer } from '../src/learning/trainer.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { contribute, type MemberInputs, type MemberState, NEW_MEMBER } from '../src/run/member.ts';
 import { orderParams } from '../src/run/order.ts';
-import { checkOutside, contributeOutside, type OutsideTrainer } from '../src/run/outside.ts';
+import { checkOutside, checkTimeLimit, contributeOutside, type OutsideTrainer } from '../src/run/outside.ts';
 import { planRun } from '../src/run/plan.ts';
 import { initialState, sumCoordinates } from '../src/run/release.ts';
 import { scenarioConfig } from '../src/run/scenario.ts';
@@ -193,6 +193,14 @@ describe('a site with a training program of its own', () => {
     expect(asked.length).toBeGreaterThan(2);
     // A person's rows are clipped together, so the last person of a part may go beyond it.
     expect(Math.max(...asked)).toBe(whose === 'persons' ? 10 : 7);
+  });
+
+  it('needs a time limit below the deadline of the run', () => {
+    const config = configFor('record');
+    expect(() => checkTimeLimit(config, { timeLimitMs: config.deadlineMs - 1 })).not.toThrow();
+    expect(() => checkTimeLimit(config, { timeLimitMs: config.deadlineMs })).toThrow(
+      /"trainer.timeLimitMs" .* 30000 ms/,
+    );
   });
 
   it('waits for a program that hangs once in a contribution, not once for every part of it', async () => {

@@ -18,7 +18,7 @@ import { groupMembers, isInGroup } from '../../src/run/groups.ts';
 import { contribute, type MemberState, missChoice, takeChoice, takeSeat } from '../../src/run/member.ts';
 import { decodeRunMessage, encodeRunMessage } from '../../src/run/messages.ts';
 import { decodeOrder, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
-import { checkOutside, contributeOutside, type OutsideTrainer } from '../../src/run/outside.ts';
+import { checkOutside, checkTimeLimit, contributeOutside, type OutsideTrainer } from '../../src/run/outside.ts';
 import { groupOf, planRun, type ScheduledSession } from '../../src/run/plan.ts';
 import { seatsAreDistinct, sumCoordinates } from '../../src/run/release.ts';
 import { decodeModels, modelsHash } from '../../src/run/released.ts';
@@ -271,6 +271,7 @@ export function createNode(options: NodeOptions): FederationNode {
         dataset,
       );
       const outside = openTrainer === undefined ? null : await openTrainer(config.model);
+      if (outside !== null) checkTimeLimit(config, outside);
       run = { facts, oracle: options.createOracle(config.model), outside, memory, charges };
       // The coordinator may have ended before it stored what this node had told it before its own end.
       for (const line of charges.recentLines()) await sendLog(line);

@@ -51,6 +51,18 @@ export function checkOutside(config: RunConfig): void {
   checkFits(config);
 }
 
+/**
+ * Refuses a limit at which a program that hangs makes the upload late: everybody sees who is late (privacy 3.5).
+ * @throws CoveyError USAGE_CONFIG
+ */
+export function checkTimeLimit({ deadlineMs }: RunConfig, { timeLimitMs }: Pick<OutsideTrainer, 'timeLimitMs'>): void {
+  if (timeLimitMs < deadlineMs) return;
+  throw new CoveyError(
+    'USAGE_CONFIG',
+    `"trainer.timeLimitMs" expected less than the ${deadlineMs} ms that the run gives to a step of a session, got ${timeLimitMs}`,
+  );
+}
+
 /** Stops a contribution at the first training that nobody has done yet. */
 class Unanswered extends Error {
   readonly data: Dataset;

@@ -153,6 +153,11 @@ describe('what may run with noise inside the organizations', () => {
       /"training.local.curriculum"/,
     );
     expect(codeOf(() => configFor('fedavg', { training: { local: null } }))).toMatch(/"training.local.batches"/);
+    // Sites count the gradients out: no coordinator may make them count for ever.
+    const many = { ...local, batches: 100_001 };
+    expect(codeOf(() => configFor('fedavg', { training: { local: many } }))).toMatch(
+      /"training.local.batches" .*100000/,
+    );
     expect(
       codeOf(() =>
         configFor('fedavg', {

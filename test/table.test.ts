@@ -145,6 +145,13 @@ describe('a table of a site', () => {
     );
   });
 
+  it('reads numbers in one pass, however long they are', () => {
+    const digits = '1'.repeat(500_000);
+    expect(messageOf(`patient,sick,age,sex\na,no,${digits}x,f\n`)).toMatch(/"age" expected a number in line 2/);
+    const { data } = parseTable(bytes(`patient,sick,age,sex\na,no,${digits},f\nb,no,20.,f\n`), description, 'site.csv');
+    expect([data.features[0], data.features[3]]).toEqual([1, -1]);
+  });
+
   it('refuses descriptions without public ranges', () => {
     const feature = (given: object): object => ({ ...description, features: [{ column: 'age', ...given }] });
     expect(tableDescriptionSchema.safeParse(feature({ range: [80, 20] })).success).toBe(false);

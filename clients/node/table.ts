@@ -58,7 +58,8 @@ export const tableDescriptionSchema: z.ZodType<TableDescription> = z.strictObjec
 const MAX_BYTES = 512 * 1024 * 1024;
 /** Most numbers that the records of a table become: 1 GiB. */
 const MAX_VALUES = 2 ** 28;
-const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/;
+/** In one way only for every text, so that a long one costs no more than its length. */
+const NUMBER = /^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$/;
 
 const widthOf = (feature: Feature): number => ('range' in feature ? 1 : feature.values.length);
 

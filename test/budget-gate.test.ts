@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { openChargeBook } from '../clients/core/charge-book.ts';
 import { simulatedRoster } from '../experiments/in-process.ts';
@@ -11,9 +12,11 @@ import { rdpAccountant } from '../src/privacy/accountant.ts';
 import { openDatasetLedger, reserveDataset } from '../src/privacy/dataset-ledger.ts';
 import type { DpEvent } from '../src/privacy/events.ts';
 import { admitsAll, createFilter } from '../src/privacy/filter.ts';
-import { gateOrder } from '../src/privacy/gate-order.ts';
+import { gateOrder, lastingOrder } from '../src/privacy/gate-order.ts';
 import { createLedger, openLedger, wouldExceed } from '../src/privacy/ledger.ts';
 import type { LedgerTerms } from '../src/privacy/ledger-entry.ts';
+import { conversionTerm } from '../src/privacy/rdp-conversion.ts';
+import { rdpCurve } from '../src/privacy/rdp-curve.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { orderParams, type SessionOrder } from '../src/run/order.ts';
 import { groupOf, planRun, sessionSlots } from '../src/run/plan.ts';
@@ -180,6 +183,37 @@ describe('the order of the gate', () => {
     expect(codeOf(() => openLedger(nodeCrypto, [gated.line.replace('"rdp","order"', '"rdpx","order"')]))).toBe(
       'PRIVACY_LEDGER',
     );
+  });
+
+  it('of a data set holds most runs of the first plan, and a small first run does not shut larger ones out', () => {
+    const noise = fc.double({ min: 0.8, max: 300, noNaN: true });
+    const planOf = fc.tuple(noise, fc.integer({ min: 1, max: 30 }), fc.boolean());
+    fc.assert(
+      fc.property(planOf, fc.double({ min: 0.2, max: 8, noNaN: true }), ([z, steps, isSampled], epsilon) => {
+        const budget = { epsilon, delta: 1e-5 };
+        const event = isSampled ? sampled(z) : gaussian(z);
+        const sessions = Array.from({ length: steps }, () => [event]);
+        const order = lastingOrder(budget, 'add-remove', sessions) as number;
+        const runsAt = (at: number): number =>
+          (epsilon - conversionTerm(at, budget.delta)) / (steps * rdpCurve(event, 'add-remove')(at));
+        const most = runsAt(order);
+        expect(most).toBeGreaterThan(0);
+        for (let at = 1.05; at < 2_000; at = at < 20 ? at * 1.07 : Math.ceil(at * 1.07))
+          expect(runsAt(at)).toBeLessThanOrEqual(most * 1.001);
+      }),
+      { numRuns: 40 },
+    );
+    const budget = { epsilon: 4, delta: 1e-5 };
+    const small = lastingOrder(budget, 'add-remove', [[gaussian(400)]]) as number;
+    const filter = createFilter({ budget, relation: 'add-remove', gate: { kind: 'rdp', order: small } });
+    const half = rdpAccountant().compose(gaussian(9), 16);
+    expect(half.epsilon(1e-5)).toBeGreaterThan(1.9);
+    expect(admitsAll(filter, half.compose(gaussian(400)))).toBe(true);
+    // The optimum of the small run by itself leaves room for nothing else.
+    const narrow = gateOrder(budget, 'add-remove', [[gaussian(400)]]);
+    const shut = createFilter({ budget, relation: 'add-remove', gate: { kind: 'rdp', order: narrow } });
+    expect(admitsAll(shut, half)).toBe(false);
+    expect(lastingOrder(budget, 'add-remove', [[], []])).toBeNull();
   });
 
   it('of a data set is fixed by the first charge of a period and read back', () => {

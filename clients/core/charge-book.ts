@@ -10,7 +10,7 @@ import type { Budget } from '../../src/privacy/accountant.ts';
 import { chargesWouldExceed, type ViewEvents } from '../../src/privacy/charges.ts';
 import { eventToJson, type JsonObject } from '../../src/privacy/event-json.ts';
 import type { DpEvent } from '../../src/privacy/events.ts';
-import { gateOrder } from '../../src/privacy/gate-order.ts';
+import { gateOrder, lastingOrder } from '../../src/privacy/gate-order.ts';
 import {
   createLedger,
   gateOf,
@@ -181,7 +181,7 @@ export async function openChargeBook(
 
   // Fixed by the plan before the first charge of a period; later runs of the period keep it.
   const datasetOrder =
-    dataset === null ? null : gateOrder(dataset.budget, config.privacy.relation, worstSessions(dataset.budget.view));
+    dataset === null ? null : lastingOrder(dataset.budget, config.privacy.relation, worstSessions(dataset.budget.view));
 
   function sign(type: 'client.charge' | 'client.leave', body: Record<string, unknown>): string {
     const last = entries.at(-1);

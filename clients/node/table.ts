@@ -178,8 +178,7 @@ export function parseTable(text: Uint8Array, description: TableDescription, name
 function holdOut({ data, names }: Table, share: number): SplitData {
   const isTest = (record: number): boolean => {
     const name = names?.[record];
-    const content =
-      name === undefined ? datasetBytes(selectRecords(data, Uint32Array.of(record))) : utf8(`person ${name}`);
+    const content = name === undefined ? datasetBytes(selectRecords(data, Uint32Array.of(record))) : utf8(name);
     const hash = nodeCrypto.sha256(concatBytes(utf8('test '), content));
     return new DataView(hash.buffer, hash.byteOffset).getUint32(0) < share * 2 ** 32;
   };

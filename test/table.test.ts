@@ -187,6 +187,34 @@ describe('the held-out records', () => {
     }
   });
 
+  it('are a share of equal rows, too, one of which comes or goes on one side', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'covey-table-'));
+    folders.push(folder);
+    const described = join(folder, 'rows.json');
+    await writeFile(described, JSON.stringify({ ...description, person: undefined }));
+    const sizes = async (rows: readonly string[]): Promise<number[]> => {
+      const path = join(folder, 'rows.csv');
+      await writeFile(path, `patient,sick,age,sex\n${rows.join('\n')}\n`);
+      const { train, test } = await loadTable({ description: described, train: path, testShare: 0.25 });
+      return [train, test].flatMap(({ labels }) => [labels.filter((label) => label === 0).length, labels.length]);
+    };
+    const rows = Array.from({ length: 400 }, (_, i) => `p${i},${i % 2 === 0 ? 'no' : 'yes'},50,f`);
+    const whole = await sizes(rows);
+    for (const [i, least] of [
+      [2, 25],
+      [3, 60],
+    ] as const) {
+      expect(whole[i]).toBeGreaterThan(least);
+      expect(whole[i]).toBeLessThan(3 * least);
+    }
+    for (const gone of [0, 1, 200, 399]) {
+      const fewer = await sizes(rows.filter((_, i) => i !== gone));
+      const lost = whole.map((size, i) => size - (fewer[i] as number));
+      expect([lost[1], lost[3]].toSorted()).toEqual([0, 1]);
+      expect((lost[0] as number) + (lost[2] as number)).toBe(gone % 2 === 0 ? 1 : 0);
+    }
+  });
+
   it('are those of whole persons, and the same for the same persons', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'covey-table-'));
     folders.push(folder);

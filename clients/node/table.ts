@@ -5,7 +5,7 @@ import { parse } from 'csv-parse/sync';
 import { z } from 'zod';
 import { loadConfig } from '../../platform/node/config.ts';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
-import { concatBytes, utf8 } from '../../protocol/bytes.ts';
+import { concatBytes, toHex, u32le, utf8 } from '../../protocol/bytes.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import {
   createDataset,
@@ -171,24 +171,43 @@ export function parseTable(text: Uint8Array, description: TableDescription, name
   return { data: withPersons(data, names), names };
 }
 
+/** What decides on which side a record is: its person, or the row itself and how many equal ones came before it. */
+function* holdOutKeys({ data, names }: Table): Generator<Uint8Array> {
+  const equals = new Map<string, number>();
+  for (let record = 0; record < data.count; record++) {
+    const name = names?.[record];
+    if (name !== undefined) {
+      yield utf8(`test ${name}`);
+      continue;
+    }
+    const row = nodeCrypto.sha256(datasetBytes(selectRecords(data, Uint32Array.of(record))));
+    const before = equals.get(toHex(row)) ?? 0;
+    equals.set(toHex(row), before + 1);
+    yield concatBytes(utf8('test '), row, u32le(before));
+  }
+}
+
 /**
  * Splits by person, or by what is in a row where nobody says whose they are: the same rows are held out in every run. By their
- * places one row that comes or goes would move others between training and testing, which no clip covers (record rule).
+ * places one row that comes or goes would move others between training and testing, which no clip covers (record rule); of
+ * equal rows it is always one more or less on one side.
  */
-function holdOut({ data, names }: Table, share: number): SplitData {
-  const isTest = (record: number): boolean => {
-    const name = names?.[record];
-    const content = name === undefined ? datasetBytes(selectRecords(data, Uint32Array.of(record))) : utf8(name);
-    const hash = nodeCrypto.sha256(concatBytes(utf8('test '), content));
+function holdOut(table: Table, share: number): SplitData {
+  const { data } = table;
+  const held = Array.from(holdOutKeys(table), (key) => {
+    const hash = nodeCrypto.sha256(key);
     return new DataView(hash.buffer, hash.byteOffset).getUint32(0) < share * 2 ** 32;
-  };
+  });
   const all = Uint32Array.from({ length: data.count }, (_, i) => i);
   return {
     train: selectRecords(
       data,
-      all.filter((record) => !isTest(record)),
+      all.filter((record) => held[record] !== true),
     ),
-    test: selectRecords(data, all.filter(isTest)),
+    test: selectRecords(
+      data,
+      all.filter((record) => held[record] === true),
+    ),
   };
 }
 

@@ -36,7 +36,8 @@ function trainerWith(changes: Partial<Trainer> = {}): Trainer {
 }
 
 function outsideOf(trainer: Trainer, failures: string[] = []): OutsideTrainer {
-  return { trainer, timeLimitMs: 60_000, onFailure: ({ code }) => failures.push(code) };
+  const { monotonicMs } = systemClock;
+  return { trainer, timeLimitMs: 60_000, monotonicMs, onFailure: ({ code }) => failures.push(code) };
 }
 
 function configFor(unit: 'record' | 'participant', id = 'fedavg', changes: Partial<RunConfig> = {}): RunConfig {
@@ -220,6 +221,30 @@ describe('a site with a training program of its own', () => {
     const outside = { ...outsideOf(hanging, failures), heldValues: 7 * (bodyLength + headLength) };
     expect((await outsideVector(config, outside)).some((value) => value !== 0)).toBe(true);
     expect([asked, failures]).toEqual([2, ['DEP_TRAINER_TIMEOUT']]);
+  });
+
+  it.each(['answers', 'failures'] as const)('spends one time limit on all %s of a step', async (what) => {
+    const config = configFor('record');
+    const trainer = trainerWith();
+    const { bodyLength, headLength } = trainer.manifest;
+    let now = 0;
+    const limits: number[] = [];
+    const slow = trainerWith({
+      recordGradients: (task) => {
+        limits.push(task.timeLimitMs);
+        now += 400;
+        return what === 'answers'
+          ? trainer.recordGradients(task)
+          : Promise.reject(new CoveyError('DEP_TRAINER_EXIT', 'ended'));
+      },
+    });
+    const failures: string[] = [];
+    const short = { timeLimitMs: 1_000, monotonicMs: () => now, heldValues: 7 * (bodyLength + headLength) };
+    const vector = await outsideVector(config, { ...outsideOf(slow, failures), ...short });
+    expect(limits).toEqual([1_000, 600, 200]);
+    expect(failures.at(-1)).toBe('DEP_TRAINER_TIMEOUT');
+    expect(failures.length).toBe(what === 'answers' ? 1 : 4);
+    expect(vector.some((value) => value !== 0)).toBe(what === 'answers');
   });
 
   it('lets a record that breaks the program take no other record along', async () => {

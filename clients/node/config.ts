@@ -18,7 +18,7 @@ export type NodeData =
   /** The site's own table. */
   | ({ readonly kind: 'table' } & TableFiles);
 
-/** A training program, started without a shell. Units: `timeLimitMs` for one task. */
+/** A training program, started without a shell. Units: `timeLimitMs` for all that a step asks of it. */
 export interface TrainerProgram {
   readonly command: string;
   readonly args: readonly string[];

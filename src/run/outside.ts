@@ -21,10 +21,11 @@ import type { SessionOrder } from './order.ts';
  * come in parts.
  */
 
-/** A training program and how long one task of it may take. */
+/** A training program and how long all that one contribution asks of it may take. */
 export interface OutsideTrainer {
   readonly trainer: Trainer;
   readonly timeLimitMs: number;
+  monotonicMs(): number;
   /** Most values of gradients that are held at a time, 256 MiB if left out; more terms are added part by part. */
   readonly heldValues?: number | undefined;
   /** A task that failed counts as a zero update; the site should hear of it. */
@@ -96,9 +97,20 @@ function orZero<T>(error: unknown, { onFailure }: OutsideTrainer, zero: T): T {
 }
 
 /** What a contribution has cost so far. */
-interface Trouble {
+interface Spent {
+  readonly startedMs: number;
   failures: number;
   isLate: boolean;
+}
+
+/** Time that is left for a task; null, and the site is told once, if there is none. Nobody is to be late (privacy 3.5). */
+function timeLeft({ monotonicMs, onFailure, timeLimitMs }: OutsideTrainer, spent: Spent): number | null {
+  if (spent.isLate) return null;
+  const left = timeLimitMs - (monotonicMs() - spent.startedMs);
+  if (left > 0) return left;
+  spent.isLate = true;
+  onFailure(new CoveyError('DEP_TRAINER_TIMEOUT', `training expected an end within ${timeLimitMs} ms`));
+  return null;
 }
 
 /** Gradients of the wanted records, those at the same model together. Shapes: one row for each. */
@@ -106,9 +118,9 @@ async function fetchRows(
   outside: OutsideTrainer,
   data: Dataset,
   wanted: readonly Wanted[],
-  trouble: Trouble,
+  spent: Spent,
 ): Promise<Float32Array[]> {
-  const { timeLimitMs, trainer } = outside;
+  const { trainer } = outside;
   const length = parameterCount(trainer.manifest);
   const rows: Float32Array[] = Array.from(wanted, () => new Float32Array(length));
   const byHead = new Map<Float64Array, number[]>();
@@ -122,21 +134,22 @@ async function fetchRows(
     const parameters = flattenModel({ body: wanted[places[0] as number]?.body ?? [], head });
     const blocks: number[][] = [];
     for (let start = 0; start < places.length; start += most) blocks.push(places.slice(start, start + most));
-    for (let block = blocks.shift(); block !== undefined && !trouble.isLate; block = blocks.shift()) {
+    for (let block = blocks.shift(); block !== undefined; block = blocks.shift()) {
+      const timeLimitMs = timeLeft(outside, spent);
+      if (timeLimitMs === null) return rows;
       const records = Uint32Array.from(block, (i) => (wanted[i] as Wanted).record);
       const task = { layout: trainer.layout, parameters, data, records, timeLimitMs };
       const answer = await trainer.recordGradients(task).catch((error) => {
-        trouble.isLate = isCoveyError(error, 'DEP_TRAINER_TIMEOUT');
+        spent.isLate = isCoveyError(error, 'DEP_TRAINER_TIMEOUT');
         return orZero(error, outside, null);
       });
       block.forEach((i, row) => {
         if (answer !== null) rows[i] = answer.gradients.subarray(row * length, (row + 1) * length);
       });
-      // Time that ran out once is not spent again: the upload would be late.
-      if (answer !== null || trouble.isLate || block.length === 1) continue;
+      if (answer !== null || block.length === 1) continue;
       // A record that breaks the program must not take others along (record rule): both halves are asked again.
-      trouble.failures++;
-      if (trouble.failures > MAX_SPLIT_FAILURES) continue;
+      spent.failures++;
+      if (spent.failures > MAX_SPLIT_FAILURES) continue;
       const middle = block.length >> 1;
       blocks.unshift(block.slice(0, middle), block.slice(middle));
     }
@@ -163,8 +176,14 @@ function* partsOf(
   }
 }
 
-async function fetchFit(outside: OutsideTrainer, { data, epochs, seed, start }: Unanswered): Promise<Model> {
-  const { timeLimitMs, trainer } = outside;
+async function fetchFit(
+  outside: OutsideTrainer,
+  { data, epochs, seed, start }: Unanswered,
+  spent: Spent,
+): Promise<Model> {
+  const { trainer } = outside;
+  const timeLimitMs = timeLeft(outside, spent);
+  if (timeLimitMs === null) return copyModel(start);
   const optimizer = { kind: 'sgd', stepSize: epochs.stepSize, momentum: 0, weightDecay: 0 } as const;
   const task = { layout: trainer.layout, parameters: flattenModel(start), data, timeLimitMs };
   const batchSize = Math.min(epochs.batchSize, 1_000_000);
@@ -189,6 +208,7 @@ export async function contributeOutside(
   outside: OutsideTrainer,
 ): Promise<Contribution> {
   const fits: Model[] = [];
+  const spent: Spent = { startedMs: outside.monotonicMs(), failures: 0, isLate: false };
   /** One run, with the rows of the wanted gradients from `from` on and zeros for all others. */
   const runWith = (
     given: SessionParams,
@@ -221,7 +241,7 @@ export async function contributeOutside(
         return runWith(params, 0, []);
       } catch (error) {
         if (!(error instanceof Unanswered)) throw error;
-        fits.push(await fetchFit(outside, error));
+        fits.push(await fetchFit(outside, error, spent));
       }
     }
   };
@@ -229,9 +249,8 @@ export async function contributeOutside(
   // Without rows every term is zero: so far it is the noise, to which the terms are added in the ring.
   const quiet: SessionParams = { ...params, noise: { mechanism: 'none', shareVariance: 0 } };
   const persons = config.privacy.perPerson === true ? inputs.data.persons : undefined;
-  const trouble: Trouble = { failures: 0, isLate: false };
   for (const [from, to] of partsOf(outside, wanted, persons)) {
-    const rows = await fetchRows(outside, inputs.data, wanted.slice(from, to), trouble);
+    const rows = await fetchRows(outside, inputs.data, wanted.slice(from, to), spent);
     const { words } = runWith(quiet, from, rows).contribution;
     addWords(contribution.words, words, params.ring.lanes);
     words.fill(0);

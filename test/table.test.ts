@@ -83,6 +83,11 @@ describe('a table of a site', () => {
     for (const name of [0xfc, 0xf6]) expect(message(latin(name))).toBe('CODEC_TYPE "site.csv" expected text in UTF-8');
   });
 
+  it('knows a person in both spellings of a letter with a mark', () => {
+    const table = 'patient,sick,age,sex\nM\u00fcller,no,50,f\nMu\u0308ller,no,50,f\nMuller,no,50,f\n';
+    expect([...(parseTable(bytes(table), description, 'site.csv').data.persons ?? [])]).toEqual([0, 0, 1]);
+  });
+
   it('refuses more numbers than it can hold', () => {
     const values = Array.from({ length: 256 }, (_, i) => `v${i}`);
     const wide = { ...description, features: Array.from({ length: 60_000 }, () => ({ column: 'sex', values })) };

@@ -166,7 +166,8 @@ export function parseTable(text: Uint8Array, description: TableDescription, name
     const cell = row[place] ?? '';
     if (missing.includes(cell))
       throw new CoveyError('CODEC_TYPE', `"${person}" expected whose record it is in line ${i + 2}`, { line: i + 2 });
-    return cell;
+    // One name in two spellings of the same letters would be two persons.
+    return cell.normalize('NFC');
   });
   return { data: withPersons(data, names), names };
 }

@@ -117,7 +117,7 @@ describe('the report of a run with clusters in the open', () => {
       },
     });
     const page = fromUtf8(open.files.get('report.html') as Uint8Array);
-    expect(page).toContain('hospital-a, hospital-b; hospital-c, hospital &lt;d&gt;');
+    expect(page).toContain('hospital-a, hospital-b; hospital-c, hospital &#60;d&#62;');
     expect(page).toContain('ε does not cover that');
     expect(fromUtf8(createBundle().files.get('report.html') as Uint8Array)).not.toContain('ε does not cover that');
   });

@@ -1,18 +1,22 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { openChargeBook } from '../clients/core/charge-book.ts';
 import { simulatedRoster } from '../experiments/in-process.ts';
 import { createMemoryStore } from '../platform/memory/store.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { fromUtf8, hashParts, toHex, utf8 } from '../protocol/bytes.ts';
+import { isCoveyError } from '../protocol/errors.ts';
 import { nodeId, sessionId } from '../protocol/params.ts';
 import { createAccounts } from '../server/coordinator/accounts.ts';
 import { rdpAccountant } from '../src/privacy/accountant.ts';
 import { openDatasetLedger, reserveDataset } from '../src/privacy/dataset-ledger.ts';
 import type { DpEvent } from '../src/privacy/events.ts';
 import { admitsAll, createFilter } from '../src/privacy/filter.ts';
-import { gateOrder } from '../src/privacy/gate-order.ts';
+import { gateOrder, lastingOrder } from '../src/privacy/gate-order.ts';
 import { createLedger, openLedger, wouldExceed } from '../src/privacy/ledger.ts';
 import type { LedgerTerms } from '../src/privacy/ledger-entry.ts';
+import { conversionTerm } from '../src/privacy/rdp-conversion.ts';
+import { rdpCurve } from '../src/privacy/rdp-curve.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { orderParams, type SessionOrder } from '../src/run/order.ts';
 import { groupOf, planRun, sessionSlots } from '../src/run/plan.ts';
@@ -181,6 +185,37 @@ describe('the order of the gate', () => {
     );
   });
 
+  it('of a data set holds most runs of the first plan, and a small first run does not shut larger ones out', () => {
+    const noise = fc.double({ min: 0.8, max: 300, noNaN: true });
+    const planOf = fc.tuple(noise, fc.integer({ min: 1, max: 30 }), fc.boolean());
+    fc.assert(
+      fc.property(planOf, fc.double({ min: 0.2, max: 8, noNaN: true }), ([z, steps, isSampled], epsilon) => {
+        const budget = { epsilon, delta: 1e-5 };
+        const event = isSampled ? sampled(z) : gaussian(z);
+        const sessions = Array.from({ length: steps }, () => [event]);
+        const order = lastingOrder(budget, 'add-remove', sessions) as number;
+        const runsAt = (at: number): number =>
+          (epsilon - conversionTerm(at, budget.delta)) / (steps * rdpCurve(event, 'add-remove')(at));
+        const most = runsAt(order);
+        expect(most).toBeGreaterThan(0);
+        for (let at = 1.05; at < 2_000; at = at < 20 ? at * 1.07 : Math.ceil(at * 1.07))
+          expect(runsAt(at)).toBeLessThanOrEqual(most * 1.001);
+      }),
+      { numRuns: 40 },
+    );
+    const budget = { epsilon: 4, delta: 1e-5 };
+    const small = lastingOrder(budget, 'add-remove', [[gaussian(400)]]) as number;
+    const filter = createFilter({ budget, relation: 'add-remove', gate: { kind: 'rdp', order: small } });
+    const half = rdpAccountant().compose(gaussian(9), 16);
+    expect(half.epsilon(1e-5)).toBeGreaterThan(1.9);
+    expect(admitsAll(filter, half.compose(gaussian(400)))).toBe(true);
+    // The optimum of the small run by itself leaves room for nothing else.
+    const narrow = gateOrder(budget, 'add-remove', [[gaussian(400)]]);
+    const shut = createFilter({ budget, relation: 'add-remove', gate: { kind: 'rdp', order: narrow } });
+    expect(admitsAll(shut, half)).toBe(false);
+    expect(lastingOrder(budget, 'add-remove', [[], []])).toBeNull();
+  });
+
   it('of a data set is fixed by the first charge of a period and read back', () => {
     const budget = {
       dataset: 'cardiology',
@@ -230,4 +265,37 @@ it('the order and the budget of a node are in its store before its first charge'
   const whole = await worldOf({ ...record, clusters: null }).open(config.privacy.targetEpsilon);
   expect(planned).toBeGreaterThan(1);
   expect(whole.epsilon()).toBe(0);
+});
+
+it('a budget that the site lowers while a run goes on is obeyed, one that it raises is not', async () => {
+  const { config, orders, open, paramsOf } = worldOf({ ...record, clusters: null });
+  const { targetEpsilon } = config.privacy;
+  const book = await open(targetEpsilon);
+  const act = async (given: typeof book, round: number): Promise<string> => {
+    const order = orders[round] as SessionOrder;
+    const { params, sid } = paramsOf(order, round);
+    const why = given.refusalOf(order.session);
+    try {
+      await given.reserve(params, sid, order.session, 1);
+      expect(why).toBeNull();
+    } catch (error) {
+      if (!isCoveyError(error)) throw error;
+      expect(why?.code).toBe(error.code);
+      return error.code;
+    }
+    return 'reserved';
+  };
+  for (const round of [0, 1, 2]) expect(await act(book, round)).toBe('reserved');
+  const spent = book.epsilon();
+  // Below what was spent, just above it, at an order that leaves no room, and at a smaller delta.
+  for (const [epsilon, delta] of [
+    [spent * 0.9, 1e-5],
+    [spent * 1.02, 1e-5],
+    [1e-3, 1e-5],
+    [targetEpsilon, 1e-12],
+  ] as const)
+    expect(await act(await open(epsilon, delta), 3)).toBe('PRIVACY_BUDGET');
+  const raised = await open(100 * targetEpsilon);
+  for (let round = 3; round < orders.length; round++) expect(await act(raised, round)).toBe('reserved');
+  expect(raised.refusalOf((orders[0] as SessionOrder).session)?.code).toBe('PRIVACY_BUDGET');
 });

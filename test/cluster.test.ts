@@ -105,6 +105,20 @@ describe('private choice of a slot', () => {
     }
   });
 
+  it('sums losses on the grid without an error, whatever their number and order', () => {
+    const bound = 0.3;
+    const steps = (losses: Float64Array): number => Math.round((clippedLossScore(losses, bound) / bound) * 2 ** 20);
+    const random = new Uint32Array(200_001);
+    stream(3).read(new Uint8Array(random.buffer));
+    const losses = Float64Array.from(random, (word) => word / 2 ** 33);
+    const whole = clippedLossScore(losses, bound);
+    for (const order of [losses.toReversed(), losses.toSorted()]) expect(clippedLossScore(order, bound)).toBe(whole);
+    for (const record of [0, 77, 200_000]) {
+      const without = steps(losses.filter((_, i) => i !== record));
+      expect(without - steps(losses)).toBe(-steps(losses.subarray(record, record + 1)));
+    }
+  });
+
   it('refuses what it cannot charge', () => {
     const choose = (q: number[], epsilon: number, bound: number): number =>
       chooseByExponentialMechanism(Float64Array.from(q), epsilon, bound, true, stream(1));

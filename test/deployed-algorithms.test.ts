@@ -205,7 +205,8 @@ describe('algorithms in a deployment', () => {
       const trainer = createOracleTrainer(createDenseOracle(model), options);
       return {
         trainer: { ...trainer, assurance: 'trusted trainer' },
-        timeLimitMs: 60_000,
+        timeLimitMs: 20_000,
+        monotonicMs,
         onFailure: (error) => expect.unreachable(error.message),
       };
     });

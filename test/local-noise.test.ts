@@ -1,18 +1,24 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type InProcessResult, runInProcess } from '../experiments/in-process.ts';
+import { type InProcessResult, runInProcess, simulatedRoster } from '../experiments/in-process.ts';
 import { realSum } from '../experiments/real-sum.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { toHex } from '../protocol/bytes.ts';
 import { isCoveyError } from '../protocol/errors.ts';
 import { idealSum, type SecureSum } from '../protocol/ideal.ts';
-import { createDataset, type Dataset, selectRecords } from '../src/data/dataset.ts';
+import { createDataset, type Dataset, selectRecords, withPersons } from '../src/data/dataset.ts';
 import { generateDigits } from '../src/data/digits.ts';
+import type { LocalVectors } from '../src/learning/algorithm.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
+import type { GradientOracle } from '../src/learning/oracle.ts';
 import { rdpAccountant } from '../src/privacy/accountant.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { type LocalNoise, localEvents, privateInputs } from '../src/run/local-noise.ts';
 import { localQueries } from '../src/run/local-queries.ts';
+import { contribute, type MemberState, NEW_MEMBER } from '../src/run/member.ts';
+import { orderParams } from '../src/run/order.ts';
 import { planRun, sessionEvents } from '../src/run/plan.ts';
+import { initialState } from '../src/run/release.ts';
 import { modelsHash } from '../src/run/released.ts';
 import { scenarioConfig } from '../src/run/scenario.ts';
 import { repeatable } from './support/repeatable.ts';
@@ -147,6 +153,11 @@ describe('what may run with noise inside the organizations', () => {
       /"training.local.curriculum"/,
     );
     expect(codeOf(() => configFor('fedavg', { training: { local: null } }))).toMatch(/"training.local.batches"/);
+    // Sites count the gradients out: no coordinator may make them count for ever.
+    const many = { ...local, batches: 100_001 };
+    expect(codeOf(() => configFor('fedavg', { training: { local: many } }))).toMatch(
+      /"training.local.batches" .*100000/,
+    );
     expect(
       codeOf(() =>
         configFor('fedavg', {
@@ -169,6 +180,20 @@ describe('what may run with noise inside the organizations', () => {
       countNoiseStddev: 1,
     } as const;
     expect(codeOf(() => configFor('fedavg', { clusters: soft }))).toMatch(/"clusters.assignment" expected hard/);
+  });
+});
+
+describe('the integers of a local gradient', () => {
+  it('fit the sampler and the sum, or the plan is refused before any record is read', () => {
+    const planOf = (clippingNorm: number, scale = 65_536, targetEpsilon = 4) => {
+      const base = configFor('fedavg', { privacy: { localNoise: { clippingNorm }, targetEpsilon } });
+      return codeOf(() => planRun({ ...base, encoding: { ...base.encoding, scale } }));
+    };
+    expect(planOf(1)).toBe('accepted');
+    // Least noise of a record that moves the sum by one unit, at a target that asks for next to none.
+    expect(planOf(1, 1, 1_000)).toMatch(/^PRIVACY_NOISE "privacy.localNoise.clippingNorm".* got 0\.\d+/);
+    expect(planOf(600, 65_536, 0.05)).toMatch(/^PRIVACY_NOISE /);
+    expect(planOf(600, 65_536, 1_000)).toMatch(/^PRIVACY_RING_WIDTH /);
   });
 });
 
@@ -247,6 +272,79 @@ describe('a gradient with noise inside the organization', () => {
     expect(codeOf(() => inputs.data.labels)).toMatch(/^PRIVACY_POLICY/);
     const features = (): unknown => inputs.oracle.extractor?.features(body, train, new Uint32Array(1));
     expect(codeOf(features)).toMatch(/^PRIVACY_POLICY/);
+  });
+});
+
+describe('an update under noise inside the organization', () => {
+  const hidden = {
+    assignment: 'hard',
+    foundingSlots: 0,
+    seatPositions: 0,
+    kept: 2,
+    choiceSteps: [0],
+    choiceEpsilon: 1,
+    lossBound: 1,
+    countNoiseStddev: 1,
+  } as const;
+  /** Words of two steps in a row, what was kept in the first one included, where no gradient tells anything. */
+  const silent = (config: RunConfig, data: Dataset, member: MemberState): readonly string[] => {
+    const plan = planRun(config);
+    const { roster } = simulatedRoster(nodeCrypto, MEMBERS);
+    const facts = { runId: '0f0e0d0c0b0a09080706050403020100', config, plan, roster };
+    const mute: GradientOracle = {
+      ...oracle,
+      perRecordGradient(_body, _head, _data, _record, bodyGradient, headGradient) {
+        for (const part of [bodyGradient, headGradient]) part.fill(Number.NaN);
+        return Number.NaN;
+      },
+    };
+    let local: LocalVectors = {};
+    return plan.schedule
+      .filter(({ kind }) => kind === 'train')
+      .map((session, i) => {
+        const order = { session, models: initialState(config).models };
+        const params = orderParams(nodeCrypto, facts, order, { round: i, attempt: 0 });
+        const seed = new Uint8Array(32).fill(i + 1);
+        const inputs = { data, oracle: mute, local, seed, localNoise: plan.local };
+        const sent = contribute(nodeCrypto, config, order, params, member, inputs);
+        local = sent.local;
+        return toHex(nodeCrypto.sha256(new Uint8Array(sent.words.buffer.slice(0))));
+      });
+  };
+
+  it.each([
+    ['fedavg', {}],
+    ['fedprox', {}],
+    ['scaffold', {}],
+    ['ditto', {}],
+    ['fedper', {}],
+    ['fedrep', {}],
+    ['reptile', {}],
+    ['per-fedavg', {}],
+    ['ifca', { clusters: hidden }],
+  ] as const)('of %s is the same bits for any records whose gradients are dropped', (id, changes) => {
+    const config = configFor(id, changes);
+    for (const slot of [0, 1, null]) {
+      const member: MemberState = { ...NEW_MEMBER, slot };
+      const expected = silent(config, nobody, member);
+      fc.assert(
+        fc.property(
+          fc.array(fc.nat(train.count - 1), { maxLength: 40 }),
+          fc.integer({ min: 1, max: 5 }),
+          fc.boolean(),
+          (records, rows, perPerson) => {
+            const chosen = selectRecords(train, Uint32Array.from(records));
+            const data = withPersons(
+              chosen,
+              records.map((_, i) => `person ${Math.floor(i / rows)}`),
+            );
+            const who = { ...config, privacy: { ...config.privacy, perPerson } };
+            expect(silent(who, data, member)).toEqual(perPerson ? silent(who, nobody, member) : expected);
+          },
+        ),
+        { numRuns: 6 },
+      );
+    }
   });
 });
 

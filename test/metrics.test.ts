@@ -223,14 +223,18 @@ describe.each(['record', 'participant'] as const)('the charge of metrics at unit
         sessionEvents(config, plan, session, 1, 11, view).map(eventToJson),
       );
     }
-    // The law of the noise is the run's, in the charge as in the session.
-    const skellam: RunConfig = { ...config, privacy: { ...config.privacy, mechanism: 'skellam' } };
-    const shares = orderParams(nodeCrypto, { ...facts, config: skellam }, order, { round: 3, attempt: 0 });
-    expect(sessionEvents(skellam, plan, session, 1, 11, 'server').map(eventToJson)).toEqual(
-      deriveEvents('metrics', shares, claim, 11, 'server')?.map(eventToJson),
-    );
     const replaced = deriveEvents('metrics', params, { ...claim, relation: 'replace-one' }, 11, 'server');
     expect(replaced?.[0]).toMatchObject({ sensitivity: 16 * Math.SQRT2 });
+    // Whatever law the noise of the run has.
+    const skellam = parseRunConfig({ ...config, privacy: { ...config.privacy, mechanism: 'skellam' } });
+    const drawn = orderParams(nodeCrypto, { ...facts, config: skellam, plan: planRun(skellam) }, order, {
+      round: 3,
+      attempt: 0,
+    });
+    expect(drawn.noise.mechanism).toBe('skellam');
+    expect(sessionEvents(skellam, planRun(skellam), session, 1, 11, 'server').map(eventToJson)).toEqual(
+      deriveEvents('metrics', drawn, claim, 11, 'server')?.map(eventToJson),
+    );
   });
 });
 

@@ -3,7 +3,7 @@ import { simulatedRoster } from '../experiments/in-process.ts';
 import { systemClock } from '../platform/node/clock.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { CoveyError, isCoveyError } from '../protocol/errors.ts';
-import type { Dataset } from '../src/data/dataset.ts';
+import { type Dataset, withPersons } from '../src/data/dataset.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import type { GradientOracle } from '../src/learning/oracle.ts';
@@ -12,7 +12,7 @@ import type { Trainer } from '../src/learning/trainer.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { contribute, type MemberInputs, type MemberState, NEW_MEMBER } from '../src/run/member.ts';
 import { orderParams } from '../src/run/order.ts';
-import { checkOutside, contributeOutside, type OutsideTrainer } from '../src/run/outside.ts';
+import { checkOutside, checkTimeLimit, contributeOutside, type OutsideTrainer } from '../src/run/outside.ts';
 import { planRun } from '../src/run/plan.ts';
 import { initialState, sumCoordinates } from '../src/run/release.ts';
 import { scenarioConfig } from '../src/run/scenario.ts';
@@ -36,7 +36,8 @@ function trainerWith(changes: Partial<Trainer> = {}): Trainer {
 }
 
 function outsideOf(trainer: Trainer, failures: string[] = []): OutsideTrainer {
-  return { trainer, timeLimitMs: 60_000, onFailure: ({ code }) => failures.push(code) };
+  const { monotonicMs } = systemClock;
+  return { trainer, timeLimitMs: 60_000, monotonicMs, onFailure: ({ code }) => failures.push(code) };
 }
 
 function configFor(unit: 'record' | 'participant', id = 'fedavg', changes: Partial<RunConfig> = {}): RunConfig {
@@ -71,8 +72,8 @@ async function outsideVector(config: RunConfig, outside: OutsideTrainer, data: D
   return sumCoordinates(params, (await contributeOutside(...args, outside)).words);
 }
 
-function insideVector(config: RunConfig, given: GradientOracle): Int32Array {
-  const { args, params } = contributionOf(config, given);
+function insideVector(config: RunConfig, given: GradientOracle, data: Dataset = train): Int32Array {
+  const { args, params } = contributionOf(config, given, data);
   return sumCoordinates(params, contribute(...args).words);
 }
 
@@ -170,6 +171,122 @@ describe('a site with a training program of its own', () => {
     await expect(
       outsideVector(configFor('record'), outsideOf(trainerWith({ recordGradients: wrong }))),
     ).rejects.toThrow('closed');
+  });
+
+  it.each(['records', 'persons'] as const)('adds the terms of %s part by part where memory is short', async (whose) => {
+    const base = configFor('record');
+    const config = parseRunConfig({ ...base, privacy: { ...base.privacy, perPerson: whose === 'persons' } });
+    const owned = withPersons(
+      train,
+      Array.from({ length: train.count }, (_, i) => `person ${Math.floor(i / 5)}`),
+    );
+    const asked: number[] = [];
+    const trainer = trainerWith();
+    const counting = trainerWith({
+      recordGradients: (task) => {
+        asked.push(task.records.length);
+        return trainer.recordGradients(task);
+      },
+    });
+    const parameters = trainer.manifest.bodyLength + trainer.manifest.headLength;
+    const vector = await outsideVector(config, { ...outsideOf(counting), heldValues: 7 * parameters }, owned);
+    expect(vector).toEqual(insideVector(config, single, owned));
+    expect(asked.length).toBeGreaterThan(2);
+    // A person's rows are clipped together, so the last person of a part may go beyond it.
+    expect(Math.max(...asked)).toBe(whose === 'persons' ? 10 : 7);
+  });
+
+  it('needs a time limit below the deadline of the run', () => {
+    const config = configFor('record');
+    expect(() => checkTimeLimit(config, { timeLimitMs: config.deadlineMs - 1 })).not.toThrow();
+    expect(() => checkTimeLimit(config, { timeLimitMs: config.deadlineMs })).toThrow(
+      /"trainer.timeLimitMs" .* 30000 ms/,
+    );
+  });
+
+  it('waits for a program that hangs once in a contribution, not once for every part of it', async () => {
+    const config = configFor('record');
+    const trainer = trainerWith();
+    const { bodyLength, headLength } = trainer.manifest;
+    let asked = 0;
+    const hanging = trainerWith({
+      recordGradients: (task) => {
+        asked++;
+        return asked === 2
+          ? Promise.reject(new CoveyError('DEP_TRAINER_TIMEOUT', 'late'))
+          : trainer.recordGradients(task);
+      },
+    });
+    const failures: string[] = [];
+    const outside = { ...outsideOf(hanging, failures), heldValues: 7 * (bodyLength + headLength) };
+    expect((await outsideVector(config, outside)).some((value) => value !== 0)).toBe(true);
+    expect([asked, failures]).toEqual([2, ['DEP_TRAINER_TIMEOUT']]);
+  });
+
+  it.each(['answers', 'failures'] as const)('spends one time limit on all %s of a step', async (what) => {
+    const config = configFor('record');
+    const trainer = trainerWith();
+    const { bodyLength, headLength } = trainer.manifest;
+    let now = 0;
+    const limits: number[] = [];
+    const slow = trainerWith({
+      recordGradients: (task) => {
+        limits.push(task.timeLimitMs);
+        now += 400;
+        return what === 'answers'
+          ? trainer.recordGradients(task)
+          : Promise.reject(new CoveyError('DEP_TRAINER_EXIT', 'ended'));
+      },
+    });
+    const failures: string[] = [];
+    const short = { timeLimitMs: 1_000, monotonicMs: () => now, heldValues: 7 * (bodyLength + headLength) };
+    const vector = await outsideVector(config, { ...outsideOf(slow, failures), ...short });
+    expect(limits).toEqual([1_000, 600, 200]);
+    expect(failures.at(-1)).toBe('DEP_TRAINER_TIMEOUT');
+    expect(failures.length).toBe(what === 'answers' ? 1 : 4);
+    expect(vector.some((value) => value !== 0)).toBe(what === 'answers');
+  });
+
+  it('lets a record that breaks the program take no other record along', async () => {
+    const config = configFor('record');
+    const base = trainerWith();
+    const broken = new Set<number>();
+    const fragile = trainerWith({
+      recordGradients: (task) =>
+        task.records.some((record) => broken.has(record))
+          ? Promise.reject(new CoveyError('DEP_TRAINER_EXIT', 'ended'))
+          : base.recordGradients(task),
+    });
+    const drawn: number[] = [];
+    const whole = await outsideVector(config, outsideOf(base));
+    await outsideVector(
+      config,
+      outsideOf(
+        trainerWith({
+          recordGradients: (task) => {
+            drawn.push(...task.records);
+            return base.recordGradients(task);
+          },
+        }),
+      ),
+    );
+    const { sensitivity } = planRun(config);
+    for (const [first, ...others] of [drawn.slice(3, 4), drawn.slice(-3)]) {
+      broken.clear();
+      for (const record of [first as number, ...others]) broken.add(record);
+      const failures: string[] = [];
+      const vector = await outsideVector(config, outsideOf(fragile, failures));
+      const lost = Math.hypot(...vector.map((value, i) => value - (whole[i] as number)));
+      expect(lost).toBeGreaterThan(0);
+      expect(lost).toBeLessThanOrEqual(broken.size * sensitivity);
+      // Halves, not records one by one.
+      expect(failures.length).toBeLessThan(32);
+    }
+    // A program that always fails is not asked for ever.
+    for (const record of drawn) broken.add(record);
+    const failures: string[] = [];
+    expect((await outsideVector(config, outsideOf(fragile, failures))).every((value) => value === 0)).toBe(true);
+    expect(failures.length).toBeLessThan(200);
   });
 
   it('serves algorithms that train from a start to an end, and no others', () => {

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { checkData } from '../clients/core/policy.ts';
 import { simulatedRoster } from '../experiments/in-process.ts';
@@ -64,6 +65,41 @@ describe('one clip for a person with several rows', () => {
     expect(lost).toBeLessThanOrEqual(sensitivity ** 2);
     // Clipped row by row the same person moves the sum by more than the charge.
     expect(lostWith(configFor(false), persons, isFirst)).toBeGreaterThan(sensitivity ** 2);
+  });
+
+  it.each(['one head', 'soft slots'])('bounds every person of any table, whatever its rows hold: %s', (heads) => {
+    const base = configFor(true);
+    const clusters = {
+      assignment: 'soft',
+      foundingSlots: 0,
+      seatPositions: 0,
+      kept: 2,
+      choiceSteps: [],
+      choiceEpsilon: 1,
+      lossBound: 1,
+      countNoiseStddev: 1,
+    } as const;
+    const config = heads === 'one head' ? base : parseRunConfig({ ...base, algorithm: { id: 'fedsoft' }, clusters });
+    const { sensitivity } = planRun(config);
+    const odd = fc.constantFrom(Number.NaN, Number.POSITIVE_INFINITY, 3e38, -3e38, 1e-45, 0, 1e4);
+    const rowOf = fc.record({ from: fc.nat(train.count - 1), person: fc.nat(5), odd: fc.option(odd, { freq: 3 }) });
+    fc.assert(
+      fc.property(fc.array(rowOf, { minLength: 1, maxLength: 16 }), fc.nat(5), (rows, gone) => {
+        const chosen = selectRecords(
+          train,
+          Uint32Array.from(rows, ({ from }) => from),
+        );
+        rows.forEach((row, i) => {
+          if (row.odd !== null) chosen.features[i * chosen.featureLength + (i % 7)] = row.odd;
+        });
+        const data = withPersons(
+          chosen,
+          rows.map(({ person }) => `person ${person}`),
+        );
+        expect(lostWith(config, data, (record) => rows[record]?.person === gone)).toBeLessThanOrEqual(sensitivity ** 2);
+      }),
+      { numRuns: 60 },
+    );
   });
 
   it('draws whole persons', () => {

@@ -1,6 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { loadTable, parseTable, tableDescriptionSchema, tableWidth } from '../clients/node/table.ts';
 import { isCoveyError } from '../protocol/errors.ts';
@@ -67,9 +68,99 @@ describe('a table of a site', () => {
     for (const cell of ['maybe', 'young', '0x10', 'other']) expect(got).not.toContain(cell);
   });
 
+  it('refuses bytes that are no UTF-8, in which two persons could become one', () => {
+    const latin = (name: number): Uint8Array =>
+      Uint8Array.of(...bytes('patient,sick,age,sex\nM'), name, ...bytes('ller,no,50,f\n'));
+    const message = (text: Uint8Array): string => {
+      try {
+        parseTable(text, description, 'site.csv');
+      } catch (error) {
+        if (isCoveyError(error)) return `${error.code} ${error.message}`;
+        throw error;
+      }
+      return 'read';
+    };
+    for (const name of [0xfc, 0xf6]) expect(message(latin(name))).toBe('CODEC_TYPE "site.csv" expected text in UTF-8');
+  });
+
+  it('knows a person in both spellings of a letter with a mark', () => {
+    const table = 'patient,sick,age,sex\nM\u00fcller,no,50,f\nMu\u0308ller,no,50,f\nMuller,no,50,f\n';
+    expect([...(parseTable(bytes(table), description, 'site.csv').data.persons ?? [])]).toEqual([0, 0, 1]);
+  });
+
+  it('refuses more numbers than it can hold', () => {
+    const values = Array.from({ length: 256 }, (_, i) => `v${i}`);
+    const wide = { ...description, features: Array.from({ length: 60_000 }, () => ({ column: 'sex', values })) };
+    const rows = Array.from({ length: 20 }, (_, i) => `p${i},no,50,v1\n`).join('');
+    expect(messageOf(`patient,sick,age,sex\n${rows}`, wide)).toMatch(/^CODEC_LIMIT "site.csv" .*20 rows of 15360000/);
+  });
+
+  it('keeps names of object prototypes, control characters and huge numbers as what they are', () => {
+    const odd = tableDescriptionSchema.parse({
+      label: { column: 'constructor', values: ['__proto__', 'toString'] },
+      person: '__proto__',
+      features: [{ column: 'hasOwnProperty', range: [-1, 1] }],
+    });
+    const table = `__proto__,constructor,hasOwnProperty\n__proto__,toString,1e999\nvalueOf,__proto__,-1e999\n"a\0",toString,0\na,toString,0\n`;
+    const { data, names } = parseTable(bytes(table), odd, 'site.csv');
+    expect(names).toEqual(['__proto__', 'valueOf', 'a\0', 'a']);
+    expect([...(data.persons ?? [])]).toEqual([0, 1, 2, 3]);
+    expect([...data.features]).toEqual([1, -1, 0, 0]);
+    expect([...data.labels]).toEqual([1, 0, 1, 1]);
+    expect(messageOf('__proto__,constructor\na,toString\n', odd)).toMatch(/one column "hasOwnProperty"/);
+  });
+
+  it('gives finite features for whatever bytes it accepts, and errors without cells for the others', () => {
+    const cell = fc.oneof(
+      fc.constantFrom(
+        'no',
+        'yes',
+        'f',
+        'm',
+        '?',
+        '',
+        '1e999',
+        '-1e-999',
+        '.5',
+        '1.',
+        '"a,b"',
+        '"',
+        ' 50 ',
+        '\r',
+        '\0',
+        'NaN',
+        'secret',
+      ),
+      fc.string({ maxLength: 4 }),
+    );
+    fc.assert(
+      fc.property(fc.array(fc.array(cell, { minLength: 3, maxLength: 5 }), { maxLength: 6 }), (rows) => {
+        const text = `patient,sick,age,sex\n${rows.map((row) => row.join(',')).join('\n')}`;
+        try {
+          const { data } = parseTable(bytes(text), description, 'site.csv');
+          expect(data.features.every((value) => value >= -1 && value <= 1)).toBe(true);
+          expect(data.persons?.length).toBe(data.count);
+        } catch (error) {
+          if (!isCoveyError(error)) throw error;
+          expect(error.code.startsWith('CODEC_')).toBe(true);
+          expect(error.message).not.toContain('secret');
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('reads numbers in one pass, however long they are', () => {
+    const digits = '1'.repeat(500_000);
+    expect(messageOf(`patient,sick,age,sex\na,no,${digits}x,f\n`)).toMatch(/"age" expected a number in line 2/);
+    const { data } = parseTable(bytes(`patient,sick,age,sex\na,no,${digits},f\nb,no,20.,f\n`), description, 'site.csv');
+    expect([data.features[0], data.features[3]]).toEqual([1, -1]);
+  });
+
   it('refuses descriptions without public ranges', () => {
     const feature = (given: object): object => ({ ...description, features: [{ column: 'age', ...given }] });
     expect(tableDescriptionSchema.safeParse(feature({ range: [80, 20] })).success).toBe(false);
+    expect(tableDescriptionSchema.safeParse(feature({ range: [-1e308, 1e308] })).success).toBe(false);
     expect(tableDescriptionSchema.safeParse(feature({})).success).toBe(false);
     expect(tableDescriptionSchema.safeParse({ ...description, features: [] }).success).toBe(false);
   });
@@ -81,6 +172,54 @@ afterAll(async () => {
 });
 
 describe('the held-out records', () => {
+  it('keep their side when another row comes or goes, with persons and without', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'covey-table-'));
+    folders.push(folder);
+    const rows = Array.from({ length: 120 }, (_, i) => `person-${i},no,${20 + i / 2},f`);
+    for (const person of ['patient', undefined]) {
+      const described = join(folder, `${person}.yaml`);
+      await writeFile(described, JSON.stringify({ ...description, person }));
+      const ages = async (kept: readonly string[]): Promise<number[][]> => {
+        const path = join(folder, 'rows.csv');
+        await writeFile(path, `patient,sick,age,sex\n${kept.join('\n')}\n`);
+        const { train, test } = await loadTable({ description: described, train: path, testShare: 0.25 });
+        return [train, test].map(({ features }) => [...features].filter((_, i) => i % 3 === 0));
+      };
+      const whole = await ages(rows);
+      // The first row alone has the lowest age.
+      expect(await ages(rows.slice(1))).toEqual(whole.map((side) => side.filter((value) => value !== -1)));
+      expect(whole.every((side) => side.length > 10)).toBe(true);
+    }
+  });
+
+  it('are a share of equal rows, too, one of which comes or goes on one side', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'covey-table-'));
+    folders.push(folder);
+    const described = join(folder, 'rows.json');
+    await writeFile(described, JSON.stringify({ ...description, person: undefined }));
+    const sizes = async (rows: readonly string[]): Promise<number[]> => {
+      const path = join(folder, 'rows.csv');
+      await writeFile(path, `patient,sick,age,sex\n${rows.join('\n')}\n`);
+      const { train, test } = await loadTable({ description: described, train: path, testShare: 0.25 });
+      return [train, test].flatMap(({ labels }) => [labels.filter((label) => label === 0).length, labels.length]);
+    };
+    const rows = Array.from({ length: 400 }, (_, i) => `p${i},${i % 2 === 0 ? 'no' : 'yes'},50,f`);
+    const whole = await sizes(rows);
+    for (const [i, least] of [
+      [2, 25],
+      [3, 60],
+    ] as const) {
+      expect(whole[i]).toBeGreaterThan(least);
+      expect(whole[i]).toBeLessThan(3 * least);
+    }
+    for (const gone of [0, 1, 200, 399]) {
+      const fewer = await sizes(rows.filter((_, i) => i !== gone));
+      const lost = whole.map((size, i) => size - (fewer[i] as number));
+      expect([lost[1], lost[3]].toSorted()).toEqual([0, 1]);
+      expect((lost[0] as number) + (lost[2] as number)).toBe(gone % 2 === 0 ? 1 : 0);
+    }
+  });
+
   it('are those of whole persons, and the same for the same persons', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'covey-table-'));
     folders.push(folder);

@@ -8,13 +8,22 @@ import { canonicalJson } from '../../src/audit/canonical-json.ts';
 import { entryHash, signEntry } from '../../src/audit/entries.ts';
 import type { Assurance } from '../../src/learning/trainer.ts';
 import type { Budget } from '../../src/privacy/accountant.ts';
-import type { ViewEvents } from '../../src/privacy/charges.ts';
+import { chargesWouldExceed, type ViewEvents } from '../../src/privacy/charges.ts';
 import { eventToJson, type JsonObject } from '../../src/privacy/event-json.ts';
 import type { DpEvent } from '../../src/privacy/events.ts';
-import { gateOrder } from '../../src/privacy/gate-order.ts';
-import { createLedger, type LedgerStep, openLedger, reportLedger, reserve, settle } from '../../src/privacy/ledger.ts';
+import { gateOrder, lastingOrder } from '../../src/privacy/gate-order.ts';
+import {
+  createLedger,
+  gateOf,
+  type LedgerStep,
+  openLedger,
+  reportLedger,
+  reserve,
+  settle,
+} from '../../src/privacy/ledger.ts';
 import { decodeLine } from '../../src/privacy/ledger-entry.ts';
 import type { Path } from '../../src/privacy/paths.ts';
+import { conversionTerm } from '../../src/privacy/rdp-conversion.ts';
 import { VIEWS, type View } from '../../src/privacy/views.ts';
 import type { RunFacts } from '../../src/run/order.ts';
 import type { ScheduledSession } from '../../src/run/plan.ts';
@@ -178,7 +187,7 @@ export async function openChargeBook(
 
   // Fixed by the plan before the first charge of a period; later runs of the period keep it.
   const datasetOrder =
-    dataset === null ? null : gateOrder(dataset.budget, config.privacy.relation, worstSessions(dataset.budget.view));
+    dataset === null ? null : lastingOrder(dataset.budget, config.privacy.relation, worstSessions(dataset.budget.view));
 
   function sign(type: 'client.charge' | 'client.leave', body: Record<string, unknown>): string {
     const last = entries.at(-1);
@@ -186,6 +195,17 @@ export async function openChargeBook(
     const prevByActor = last === undefined ? '' : entryHash(crypto, last);
     const entry = { type, federation: config.federation, run: runId, seq: entries.length, time: now(), actor };
     return signEntry({ ...entry, body, prevByActor }, identity.secretSeed, crypto);
+  }
+
+  /** A site that lowers its budget while a run goes on is obeyed; the order of the filter stays, so that it still is one. */
+  function exceedsLowered(events: ViewEvents): boolean {
+    const { charges, terms } = ledger.ledger;
+    if (budget.epsilon >= terms.budget.epsilon && budget.delta >= terms.budget.delta) return false;
+    const { gate } = terms;
+    const charged = events.server ?? [];
+    // No filter is made at an order that leaves no room.
+    if (gate?.kind === 'rdp' && !(conversionTerm(gate.order, budget.delta) < budget.epsilon)) return charged.length > 0;
+    return chargesWouldExceed(charges, 'server', gateOf({ ...terms, budget }), charged);
   }
 
   /** The reserve of a session, not stored. @throws CoveyError PRIVACY_BUDGET, PRIVACY_LEDGER */
@@ -207,6 +227,12 @@ export async function openChargeBook(
       events,
       paths,
     };
+    if (exceedsLowered(events))
+      throw new CoveyError(
+        'PRIVACY_BUDGET',
+        `the server view would exceed epsilon ${budget.epsilon} at delta ${budget.delta}, the budget by now`,
+        { sid, epsilon: budget.epsilon, delta: budget.delta },
+      );
     return { step: reserve(crypto, ledger.ledger, charge), events, paths };
   }
 

@@ -20,7 +20,7 @@ import { groupMembers, isInGroup } from '../../src/run/groups.ts';
 import { contribute, type MemberState, missChoice, takeChoice, takeGaps, takeSeat } from '../../src/run/member.ts';
 import { decodeRunMessage, encodeRunMessage } from '../../src/run/messages.ts';
 import { decodeOrder, probeOf, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
-import { checkOutside, contributeOutside, type OutsideTrainer } from '../../src/run/outside.ts';
+import { checkOutside, checkTimeLimit, contributeOutside, type OutsideTrainer } from '../../src/run/outside.ts';
 import { groupOf, planRun, type ScheduledSession, sessionNoise } from '../../src/run/plan.ts';
 import { seatsAreDistinct, sumCoordinates } from '../../src/run/release.ts';
 import { decodeModels, modelsHash } from '../../src/run/released.ts';
@@ -265,6 +265,7 @@ export function createNode(options: NodeOptions): FederationNode {
           ? null
           : await openDatasetBook(store, crypto, datasetBudget, options.datasetHeads);
       const outside = openTrainer === undefined ? null : await openTrainer(config.model);
+      if (outside !== null) checkTimeLimit(config, outside);
       const charges = await openChargeBook(
         store,
         crypto,

@@ -38,6 +38,8 @@ export interface SitePolicy {
   /** Whether the server may know in which cluster the site is (mode `open`). */
   readonly openClusters: boolean;
   readonly maxClippingNorm: number;
+  /** Whether one epsilon must protect persons with all their records here; unit `participant` does anyway. */
+  readonly perPerson?: boolean | undefined;
   /** Whether secrets may be shared among random neighbours instead of the whole cohort (profile `sparse`). */
   readonly sparse: boolean;
   /** Budget of the data set over all runs in each calendar period; none if left out. */
@@ -64,6 +66,8 @@ export function checkRun(policy: SitePolicy, facts: RunFacts): void {
     refuse('privacy.targetEpsilon', `at most ${policy.maxEpsilon}`, privacy.targetEpsilon);
   if (policy.datasetBudget !== undefined && privacy.unit !== policy.datasetBudget.unit)
     refuse('privacy.unit', `${policy.datasetBudget.unit}, the unit of the data set's budget`, privacy.unit);
+  if (policy.perPerson === true && privacy.unit === 'record' && privacy.perPerson !== true)
+    refuse('privacy.perPerson', 'persons protected with all their records', 'single records');
   if (privacy.delta > policy.maxDelta) refuse('privacy.delta', `at most ${policy.maxDelta}`, privacy.delta);
   if (cohort.minSurvivors < policy.minCohort)
     refuse('cohort.minSurvivors', `at least ${policy.minCohort}`, cohort.minSurvivors);

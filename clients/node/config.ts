@@ -18,7 +18,7 @@ export type NodeData =
   /** The site's own table. */
   | ({ readonly kind: 'table' } & TableFiles);
 
-/** A training program, started without a shell. Units: `timeLimitMs` for one task. */
+/** A training program, started without a shell. Units: `timeLimitMs` for all that a step asks of it. */
 export interface TrainerProgram {
   readonly command: string;
   readonly args: readonly string[];
@@ -102,6 +102,7 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
       minNoiseMultiplier: z.number().min(0).default(0.3),
       openClusters: z.boolean().default(false),
       maxClippingNorm: z.number().positive().default(1),
+      perPerson: z.boolean().default(false),
       sparse: z.boolean().default(false),
       datasetBudget: z
         .strictObject({

@@ -106,7 +106,7 @@ function createPrograms(
     say(`trained by ${command}: ${trainer.assurance}`);
     const onFailure = ({ code, message }: CoveyError): void =>
       say(`trainer failed, this update is zero: ${message} [${code}]`);
-    return { trainer, timeLimitMs, onFailure };
+    return { trainer, timeLimitMs, monotonicMs: systemClock.monotonicMs, onFailure };
   };
   return { open, close };
 }

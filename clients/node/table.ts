@@ -1,12 +1,20 @@
+import { isUtf8 } from 'node:buffer';
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { z } from 'zod';
 import { loadConfig } from '../../platform/node/config.ts';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
-import { utf8 } from '../../protocol/bytes.ts';
+import { concatBytes, toHex, u32le, utf8 } from '../../protocol/bytes.ts';
 import { CoveyError } from '../../protocol/errors.ts';
-import { createDataset, type Dataset, type SplitData, selectRecords, withPersons } from '../../src/data/dataset.ts';
+import {
+  createDataset,
+  type Dataset,
+  datasetBytes,
+  type SplitData,
+  selectRecords,
+  withPersons,
+} from '../../src/data/dataset.ts';
 
 /** A column as one feature in [-1, 1], or as one feature of 0 or 1 for each of its values. */
 type Feature =
@@ -30,7 +38,10 @@ const column: z.ZodString = z.string().min(1).max(200);
 const values: z.ZodArray<z.ZodString> = z.array(z.string().max(200)).min(2).max(256);
 const range: z.ZodType<readonly [number, number]> = z
   .tuple([z.number(), z.number()])
-  .refine(([low, high]) => low < high, 'expected a low and a higher number');
+  .refine(
+    ([low, high]) => low < high && 2 * (high - low) < Number.POSITIVE_INFINITY,
+    'expected a low and a higher number whose distance is a number',
+  );
 
 /** Reads the description of a table. */
 export const tableDescriptionSchema: z.ZodType<TableDescription> = z.strictObject({
@@ -45,7 +56,10 @@ export const tableDescriptionSchema: z.ZodType<TableDescription> = z.strictObjec
 
 /** Largest table that is read. Units: bytes. */
 const MAX_BYTES = 512 * 1024 * 1024;
-const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/;
+/** Most numbers that the records of a table become: 1 GiB. */
+const MAX_VALUES = 2 ** 28;
+/** In one way only for every text, so that a long one costs no more than its length. */
+const NUMBER = /^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$/;
 
 const widthOf = (feature: Feature): number => ('range' in feature ? 1 : feature.values.length);
 
@@ -80,6 +94,8 @@ function writeCell(
 function readRows(text: Uint8Array, name: string): string[][] {
   if (text.length > MAX_BYTES)
     throw new CoveyError('CODEC_LIMIT', `"${name}" expected at most ${MAX_BYTES} bytes, got ${text.length}`);
+  // Decoded with replacements, different names or values would become one.
+  if (!isUtf8(text)) throw new CoveyError('CODEC_TYPE', `"${name}" expected text in UTF-8`);
   try {
     return parse(text, { bom: true, skip_empty_lines: true, trim: true });
   } catch (error) {
@@ -102,10 +118,13 @@ export interface Table {
  * @throws CoveyError CODEC_TYPE, naming file, line and column, or CODEC_LIMIT
  */
 export function parseTable(text: Uint8Array, description: TableDescription, name: string): Table {
-  const [head = [], ...rows] = readRows(text, name);
+  const rows = readRows(text, name);
+  const head = rows.shift() ?? [];
+  const first = new Map(head.map((column, i) => [column, i] as const).reverse());
+  const last = new Map(head.map((column, i) => [column, i] as const));
   const columnOf = (wanted: string): number => {
-    const found = head.indexOf(wanted);
-    if (found < 0 || head.lastIndexOf(wanted) !== found)
+    const found = first.get(wanted);
+    if (found === undefined || last.get(wanted) !== found)
       throw new CoveyError('CODEC_TYPE', `"${name}" expected one column "${wanted}" in its header`);
     return found;
   };
@@ -113,6 +132,11 @@ export function parseTable(text: Uint8Array, description: TableDescription, name
   const places = features.map((feature) => columnOf(feature.column));
   const labelPlace = columnOf(label.column);
   const width = tableWidth(description);
+  if (rows.length * width > MAX_VALUES)
+    throw new CoveyError(
+      'CODEC_LIMIT',
+      `"${name}" expected at most ${MAX_VALUES} numbers, got ${rows.length} rows of ${width}`,
+    );
   const numbers = new Float32Array(rows.length * width);
   const labels = new Uint8Array(rows.length);
   rows.forEach((row, i) => {
@@ -142,24 +166,49 @@ export function parseTable(text: Uint8Array, description: TableDescription, name
     const cell = row[place] ?? '';
     if (missing.includes(cell))
       throw new CoveyError('CODEC_TYPE', `"${person}" expected whose record it is in line ${i + 2}`, { line: i + 2 });
-    return cell;
+    // One name in two spellings of the same letters would be two persons.
+    return cell.normalize('NFC');
   });
   return { data: withPersons(data, names), names };
 }
 
-/** Splits by person, or by row where nobody says whose they are: the same rows are held out in every run. */
-function holdOut({ data, names }: Table, share: number): SplitData {
-  const isTest = (record: number): boolean => {
-    const hash = nodeCrypto.sha256(utf8(`test ${names?.[record] ?? record}`));
+/** What decides on which side a record is: its person, or the row itself and how many equal ones came before it. */
+function* holdOutKeys({ data, names }: Table): Generator<Uint8Array> {
+  const equals = new Map<string, number>();
+  for (let record = 0; record < data.count; record++) {
+    const name = names?.[record];
+    if (name !== undefined) {
+      yield utf8(`test ${name}`);
+      continue;
+    }
+    const row = nodeCrypto.sha256(datasetBytes(selectRecords(data, Uint32Array.of(record))));
+    const before = equals.get(toHex(row)) ?? 0;
+    equals.set(toHex(row), before + 1);
+    yield concatBytes(utf8('test '), row, u32le(before));
+  }
+}
+
+/**
+ * Splits by person, or by what is in a row where nobody says whose they are: the same rows are held out in every run. By their
+ * places one row that comes or goes would move others between training and testing, which no clip covers (record rule); of
+ * equal rows it is always one more or less on one side.
+ */
+function holdOut(table: Table, share: number): SplitData {
+  const { data } = table;
+  const held = Array.from(holdOutKeys(table), (key) => {
+    const hash = nodeCrypto.sha256(key);
     return new DataView(hash.buffer, hash.byteOffset).getUint32(0) < share * 2 ** 32;
-  };
+  });
   const all = Uint32Array.from({ length: data.count }, (_, i) => i);
   return {
     train: selectRecords(
       data,
-      all.filter((record) => !isTest(record)),
+      all.filter((record) => held[record] !== true),
     ),
-    test: selectRecords(data, all.filter(isTest)),
+    test: selectRecords(
+      data,
+      all.filter((record) => held[record] === true),
+    ),
   };
 }
 

@@ -7,25 +7,25 @@ import { RandomWords } from '../privacy/random-words.ts';
 const WEIGHT_BITS = 192;
 /** Grid of the scores. Units: steps per sensitivity. */
 const GRID = 0x10_0000;
-/** What a record moves a gridded score by at most: rounding to the grid adds one step, summing doubles the other. */
+/** What a record moves a gridded score by at most: `GRID` for sums of gridded losses, two steps more for any other score. */
 const GRID_SENSITIVITY = BigInt(GRID + 2);
 
 /**
  * Score of a slot: minus the **sum** of the losses clipped to [0, bound]; a mean would bring the private number of records
  * in. A loss that is not a number counts as the bound, so one record moves a score by at most the bound, and downward.
- * @see privacy 3.4
+ * Each loss is put on the grid by itself: sums of up to 2^30 losses are exact, whatever their order. @see privacy 3.4
  */
 export function clippedLossScore(losses: Float64Array, bound: number): number {
-  let score = 0;
-  for (const loss of losses) score -= loss < bound ? Math.max(loss, 0) : bound;
-  return score;
+  let steps = 0;
+  for (const loss of losses) steps += loss < bound ? Math.round((Math.max(loss, 0) / bound) * GRID) : GRID;
+  return -((steps / GRID) * bound);
 }
 
 /**
  * Exponential mechanism: picks j with probability proportional to exp(epsilon q_j / B) if all scores move one way
  * (`monotone`, add-remove), else exp(epsilon q_j / (2B)); B is the most by which a record moves a score.
- * Scores are put on a grid of B / 2^20 and everything after is integer arithmetic with the sensitivity enlarged by two
- * steps, so that no rounding of floats exceeds the charge (sums of up to 2^16 losses).
+ * Scores are put on a grid of B / 2^20, which gives back what `clippedLossScore` has summed there, and everything after is
+ * integer arithmetic with the sensitivity enlarged by two steps, so that no rounding of floats exceeds the charge.
  * Random: one draw of 192 bits. Secrets: the choice. Not guaranteed: constant time.
  * @throws CoveyError USAGE_RANGE for scores that are not finite or an epsilon or sensitivity that is not positive.
  * @see privacy F21

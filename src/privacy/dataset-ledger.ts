@@ -38,8 +38,8 @@ export interface DatasetCharge {
   readonly time: string;
   readonly events: readonly DpEvent[];
   /**
-   * Order of the filter of a period, stored with the first reserve in it: the optimum of that run's plan for this budget,
-   * known before anything of the period is released. Later reserves of the period keep it. @see privacy F22
+   * Order of the filter of a period, stored with the first reserve in it: the one at which this budget holds most runs of that
+   * plan, known before anything of the period is released. Later reserves of the period keep it. @see privacy F22
    */
   readonly order?: number | undefined;
 }

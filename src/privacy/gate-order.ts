@@ -1,6 +1,7 @@
 import { type Accountant, type Budget, rdpAccountant } from './accountant.ts';
 import type { DpEvent, Relation } from './events.ts';
-import { optimalOrder } from './rdp-conversion.ts';
+import { minimiseOverOrders } from './order-search.ts';
+import { conversionTerm, optimalOrder } from './rdp-conversion.ts';
 import { isMonotoneEvent, rdpCurve } from './rdp-curve.ts';
 
 /*
@@ -41,4 +42,27 @@ export function gateOrder(budget: Budget, relation: Relation, sessions: Sessions
     else exceeds = middle;
   }
   return optimum(fits).order;
+}
+
+/**
+ * Order at which a budget holds the most repetitions of a schedule, whole or not: for budgets that many runs share. The optimum
+ * of one small run would be an order at which no larger one fits. Null for a schedule that costs nothing.
+ */
+export function lastingOrder({ delta, epsilon }: Budget, relation: Relation, sessions: Sessions): number | null {
+  const { contents } = sessions
+    .flat()
+    .reduce((total: Accountant, event) => total.compose(event), rdpAccountant({ relation }));
+  if (contents.length === 0) return null;
+  const parts = contents.map(({ event, count }) => ({ count, curve: rdpCurve(event, relation) }));
+  const costAt = (order: number): number => parts.reduce((sum, part) => sum + part.count * part.curve(order), 0);
+  // Beyond here the room is at most twice epsilon, and the cost never falls.
+  const isHopeless = (order: number, best: number): boolean => costAt(order) / (2 * epsilon) >= best;
+  const { order, value } = minimiseOverOrders(
+    (at) => {
+      const room = epsilon - conversionTerm(at, delta);
+      return room > 0 ? costAt(at) / room : Number.POSITIVE_INFINITY;
+    },
+    contents.every(({ event }) => isMonotoneEvent(event)) ? { isHopeless } : {},
+  );
+  return value < Number.POSITIVE_INFINITY ? order : null;
 }

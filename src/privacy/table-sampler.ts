@@ -28,6 +28,11 @@ export interface NoiseSampler {
 const MIN_VARIANCE = 0.25;
 const MAX_VARIANCE = 2 ** 50;
 
+/** Whether samplers are made for a variance. */
+export function isDrawable(variance: number): boolean {
+  return variance >= MIN_VARIANCE && variance <= MAX_VARIANCE;
+}
+
 /** Largest variances of the scan over all thresholds, and of tables with a cell for every magnitude. */
 const MAX_SCAN_VARIANCE = 64 ** 2;
 const MAX_UNIT_VARIANCE = 1_024 ** 2;
@@ -112,7 +117,7 @@ function createSampler(variance: number, law: SymmetricLaw): NoiseSampler {
  * @see privacy F17
  */
 export function tableSampler(name: string, variance: number, lawOf: () => SymmetricLaw): NoiseSampler {
-  if (!(variance >= MIN_VARIANCE && variance <= MAX_VARIANCE)) {
+  if (!isDrawable(variance)) {
     throw new CoveyError('USAGE_RANGE', `"variance" expected a number from 0.25 to 2^50, got ${variance}`);
   }
   const key = `${name} ${variance}`;

@@ -58,7 +58,8 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     local: z
       .strictObject({
         epochs: count,
-        batches: count.optional(),
+        // Counted out by every site before the run.
+        batches: count.max(100_000).optional(),
         batchSize: count,
         stepSize: positive,
         curriculum: z

@@ -8,8 +8,10 @@ import { unitGradient } from '../learning/unit-gradient.ts';
 import { createDiscreteGaussian } from '../privacy/discrete-gaussian.ts';
 import { type Block, createEncoder } from '../privacy/encode.ts';
 import type { DpEvent } from '../privacy/events.ts';
+import { checkRingWidth } from '../privacy/ring-width.ts';
 import { createSkellam } from '../privacy/skellam.ts';
 import { sumEvent } from '../privacy/sum-event.ts';
+import { isDrawable } from '../privacy/table-sampler.ts';
 import { mechanismOf, type RunConfig } from './config.ts';
 import { gradientsOnly, placeholder } from './local-queries.ts';
 
@@ -42,6 +44,27 @@ export function localNoiseOf(config: RunConfig, queries: number, multiplier: num
   const { bodyLength, headLength } = denseManifest(config.model);
   const sensitivity = Math.floor(config.encoding.scale * (config.privacy.localNoise?.clippingNorm ?? 0));
   return { queries, sensitivity, variance: (multiplier * sensitivity) ** 2, dimension: bodyLength + headLength };
+}
+
+/**
+ * Refuses noise that no sampler draws, and sums of gradients that wrap: after the plan, before any record is read.
+ * @throws CoveyError PRIVACY_NOISE, PRIVACY_RING_WIDTH
+ */
+export function checkLocalSums({ training }: RunConfig, local: LocalNoise): void {
+  const { dimension, sensitivity, variance } = local;
+  if (!isDrawable(variance))
+    throw new CoveyError(
+      'PRIVACY_NOISE',
+      `"privacy.localNoise.clippingNorm" expected noise of 0.5 to 2^25 integer units, got ${Math.sqrt(variance)}; hint: change "encoding.scale"`,
+    );
+  checkRingWidth({
+    // Of the Int32Array that gradients are summed in.
+    bits: 32,
+    coordinates: dimension,
+    largestTerm: sensitivity,
+    terms: training.maxRecordsPerStep,
+    noiseVariance: variance,
+  });
 }
 
 /** What one record pays for a step: every gradient is a release of its own, to every viewer, under one share of noise. */

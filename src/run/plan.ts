@@ -19,7 +19,7 @@ import { mechanismOf, type RunConfig, sendsUpdates, toleratedDrops } from './con
 import { evolvingOf, GAP_SCALE, gapsBlock, gapsSensitivity, gapsShareVariance, isProbeEnd } from './evolution.ts';
 import { groupCount, largestGroup } from './groups.ts';
 import { LABEL_SCALE, labelsBlock, labelsShareVariance, sumsLabels } from './labels.ts';
-import { type LocalNoise, localEvents, localNoiseOf } from './local-noise.ts';
+import { checkLocalSums, type LocalNoise, localEvents, localNoiseOf } from './local-noise.ts';
 import { localQueries } from './local-queries.ts';
 import { isMeasured, METRICS_SCALE, metricsBlock, metricsSensitivity, metricsShareVariance } from './metrics.ts';
 import { modelManifest } from './released.ts';
@@ -247,6 +247,7 @@ export function planRun(config: RunConfig): RunPlan {
   );
   const noise = noiseOf(updateMultiplier);
   if (noise.local !== null) {
+    checkLocalSums(config, noise.local);
     const { sensitivity, variance } = noise.local;
     return { schedule, noiseMultiplier: updateMultiplier, sensitivity, ...noise, shareVariance: variance, gateOrder };
   }

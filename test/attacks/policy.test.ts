@@ -212,6 +212,7 @@ describe('A6: a run below the policy of a site', () => {
     ['cohort.minOrgs', { minOrgs: policy.minOrgs + 1 }],
     ['cohort.colluders', { colluders: policy.colluders + 1 }],
     ['cohort.minCluster', { minCluster: 1 }],
+    ['privacy.perPerson', { perPerson: true }],
     ['training.clippingNorm', { maxClippingNorm: 0.99 }],
     ['noiseMultiplier', { minNoiseMultiplier: policy.minNoiseMultiplier * 1.0001 }],
   ];
@@ -221,6 +222,14 @@ describe('A6: a run below the policy of a site', () => {
       expect([fault?.code, fault?.detail['field']]).toEqual(['PRIVACY_POLICY', field]);
     });
   }
+
+  it('accepts runs that protect persons, or the whole site, where it asks for persons', () => {
+    const strict = { ...policy, perPerson: true };
+    const persons = { ...config, privacy: { ...config.privacy, perPerson: true } };
+    expect(faultOf(() => checkRun(strict, { ...facts, config: persons }))).toBeNull();
+    const whole = { ...config, privacy: { ...config.privacy, unit: 'participant' as const } };
+    expect(faultOf(() => checkRun(strict, { ...facts, config: whole }))).toBeNull();
+  });
 
   it('refuses clusters in the open unless the site accepts them', () => {
     const open = { ...config, clusters: { ...config.clusters, open: [['a'], ['b']] } } as typeof config;

@@ -115,6 +115,18 @@ export function epsilonOf({ runs }: Cell, view: View): number {
   );
 }
 
+/** Order of their settings, whatever order the runs ended in. */
+export function bySettings(a: Cell, b: Cell): number {
+  const [first, second] = [`${a.curve} ${a.target}`, `${b.curve} ${b.target}`];
+  return first === second ? 0 : first < second ? -1 : 1;
+}
+
+/** Order by epsilon in the server view; two cells without a claim are equal. */
+export function byEpsilon(a: Cell, b: Cell): number {
+  const [first, second] = [epsilonOf(a, 'server'), epsilonOf(b, 'server')];
+  return first === second ? 0 : first < second ? -1 : 1;
+}
+
 /** A metric of a cell over its runs; null where its algorithm has no such value. */
 export function measure(cell: Cell, metric: Metric): Estimate | null {
   const values = cell.runs.flatMap((run) => METRICS[metric].of(run) ?? []);

@@ -3,6 +3,7 @@ import type { Drawing } from '../../src/charts/figure.ts';
 import { heatMap } from '../../src/charts/heat-map.ts';
 import {
   type Axis,
+  byEpsilon,
   type Cell,
   describeSettings,
   epsilonOf,
@@ -181,7 +182,7 @@ function sizeCharts(scenario: string, cells: readonly Cell[]): Figure[] {
   const clustered = cells.filter(({ runs }) => (runs[0]?.slots?.sizes.length ?? 0) > 1);
   const figures = [...new Set(clustered.map(({ settings }) => settings.algorithm))].flatMap((algorithm) => {
     const own = clustered.filter(({ settings }) => settings.algorithm === algorithm);
-    const sorted = own.toSorted((a, b) => epsilonOf(a, 'server') - epsilonOf(b, 'server'));
+    const sorted = own.toSorted(byEpsilon);
     const shown = [...new Set([sorted[0], sorted.at(-1)])].flatMap((cell) => cell ?? []);
     return shown.map((cell, i): Figure => {
       const run = cell.runs[0];

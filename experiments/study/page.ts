@@ -1,6 +1,6 @@
 import { REPORT_STYLE } from '../../src/audit/report-style.ts';
 import { escapeMarkup } from '../../src/charts/svg.ts';
-import { type Axis, type Cell, describeSettings, epsilonOf, measure, varyingAxes } from './cells.ts';
+import { type Axis, byEpsilon, type Cell, describeSettings, epsilonOf, measure, varyingAxes } from './cells.ts';
 import type { Figure } from './figures.ts';
 import type { Estimate } from './interval.ts';
 import { measureLeakage } from './leakage.ts';
@@ -49,7 +49,7 @@ const ALL_AXES: readonly Axis[] = [
 
 function cellTable({ cells }: PageSection): string {
   const axes = varyingAxes(cells).filter((axis) => axis !== 'algorithm');
-  const sorted = cells.toSorted((a, b) => epsilonOf(a, 'server') - epsilonOf(b, 'server'));
+  const sorted = cells.toSorted(byEpsilon);
   const rows = sorted.map((cell) => [
     cell.settings.algorithm,
     ...axes.map((axis) => cell.settings[axis] ?? '–'),

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { writeFileAtomic } from '../../platform/node/atomic-file.ts';
 import { drawingFile } from '../../src/charts/figure.ts';
-import type { Cell } from './cells.ts';
+import { bySettings, type Cell } from './cells.ts';
 import { figuresOf } from './figures.ts';
 import { studyPage } from './page.ts';
 
@@ -14,7 +14,7 @@ export interface PlotFile {
 /** Draws all figures and the page; the same bytes for the same cells. */
 export function plotStudy(title: string, cells: readonly Cell[]): PlotFile[] {
   const sections = [...new Set(cells.map(({ scenario }) => scenario))].map((scenario) => {
-    const own = cells.filter((cell) => cell.scenario === scenario);
+    const own = cells.filter((cell) => cell.scenario === scenario).sort(bySettings);
     return { scenario, cells: own, figures: figuresOf(scenario, own) };
   });
   const drawings = sections.flatMap(({ scenario, figures }) =>

@@ -53,7 +53,7 @@ ${algorithmTable()}
 ## What composes
 Every algorithm with every way to fill slots (none; chosen; chosen after a founding; several; by weights; declared in the open) at
 either unit of privacy, with noise shared under secure aggregation. A personal part at the end (\`personal.method\`) goes with every
-one that runs: it never leaves the site. Each cell that says "runs" is run by \`test/combinations.test.ts\`, bit for bit the same
+one that runs: it never leaves the site. Each cell that says "runs" is run by \`test/long/combinations.test.ts\`, bit for bit the same
 through the real protocol and the ideal aggregator; each other one is refused by \`parseRunConfig\` with the reason below it.
 
 ${combinationTable()}

@@ -6,23 +6,23 @@ import {
   combine,
   ORGANIZATIONS,
   refusalOf,
-} from '../experiments/combinations.ts';
-import { type InProcessResult, runInProcess } from '../experiments/in-process.ts';
-import { realSum } from '../experiments/real-sum.ts';
-import { nodeCrypto } from '../platform/node/crypto.ts';
-import { toHex } from '../protocol/bytes.ts';
-import { idealSum, type SecureSum } from '../protocol/ideal.ts';
-import { selectRecords } from '../src/data/dataset.ts';
-import { generateDigits } from '../src/data/digits.ts';
-import { createRandom } from '../src/data/random.ts';
-import { createDenseOracle } from '../src/learning/dense-oracle.ts';
-import { ALGORITHMS } from '../src/learning/registry.ts';
-import type { RunConfig } from '../src/run/config.ts';
-import { personalModel } from '../src/run/home.ts';
-import { NEW_MEMBER } from '../src/run/member.ts';
-import { initialState } from '../src/run/release.ts';
-import { modelsHash } from '../src/run/released.ts';
-import { repeatable } from './support/repeatable.ts';
+} from '../../experiments/combinations.ts';
+import { type InProcessResult, runInProcess } from '../../experiments/in-process.ts';
+import { realSum } from '../../experiments/real-sum.ts';
+import { nodeCrypto } from '../../platform/node/crypto.ts';
+import { toHex } from '../../protocol/bytes.ts';
+import { idealSum, type SecureSum } from '../../protocol/ideal.ts';
+import { selectRecords } from '../../src/data/dataset.ts';
+import { generateDigits } from '../../src/data/digits.ts';
+import { createRandom } from '../../src/data/random.ts';
+import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
+import { ALGORITHMS } from '../../src/learning/registry.ts';
+import type { RunConfig } from '../../src/run/config.ts';
+import { personalModel } from '../../src/run/home.ts';
+import { NEW_MEMBER } from '../../src/run/member.ts';
+import { initialState } from '../../src/run/release.ts';
+import { modelsHash } from '../../src/run/released.ts';
+import { repeatable } from '../support/repeatable.ts';
 
 /** A few records of everybody: what is tested is how parts fit together. */
 const SITES = ORGANIZATIONS.map((_, i) => {

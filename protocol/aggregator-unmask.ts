@@ -2,7 +2,7 @@ import type { AggregatorSession, MemberOpenings, RevealedSecrets } from './aggre
 import { decodeParts, equalBytes, toHex } from './bytes.ts';
 import { arePeers, type Cohort, type Dealers, dealersFor } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
-import { type DealerBundle, leafOf } from './dealer-bundle.ts';
+import { commitmentOf, type DealerBundle } from './dealer-bundle.ts';
 import { CoveyError } from './errors.ts';
 import { commitSelfSeed, commitShare, pairMaskSeed, pairSign, selfMaskSeed } from './key-schedule.ts';
 import { LABELS } from './labels.ts';
@@ -28,12 +28,12 @@ export function checkOpenings(
   const held = dealersFor(cohort, dealers, rank);
   const openings = decodeParts(message.attachment.slice(), held.length);
   return new Map(
-    held.map(({ id, rank: dealer }, i) => {
+    held.map((dealer, i) => {
       const [share, opening] = readFields(openings[i] as Uint8Array, [32, 32]) as [Uint8Array, Uint8Array];
-      const leaf = leafOf(bundles.get(toHex(id)) as DealerBundle, rank);
-      const survived = rankOf(agreement.survivors, id) >= 0;
-      const commitment = commitShare(crypto, survived ? LABELS.shareB : LABELS.shareS, sid, id, holder, share, opening);
-      if (!equalBytes(commitment, survived ? leaf.commitmentB : leaf.commitmentS)) {
+      const { id } = cohort.advertisements[dealer] as Advertisement;
+      const label = rankOf(agreement.survivors, id) >= 0 ? LABELS.shareB : LABELS.shareS;
+      const commitment = commitShare(crypto, label, sid, id, holder, share, opening);
+      if (!equalBytes(commitment, commitmentOf(bundles.get(dealer) as DealerBundle, rank, label))) {
         throw new CoveyError('CRYPTO_SHARE', '"share" does not open its commitment', { holder: toHex(holder) });
       }
       return [dealer, share];
@@ -80,8 +80,8 @@ export function reconstructSecrets(
   const openingsOf = cohort.advertisements.map(({ id }) => session.openings.get(toHex(id)));
   const liars: Uint8Array[] = [];
   const secrets = dealers.dealers.map(({ id }) => {
-    const { holders } = bundles.get(toHex(id)) as DealerBundle;
     const dealer = rankOf(cohort.advertisements, id);
+    const { holders } = bundles.get(dealer) as DealerBundle;
     const shares: { x: number; share: Uint8Array }[] = [];
     for (let i = 0; i < holders.length && shares.length < cohort.threshold; i++) {
       const share = openingsOf[holders[i] as number]?.get(dealer);

@@ -2,9 +2,9 @@ import { decodeParts, equalBytes, writeLength } from './bytes.ts';
 import { type Cohort, holdersOf } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError } from './errors.ts';
+import { LABELS } from './labels.ts';
 import { HASH_BYTES, siblingsOf, treeHashes } from './merkle.ts';
-import { decodeDealing, decodeLeaf, LEAF_BYTES, SEALED_SHARES_BYTES, type ShareLeaf } from './messages.ts';
-import { rankOf } from './roster.ts';
+import { decodeDealing, decodeLeaf, LEAF_BYTES, SEALED_SHARES_BYTES } from './messages.ts';
 import type { SessionMessage } from './session.ts';
 
 /**
@@ -28,10 +28,9 @@ const NOTHING = new Uint8Array(0);
 export function readBundle(
   crypto: CryptoProvider,
   cohort: Cohort,
-  from: Uint8Array,
+  ownRank: number,
   message: Pick<SessionMessage, 'body' | 'attachment'>,
 ): DealerBundle {
-  const ownRank = rankOf(cohort.advertisements, from);
   const holders = holdersOf(cohort, ownRank);
   const dealing = decodeDealing(message.body);
   if (!equalBytes(dealing.h1, cohort.h1))
@@ -66,10 +65,15 @@ export const withoutDelivery = (bundle: DealerBundle): DealerBundle => ({
   hashes: NOTHING,
 });
 
-/** Commitments to the shares of one holder, by its rank in U1. */
-export function leafOf({ holders, leaves }: DealerBundle, holder: number): ShareLeaf {
-  const at = LEAF_BYTES * holders.indexOf(holder);
-  return decodeLeaf(leaves.subarray(at, at + LEAF_BYTES));
+/** Commitment to the share of a holder, by its rank in U1, in one of the two secrets. Leaves were decoded when they came. */
+export function commitmentOf(
+  { holders, leaves }: DealerBundle,
+  holder: number,
+  label: typeof LABELS.shareB | typeof LABELS.shareS,
+): Uint8Array {
+  // Parts of 32 bytes behind their lengths: see `encodeLeaf`.
+  const at = LEAF_BYTES * holders.indexOf(holder) + (label === LABELS.shareB ? 4 : 40);
+  return leaves.subarray(at, at + HASH_BYTES);
 }
 
 function copy(target: Uint8Array, at: number, source: Uint8Array, from: number, length: number): number {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { encodeParts, hashParts, toHex, u32le } from '../protocol/bytes.ts';
-import { type DealerBundle, encodeDelivery, leafOf, withoutDelivery } from '../protocol/dealer-bundle.ts';
+import { commitmentOf, type DealerBundle, encodeDelivery, withoutDelivery } from '../protocol/dealer-bundle.ts';
+import { LABELS } from '../protocol/labels.ts';
 import { inclusionProofs, treeHashes } from '../protocol/merkle.ts';
 import { encodeLeaf, SEALED_SHARES_BYTES } from '../protocol/messages.ts';
 
@@ -55,7 +56,9 @@ describe('what the coordinator keeps of a dealer', () => {
     const { bundle, leaves } = dealt(5, [2, 4, 8, 16]);
     const kept = withoutDelivery(bundle);
     bundle.holders.forEach((holder, i) => {
-      expect(leafOf(kept, holder)).toEqual(leaves[i]);
+      const { commitmentB, commitmentS } = leaves[i] as (typeof leaves)[number];
+      expect(commitmentOf(kept, holder, LABELS.shareB)).toEqual(commitmentB);
+      expect(commitmentOf(kept, holder, LABELS.shareS)).toEqual(commitmentS);
     });
     expect([kept.sealed.length, kept.hashes.length]).toEqual([0, 0]);
   });

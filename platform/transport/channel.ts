@@ -144,14 +144,16 @@ export function openChannel(socket: WebSocket, options: ChannelOptions): Channel
     isHandling = true;
     try {
       for (let message = waiting.shift(); message !== undefined; message = waiting.shift()) {
+        // The handler may give the memory of the message back.
+        const { length } = message;
         // An older connection of this link has handed it out while this one was being opened.
         if (toSkip > 0) toSkip -= 1;
         else {
           options.link.takeOne();
           await options.onMessage(message);
         }
-        waitingBytes -= message.length;
-        owedBytes += message.length;
+        waitingBytes -= length;
+        owedBytes += length;
         if (waiting.length === 0) owe();
         if (socket.isPaused && !isFull()) socket.resume();
       }

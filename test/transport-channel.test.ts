@@ -40,7 +40,10 @@ class FakeSocket extends EventEmitter {
 
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-function start(change: Partial<TransportLimits> = {}): {
+function start(
+  change: Partial<TransportLimits> = {},
+  takeOver: (message: Uint8Array) => void = () => undefined,
+): {
   socket: FakeSocket;
   channel: ReturnType<typeof openChannel>;
   ends: ChannelEnd[];
@@ -61,6 +64,7 @@ function start(change: Partial<TransportLimits> = {}): {
     repeated: 0,
     async onMessage(message) {
       handled.push(message[0] ?? -1);
+      takeOver(message);
       await release.next();
     },
     onEnd: (end) => ends.push(end),
@@ -91,6 +95,17 @@ describe('channel', () => {
     expect(socket.isPaused).toBe(true);
     release.put(true);
     await settled();
+    expect(socket.isPaused).toBe(false);
+  });
+
+  it('counts a message whose memory the handler has given away', async () => {
+    const { socket, release } = start({}, ({ buffer }) => structuredClone(null, { transfer: [buffer as ArrayBuffer] }));
+    for (let i = 0; i < 3; i++) {
+      socket.receive(new Uint8Array(60));
+      release.put(true);
+      await settled();
+    }
+    socket.receive(new Uint8Array(60));
     expect(socket.isPaused).toBe(false);
   });
 

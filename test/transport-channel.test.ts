@@ -111,7 +111,7 @@ describe('channel', () => {
 
   it('acknowledges long messages when nothing waits, and short ones together after a while', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-    const { socket, release } = start({ fragmentBytes: 10_000 });
+    const { socket, release } = start({ fragmentBytes: 50_000 });
     for (const value of [1, 2, 3]) socket.receive(Uint8Array.of(value));
     for (let i = 0; i < 3; i++) release.put(true);
     await settled();
@@ -119,8 +119,8 @@ describe('channel', () => {
     expect(socket.acknowledged).toEqual([]);
     vi.advanceTimersByTime(1);
     expect(socket.acknowledged).toEqual([3]);
-    // Two messages of 9,000 bytes are more than may be owed.
-    for (const value of [4, 5]) socket.receive(new Uint8Array(9_000).fill(value));
+    // Two messages of 40,000 bytes are more than may be owed.
+    for (const value of [4, 5]) socket.receive(new Uint8Array(40_000).fill(value));
     release.put(true);
     await settled();
     expect(socket.acknowledged).toEqual([3]);

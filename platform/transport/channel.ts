@@ -50,7 +50,7 @@ export interface ChannelOptions {
 const SILENT_BEATS = 3;
 /** An acknowledgement stands for all before it; one of short messages may come so much later, or when so many wait for it. */
 const ACKNOWLEDGE_MS = 250;
-const ACKNOWLEDGE_BYTES = 16_384;
+const ACKNOWLEDGE_BYTES = 65_536;
 /** Time for the closing handshake before the socket is cut. */
 const CLOSING_MS = 1_000;
 

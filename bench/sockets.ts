@@ -8,6 +8,7 @@ import { startSocketServer } from '../platform/transport/socket-server.ts';
 import { toHex, utf8 } from '../protocol/bytes.ts';
 import { decodeSessionMessage } from '../protocol/frame.ts';
 import { LIMITS } from '../protocol/limits.ts';
+import { applyMasks, foldWords, ringWordCount, wordsToBytes } from '../protocol/ring.ts';
 import { type RunningSession, startSession } from '../server/coordinator/session.ts';
 import { benchIdentities, benchParams, cpuMs, median } from './session.ts';
 
@@ -96,6 +97,30 @@ async function measureSession(): Promise<number> {
   return spent;
 }
 
+/** Cryptography that the coordinator cannot leave out of a session of this size, without any of the rest. */
+function mandatoryWork(): (readonly [string, number, () => unknown])[] {
+  const secret = nodeRandom(32);
+  const digest = nodeRandom(32);
+  const publicKey = nodeCrypto.ed25519PublicKey(secret);
+  const signature = nodeCrypto.ed25519Sign(digest, secret);
+  const [leaf, vector] = [nodeRandom(109), new Uint32Array(ringWordCount(COORDINATES, 3))];
+  const bytes = wordsToBytes(vector);
+  const sum = vector.slice();
+  const pairs = MEMBERS * MEMBERS;
+  return [
+    [
+      'signatures verified: hello and five phases',
+      6 * MEMBERS,
+      () => nodeCrypto.ed25519Verify(signature, digest, publicKey),
+    ],
+    ['signatures made: challenges, deliveries', 2 * MEMBERS, () => nodeCrypto.ed25519Sign(digest, secret)],
+    ['digests of uploads', MEMBERS, () => nodeCrypto.sha256(bytes)],
+    ['short hashes: leaves, tree, ciphertexts, openings', 4 * pairs, () => nodeCrypto.sha256(leaf)],
+    ['uploads folded', MEMBERS, () => foldWords(sum, vector, 3)],
+    ['self masks taken off', MEMBERS, () => applyMasks(sum, 3, [{ seed: digest, sign: -1 }], nodeCrypto)],
+  ];
+}
+
 /** Alternating, so that both have the machine in the same state; the first of each runs code that is not compiled yet. */
 const ROUNDS = 7;
 const echoMs: number[] = [];
@@ -115,3 +140,15 @@ console.log('| round | bare ws + msgpackr, the vectors and back | coordinator, a
 console.log('|---|---|---|---|---|');
 console.log(line('first of the process', ([first]) => first ?? 0));
 console.log(line(`median of the ${ROUNDS - 1} after it`, ([, ...rest]) => median(rest)));
+
+console.log('\n| of a session, in the same process | count | CPU time |\n|---|---|---|');
+let mandatoryMs = 0;
+for (const [name, count, work] of mandatoryWork()) {
+  const before = cpuMs();
+  // Ten sessions: one is shorter than the clock is exact.
+  for (let i = 0; i < 10 * count; i++) work();
+  const spent = (cpuMs() - before) / 10;
+  mandatoryMs += spent;
+  console.log(`| ${name} | ${count.toLocaleString('en')} | ${spent.toFixed(1)} ms |`);
+}
+console.log(`| together | | ${mandatoryMs.toFixed(0)} ms |`);

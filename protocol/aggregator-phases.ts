@@ -178,8 +178,8 @@ export function composeDelivery(
   list: Uint8Array = encodeBodies(p2),
 ): SessionMessage {
   const rank = rankOf(cohort.advertisements, holder);
-  const others = dealersFor(cohort, dealers, rank).filter(({ rank: dealer }) => dealer !== rank);
-  const dealt = others.map(({ id }) => bundles.get(toHex(id)) as DealerBundle);
+  const others = dealersFor(cohort, dealers, rank).filter((dealer) => dealer !== rank);
+  const dealt = others.map((dealer) => bundles.get(dealer) as DealerBundle);
   return signList(crypto, identity.secretSeed, 'p2-all', sid, encodeDelivery(list, dealt, rank), holder);
 }
 
@@ -191,7 +191,7 @@ function closeMaskedInput(crypto: CryptoProvider, state: AggregatorState, sessio
   const agreement = checkUploads(contextOf(crypto, state, session), cohort, dealers, p3);
   const ids = agreement.survivors.map(({ id }) => id);
   const message = signList(crypto, state.identity.secretSeed, 'p4-ask', sid, encodeBodies(p3));
-  const bundles = new Map([...session.bundles].map(([key, bundle]) => [key, withoutDelivery(bundle)]));
+  const bundles = new Map([...session.bundles].map(([dealer, bundle]) => [dealer, withoutDelivery(bundle)]));
   const told = enter(crypto, state, { ...session, p3, agreement, bundles }, 'consistency', ids);
   const sent = sendTo(told.session, ids, message);
   return withSession(state, sent.session, [

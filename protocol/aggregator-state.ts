@@ -49,7 +49,8 @@ export interface AggregatorSession {
   readonly reveals: readonly SignedBody[];
   readonly dealers: Dealers;
   readonly p2: readonly SignedBody[];
-  readonly bundles: ReadonlyMap<string, DealerBundle>;
+  /** By rank of the dealer in U1. */
+  readonly bundles: ReadonlyMap<number, DealerBundle>;
   /** Verified uploads; those that are also in `received` have been folded. */
   readonly uploads: ReadonlyMap<string, Upload>;
   /** The deadline has passed while uploads were being folded: no new ones. */

@@ -2,7 +2,7 @@ import type { AggregatorSession, MemberOpenings, RevealedSecrets } from './aggre
 import { concatBytes, decodeParts, equalBytes, toHex } from './bytes.ts';
 import { arePeers, type Cohort, type Dealers, dealersFor } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
-import { type DealerBundle, leafOf } from './dealer-bundle.ts';
+import { commitmentOf, type DealerBundle, type ShareLabel } from './dealer-bundle.ts';
 import { CoveyError } from './errors.ts';
 import { commitSelfSeed, commitShare, pairMaskSeed, pairSign, selfMaskSeed } from './key-schedule.ts';
 import { LABELS } from './labels.ts';
@@ -30,17 +30,19 @@ export function checkOpenings(
   const openings = decodeParts(message.attachment.slice(), held.length);
   const first = firstRemoved(params, dealers.dealers.length, dealers.dealers.length - agreement.survivors.length);
   return new Map(
-    held.map(({ id, rank: dealer }, i) => {
-      const leaf = leafOf(bundles.get(toHex(id)) as DealerBundle, rank);
+    held.map((dealer, i) => {
+      const { id } = cohort.advertisements[dealer] as Advertisement;
       const survived = rankOf(agreement.survivors, id) >= 0;
-      const expected: [typeof LABELS.shareB | typeof LABELS.shareS | typeof LABELS.shareX, Uint8Array][] = survived
-        ? [[LABELS.shareB, leaf.commitmentB]]
-        : [[LABELS.shareS, leaf.commitmentS]];
-      if (survived && first !== null) expected.push([LABELS.shareX, leaf.commitmentsX[first - 1] as Uint8Array]);
-      const fields = readFields(openings[i] as Uint8Array, Array<number>(2 * expected.length).fill(32));
-      const shares = expected.map(([label, commitment], j) => {
+      const shared: { label: ShareLabel; root: number }[] = [
+        { label: survived ? LABELS.shareB : LABELS.shareS, root: 0 },
+      ];
+      if (survived && first !== null) shared.push({ label: LABELS.shareX, root: first });
+      const bundle = bundles.get(dealer) as DealerBundle;
+      const fields = readFields(openings[i] as Uint8Array, Array<number>(2 * shared.length).fill(32));
+      const shares = shared.map(({ label, root }, j) => {
         const [share, opening] = fields.slice(2 * j) as [Uint8Array, Uint8Array];
-        if (!equalBytes(commitShare(crypto, label, sid, id, holder, share, opening), commitment)) {
+        const commitment = commitShare(crypto, label, sid, id, holder, share, opening);
+        if (!equalBytes(commitment, commitmentOf(bundle, rank, label, root))) {
           throw new CoveyError('CRYPTO_SHARE', '"share" does not open its commitment', { holder: toHex(holder) });
         }
         return share;
@@ -101,8 +103,8 @@ export function reconstructSecrets(
   const openingsOf = cohort.advertisements.map(({ id }) => session.openings.get(toHex(id)));
   const liars: Uint8Array[] = [];
   const secrets = dealers.dealers.map(({ id }) => {
-    const { holders } = bundles.get(toHex(id)) as DealerBundle;
     const dealer = rankOf(cohort.advertisements, id);
+    const { holders } = bundles.get(dealer) as DealerBundle;
     const shares: { x: number; share: Uint8Array }[] = [];
     for (let i = 0; i < holders.length && shares.length < cohort.threshold; i++) {
       const share = openingsOf[holders[i] as number]?.get(dealer);

@@ -170,8 +170,9 @@ function receive(
       return closeIfComplete(crypto, state, answered);
     }
     case 'p2': {
-      const bundle = readBundle(crypto, session.cohort, toleranceOf(session.params), from, message);
-      return closeIfComplete(crypto, state, { ...answered, bundles: new Map(session.bundles).set(key, bundle) });
+      const rank = rankOf(session.cohort.advertisements, from);
+      const bundle = readBundle(crypto, session.cohort, toleranceOf(session.params), rank, message);
+      return closeIfComplete(crypto, state, { ...answered, bundles: new Map(session.bundles).set(rank, bundle) });
     }
     case 'p3':
       return takeUpload(crypto, state, session, from, message);

@@ -217,11 +217,15 @@ export function decodeParts(bytes: Uint8Array, count?: number): Uint8Array[] {
 
 // Sessions hash thousands of short inputs, each longer than what engines keep on their own heap.
 const SCRATCH = new Uint8Array(1_024);
+/** The first bytes of it, by their number: a view costs as much as the memory that it saves. */
+const SCRATCH_STARTS: Uint8Array[] = [];
 
 /** Hashes the first bytes of the scratch memory, and wipes them: they may be of a secret. */
 function hashScratch(crypto: Pick<CryptoProvider, 'sha256'>, length: number): Uint8Array {
+  const input = SCRATCH_STARTS[length] ?? SCRATCH.subarray(0, length);
+  SCRATCH_STARTS[length] = input;
   try {
-    return crypto.sha256(SCRATCH.subarray(0, length));
+    return crypto.sha256(input);
   } finally {
     SCRATCH.fill(0, 0, length);
   }

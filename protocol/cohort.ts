@@ -176,15 +176,13 @@ export function holdersOf({ advertisements, plan, graph }: Cohort, dealer: numbe
   return all;
 }
 
-/** Members of U2 whose shares a member holds, in order: the graph is the same from both ends. `rank`: in U1. */
-export function dealersFor(
-  cohort: Cohort,
-  { dealers }: Dealers,
-  holder: number,
-): { readonly id: Uint8Array; readonly rank: number }[] {
-  return holdersOf(cohort, holder)
-    .map((rank) => ({ id: (cohort.advertisements[rank] as Advertisement).id, rank }))
-    .filter(({ id }) => rankOf(dealers, id) >= 0);
+const dealerRanks = new WeakMap<readonly Dealer[], ReadonlySet<number>>();
+
+/** Members of U2 whose shares a member holds, by rank in U1, ascending: the graph is the same from both ends. */
+export function dealersFor(cohort: Cohort, { dealers }: Dealers, holder: number): readonly number[] {
+  const ranks = dealerRanks.get(dealers) ?? new Set(dealers.map(({ id }) => rankOf(cohort.advertisements, id)));
+  dealerRanks.set(dealers, ranks);
+  return holdersOf(cohort, holder).filter((rank) => ranks.has(rank));
 }
 
 /** True if two different members exchange shares and pair masks. */

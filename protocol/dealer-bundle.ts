@@ -2,9 +2,9 @@ import { decodeParts, equalBytes, writeLength } from './bytes.ts';
 import { type Cohort, holdersOf } from './cohort.ts';
 import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError } from './errors.ts';
+import { LABELS } from './labels.ts';
 import { HASH_BYTES, siblingsOf, treeHashes } from './merkle.ts';
-import { decodeDealing, decodeLeaf, leafBytes, type ShareLeaf, sealedSharesBytes } from './messages.ts';
-import { rankOf } from './roster.ts';
+import { decodeDealing, decodeLeaf, leafBytes, sealedSharesBytes } from './messages.ts';
 import type { SessionMessage } from './session.ts';
 
 /**
@@ -31,10 +31,9 @@ export function readBundle(
   crypto: CryptoProvider,
   cohort: Cohort,
   tolerance: number,
-  from: Uint8Array,
+  ownRank: number,
   message: Pick<SessionMessage, 'body' | 'attachment'>,
 ): DealerBundle {
-  const ownRank = rankOf(cohort.advertisements, from);
   const holders = holdersOf(cohort, ownRank);
   const dealing = decodeDealing(message.body);
   if (!equalBytes(dealing.h1, cohort.h1))
@@ -70,11 +69,23 @@ export const withoutDelivery = (bundle: DealerBundle): DealerBundle => ({
   hashes: NOTHING,
 });
 
-/** Commitments to the shares of one holder, by its rank in U1. */
-export function leafOf({ holders, leaves, tolerance }: DealerBundle, holder: number): ShareLeaf {
-  const length = leafBytes(tolerance);
-  const at = length * holders.indexOf(holder);
-  return decodeLeaf(leaves.subarray(at, at + length), tolerance);
+/** Which of the secrets of a dealer a share is of. */
+export type ShareLabel = typeof LABELS.shareB | typeof LABELS.shareS | typeof LABELS.shareX;
+
+/**
+ * Commitment to the share of a holder, by its rank in U1. `root`: number of the noise root from 1, with its label only.
+ * Leaves were decoded when they came.
+ */
+export function commitmentOf(
+  { holders, leaves, tolerance }: DealerBundle,
+  holder: number,
+  label: ShareLabel,
+  root: number = 0,
+): Uint8Array {
+  // Parts of 32 bytes behind their lengths, the hash of the ciphertext third: see `encodeLeaf`.
+  const part = label === LABELS.shareB ? 0 : label === LABELS.shareS ? 1 : 2 + root;
+  const at = leafBytes(tolerance) * holders.indexOf(holder) + part * (4 + HASH_BYTES) + 4;
+  return leaves.subarray(at, at + HASH_BYTES);
 }
 
 function copy(target: Uint8Array, at: number, source: Uint8Array, from: number, length: number): number {

@@ -82,16 +82,9 @@ export function decodeFrame(bytes: Uint8Array, limits: FrameLimits): Frame {
   return { header, payload };
 }
 
-/**
- * Type field of a frame, after all checks of its header.
- * @throws CoveyError CODEC_*
- */
-export function frameType(bytes: Uint8Array): string {
-  const type = decodeFrame(bytes, { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes }).header[
-    't'
-  ];
-  if (typeof type !== 'string') throw new CoveyError('CODEC_TYPE', '"t" expected a string');
-  return type;
+/** `decodeFrame` within the limits of the protocol. @throws CoveyError CODEC_* */
+export function openFrame(bytes: Uint8Array): Frame {
+  return decodeFrame(bytes, { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes });
 }
 
 /** Demands exactly the keys of a schema. @throws CoveyError CODEC_EXTRA_KEY for an unknown one, CODEC_TYPE for a missing one. */
@@ -135,7 +128,11 @@ export function encodeSessionMessage(message: SessionMessage): Uint8Array {
 
 /** @throws CoveyError CODEC_* */
 export function decodeSessionMessage(bytes: Uint8Array, limits: FrameLimits): SessionMessage {
-  const { header, payload } = decodeFrame(bytes, limits);
+  return readSessionMessage(decodeFrame(bytes, limits));
+}
+
+/** The session message that a frame is. @throws CoveyError CODEC_* */
+export function readSessionMessage({ header, payload }: Frame): SessionMessage {
   requireKeys(header, ['v', 't', 'sid', 'bodyBytes', 'payloadBytes']);
   const { v, t, sid, bodyBytes } = header as { v: unknown; t: unknown; sid: unknown; bodyBytes: unknown };
   if (v !== 1 || typeof t !== 'string' || !SESSION_TYPES.has(t))

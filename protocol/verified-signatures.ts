@@ -19,8 +19,7 @@ export function rememberVerified(crypto: CryptoProvider): CryptoProvider {
       if (known !== undefined && equalBytes(known.message, message) && equalBytes(known.publicKey, publicKey))
         return true;
       if (!crypto.ed25519Verify(signature, message, publicKey)) return false;
-      const [oldest] = verified.keys();
-      if (verified.size >= MOST_REMEMBERED && oldest !== undefined) verified.delete(oldest);
+      if (verified.size >= MOST_REMEMBERED) verified.delete(verified.keys().next().value as string);
       verified.set(name, { message: message.slice(), publicKey: publicKey.slice() });
       return true;
     },

@@ -3,7 +3,7 @@ import { afterEach, expect, it } from 'vitest';
 import { createMemoryStore } from '../platform/memory/store.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { equalBytes, toHex } from '../protocol/bytes.ts';
-import { decodeSessionMessage, encodeSessionMessage, frameType } from '../protocol/frame.ts';
+import { decodeSessionMessage, encodeSessionMessage, openFrame } from '../protocol/frame.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { coordinateCount } from '../protocol/params.ts';
 import { createParticipant, type ParticipantState, stepParticipant } from '../protocol/participant.ts';
@@ -17,6 +17,7 @@ import { bytesFrom } from './support/malice.ts';
 import { COORDINATOR, createIdentity, type Identity, startTestClient, startTestServer } from './support/transport.ts';
 
 const LIMIT = { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes };
+const frameType = (bytes: Uint8Array): string => String(openFrame(bytes).header['t']);
 const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { encodeParts, hashParts, toHex, u32le } from '../protocol/bytes.ts';
-import { type DealerBundle, encodeDelivery, leafOf, withoutDelivery } from '../protocol/dealer-bundle.ts';
+import { commitmentOf, type DealerBundle, encodeDelivery, withoutDelivery } from '../protocol/dealer-bundle.ts';
+import { LABELS } from '../protocol/labels.ts';
 import { inclusionProofs, treeHashes } from '../protocol/merkle.ts';
 import { encodeLeaf, sealedSharesBytes } from '../protocol/messages.ts';
 
@@ -55,10 +56,13 @@ describe('what the coordinator keeps of a dealer', () => {
   });
 
   it('still holds every commitment once nothing is delivered any more, and no ciphertext', () => {
-    const { bundle, leaves } = dealt(5, [2, 4, 8, 16]);
+    const { bundle, leaves } = dealt(5, [2, 4, 8, 16], 3);
     const kept = withoutDelivery(bundle);
     bundle.holders.forEach((holder, i) => {
-      expect(leafOf(kept, holder)).toEqual(leaves[i]);
+      const { commitmentB, commitmentS, commitmentsX } = leaves[i] as (typeof leaves)[number];
+      expect(commitmentOf(kept, holder, LABELS.shareB)).toEqual(commitmentB);
+      expect(commitmentOf(kept, holder, LABELS.shareS)).toEqual(commitmentS);
+      expect([1, 2, 3].map((root) => commitmentOf(kept, holder, LABELS.shareX, root))).toEqual(commitmentsX);
     });
     expect([kept.sealed.length, kept.hashes.length]).toEqual([0, 0]);
   });

@@ -7,7 +7,6 @@ import {
   decodeSessionMessage,
   encodeFrame,
   encodeSessionMessage,
-  frameType,
   requireKeys,
 } from '../protocol/frame.ts';
 import { LIMITS } from '../protocol/limits.ts';
@@ -190,11 +189,6 @@ describe('frames', () => {
 
   it('never leave with a header over the limit', () => {
     expect(codeOf(() => encodeFrame({ text: 'x'.repeat(LIMITS.headerBytes) }))).toBe('CODEC_LIMIT');
-  });
-
-  it('give their type', () => {
-    expect(frameType(encodeFrame({ t: 'hello' }))).toBe('hello');
-    expect(codeOf(() => frameType(encodeFrame({ t: 1 })))).toBe('CODEC_TYPE');
   });
 
   it('are checked against the keys of a schema', () => {

@@ -40,7 +40,10 @@ class FakeSocket extends EventEmitter {
 
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-function start(change: Partial<TransportLimits> = {}): {
+function start(
+  change: Partial<TransportLimits> = {},
+  takeOver: (message: Uint8Array) => void = () => undefined,
+): {
   socket: FakeSocket;
   channel: ReturnType<typeof openChannel>;
   ends: ChannelEnd[];
@@ -61,6 +64,7 @@ function start(change: Partial<TransportLimits> = {}): {
     repeated: 0,
     async onMessage(message) {
       handled.push(message[0] ?? -1);
+      takeOver(message);
       await release.next();
     },
     onEnd: (end) => ends.push(end),
@@ -94,9 +98,20 @@ describe('channel', () => {
     expect(socket.isPaused).toBe(false);
   });
 
+  it('counts a message whose memory the handler has given away', async () => {
+    const { socket, release } = start({}, ({ buffer }) => structuredClone(null, { transfer: [buffer as ArrayBuffer] }));
+    for (let i = 0; i < 3; i++) {
+      socket.receive(new Uint8Array(60));
+      release.put(true);
+      await settled();
+    }
+    socket.receive(new Uint8Array(60));
+    expect(socket.isPaused).toBe(false);
+  });
+
   it('acknowledges long messages when nothing waits, and short ones together after a while', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-    const { socket, release } = start({ fragmentBytes: 10_000 });
+    const { socket, release } = start({ fragmentBytes: 50_000 });
     for (const value of [1, 2, 3]) socket.receive(Uint8Array.of(value));
     for (let i = 0; i < 3; i++) release.put(true);
     await settled();
@@ -104,8 +119,8 @@ describe('channel', () => {
     expect(socket.acknowledged).toEqual([]);
     vi.advanceTimersByTime(1);
     expect(socket.acknowledged).toEqual([3]);
-    // Two messages of 9,000 bytes are more than may be owed.
-    for (const value of [4, 5]) socket.receive(new Uint8Array(9_000).fill(value));
+    // Two messages of 40,000 bytes are more than may be owed.
+    for (const value of [4, 5]) socket.receive(new Uint8Array(40_000).fill(value));
     release.put(true);
     await settled();
     expect(socket.acknowledged).toEqual([3]);

@@ -9,7 +9,7 @@ import { nodeCrypto, nodeRandom } from '../platform/node/crypto.ts';
 import { listFiles } from '../platform/node/list-files.ts';
 import { openTranscriptFolder, verifyTranscriptFile } from '../platform/node/transcript-file.ts';
 import { fromBase64, fromUtf8, toHex } from '../protocol/bytes.ts';
-import { frameType } from '../protocol/frame.ts';
+import { openFrame } from '../protocol/frame.ts';
 import { decodeParams } from '../protocol/params.ts';
 import { wordsToBytes } from '../protocol/ring.ts';
 import type { RunProgress } from '../server/coordinator/progress.ts';
@@ -142,7 +142,7 @@ async function deploy(): Promise<Deployed> {
       random: nodeRandom,
       store: stores.get(toHex(identity.id)) as ReturnType<typeof createMemoryStore>,
       async send(bytes) {
-        if (!away.has(i) && breaks(i, frameType(bytes))) {
+        if (!away.has(i) && breaks(i, String(openFrame(bytes).header['t']))) {
           away.add(i);
           coordinator.onClose(identity.id);
         }

@@ -1,9 +1,8 @@
 import { equalBytes, fromUtf8, hashParts, toHex, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider, RandomSource } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
-import { decodeSessionMessage, encodeSessionMessage, frameType } from '../../protocol/frame.ts';
+import { encodeSessionMessage, openFrame, readSessionMessage } from '../../protocol/frame.ts';
 import { LABELS } from '../../protocol/labels.ts';
-import { LIMITS } from '../../protocol/limits.ts';
 import { nodeId, rosterHash, sessionId } from '../../protocol/params.ts';
 import type { MaskVector } from '../../protocol/ring.ts';
 import type { SessionMessage, SessionParams } from '../../protocol/session.ts';
@@ -18,7 +17,7 @@ import { parseRunConfig } from '../../src/run/config.ts';
 import { evolvingOf, probeRelease, probesBefore } from '../../src/run/evolution.ts';
 import { groupMembers, isInGroup } from '../../src/run/groups.ts';
 import { contribute, type MemberState, missChoice, takeChoice, takeGaps, takeSeat } from '../../src/run/member.ts';
-import { decodeRunMessage, encodeRunMessage } from '../../src/run/messages.ts';
+import { encodeRunMessage, readRunMessage } from '../../src/run/messages.ts';
 import { decodeOrder, probeOf, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { checkOutside, checkTimeLimit, contributeOutside, type OutsideTrainer } from '../../src/run/outside.ts';
 import { groupOf, planRun, type ScheduledSession, sessionNoise } from '../../src/run/plan.ts';
@@ -363,11 +362,10 @@ export function createNode(options: NodeOptions): FederationNode {
   }
 
   async function take(bytes: Uint8Array): Promise<void> {
-    const message = frameType(bytes)?.startsWith('run/') === true ? decodeRunMessage(bytes) : null;
+    const frame = openFrame(bytes);
+    const message = readRunMessage(frame);
     if (message === null) {
-      await takeSession(
-        decodeSessionMessage(bytes, { maxHeaderBytes: LIMITS.headerBytes, maxPayloadBytes: LIMITS.payloadBytes }),
-      );
+      await takeSession(readSessionMessage(frame));
       return;
     }
     // Releases belong between sessions: what came before is handled first.

@@ -36,4 +36,15 @@ export function releaseBuffer(buffer: ArrayBuffer): void {
   else if (isClosed) port1.postMessage(null, [buffer]);
 }
 
+const RELEASE_FROM_BYTES = 16_384;
+
+/**
+ * Gives back the memory of a view that fills its buffer but for `besideBytes`: what has been dealt with does not wait for
+ * the garbage collector, which large buffers bring on. Short views, and those that share their memory, stay.
+ */
+export function releaseLargeView({ buffer, byteLength }: Uint8Array | Uint32Array, besideBytes: number): void {
+  if (byteLength >= RELEASE_FROM_BYTES && buffer.byteLength <= byteLength + besideBytes)
+    releaseBuffer(buffer as ArrayBuffer);
+}
+
 if ((ArrayBuffer.prototype as Transferable).transfer !== undefined) keepMemory();

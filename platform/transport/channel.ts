@@ -50,7 +50,7 @@ export interface ChannelOptions {
 const SILENT_BEATS = 3;
 /** An acknowledgement stands for all before it; one of short messages may come so much later, or when so many wait for it. */
 const ACKNOWLEDGE_MS = 250;
-const ACKNOWLEDGE_BYTES = 16_384;
+const ACKNOWLEDGE_BYTES = 65_536;
 /** Time for the closing handshake before the socket is cut. */
 const CLOSING_MS = 1_000;
 
@@ -144,14 +144,16 @@ export function openChannel(socket: WebSocket, options: ChannelOptions): Channel
     isHandling = true;
     try {
       for (let message = waiting.shift(); message !== undefined; message = waiting.shift()) {
+        // The handler may give the memory of the message back.
+        const { length } = message;
         // An older connection of this link has handed it out while this one was being opened.
         if (toSkip > 0) toSkip -= 1;
         else {
           options.link.takeOne();
           await options.onMessage(message);
         }
-        waitingBytes -= message.length;
-        owedBytes += message.length;
+        waitingBytes -= length;
+        owedBytes += length;
         if (waiting.length === 0) owe();
         if (socket.isPaused && !isFull()) socket.resume();
       }

@@ -1,5 +1,6 @@
-import { readU32le, u32le } from '../../protocol/bytes.ts';
+import { readU32le, u32le, writeLength } from '../../protocol/bytes.ts';
 import { CoveyError } from '../../protocol/errors.ts';
+import { releaseLargeView } from '../node/release-buffer.ts';
 
 /*
  * One message travels as one or more WebSocket binary messages:
@@ -16,7 +17,10 @@ const CONTINUATION = 2;
 const ACKNOWLEDGE = 3;
 
 export function encodeAcknowledgement(count: number): Uint8Array {
-  return Uint8Array.of(ACKNOWLEDGE, ...u32le(count));
+  const frame = new Uint8Array(5);
+  frame[0] = ACKNOWLEDGE;
+  writeLength(frame, 1, count);
+  return frame;
 }
 
 /** Count of an acknowledgement, or null for a fragment. @throws CoveyError CODEC_TRUNCATED, CODEC_TRAILING */
@@ -60,7 +64,7 @@ export interface Staging {
 /** Puts the fragments of one connection together. */
 export interface Reassembler {
   /**
-   * Takes one fragment, which nobody writes to any more, and returns the message if it is complete, in memory of its own.
+   * Takes one fragment, memory included, and returns the message if it is complete, in memory of its own.
    * @throws CoveyError CODEC_TYPE, CODEC_TRUNCATED, CODEC_TRAILING, CODEC_LIMIT
    */
   push(fragment: Uint8Array): Uint8Array | null;
@@ -107,6 +111,7 @@ export function createReassembler(
     for (const piece of parts) {
       message.set(piece, at);
       at += piece.length;
+      releaseLargeView(piece, FRAGMENT_OVERHEAD);
     }
     discard();
     return message;

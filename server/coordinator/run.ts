@@ -1,7 +1,7 @@
 import { equalBytes, fromBase64, fromUtf8, toBase64, toHex, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError, isCoveyError } from '../../protocol/errors.ts';
-import { decodeSessionMessage, frameType } from '../../protocol/frame.ts';
+import { openFrame, readSessionMessage } from '../../protocol/frame.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { decodeParams, encodeParams, rosterHash, sessionId } from '../../protocol/params.ts';
 import type { MaskVector } from '../../protocol/ring.ts';
@@ -15,7 +15,7 @@ import { reportSignal } from '../../src/privacy/noise-shares.ts';
 import { configHash, type RunConfig } from '../../src/run/config.ts';
 import { evolutionRule } from '../../src/run/evolution.ts';
 import { groupIdOf } from '../../src/run/groups.ts';
-import { decodeRunMessage, encodeRunMessage, type RunMessage } from '../../src/run/messages.ts';
+import { encodeRunMessage, type RunMessage, readRunMessage } from '../../src/run/messages.ts';
 import { summarizeMetrics } from '../../src/run/metrics.ts';
 import { encodeOrder, orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { groupOf, planRun, sessionEvents, sessionPaths } from '../../src/run/plan.ts';
@@ -552,12 +552,10 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
   }
 
   async function receive(id: Uint8Array, bytes: Uint8Array): Promise<void> {
-    const run = frameType(bytes)?.startsWith('run/') === true ? decodeRunMessage(bytes) : null;
+    const frame = openFrame(bytes);
+    const run = readRunMessage(frame);
     if (run === null) {
-      const message = decodeSessionMessage(bytes, {
-        maxHeaderBytes: LIMITS.headerBytes,
-        maxPayloadBytes: LIMITS.payloadBytes,
-      });
+      const message = readSessionMessage(frame);
       if (message.type === 'p3') uploadBytes = Math.max(uploadBytes, bytes.length);
       session?.receive(id, message);
     } else if (run.type === 'run/log') {

@@ -1,5 +1,5 @@
 import { setImmediate as pause } from 'node:timers/promises';
-import { releaseBuffer } from '../../platform/node/release-buffer.ts';
+import { releaseBuffer, releaseLargeView } from '../../platform/node/release-buffer.ts';
 import { type AggregatorState, createAggregator, stepAggregator } from '../../protocol/aggregator.ts';
 import { equalBytes, toHex } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
@@ -46,6 +46,7 @@ export type SessionEnd =
 /** One session in flight: events go in, in order; `end` resolves when the machine is done. */
 export interface RunningSession {
   readonly end: Promise<SessionEnd>;
+  /** Consumes the message: the memory of an upload is given back once it is folded. */
   receive(from: Uint8Array, message: SessionMessage): void;
   reconnected(id: Uint8Array): void;
   lost(id: Uint8Array): void;
@@ -55,6 +56,8 @@ export interface RunningSession {
 
 /** Components of noise that are drawn without a pause: about a tenth of a second for a million coordinates. */
 const COMPONENTS_AT_ONCE = 4;
+/** Bytes of a P3 frame beside its vector: header, padding, signature and body. */
+const UPLOAD_OVERHEAD = 512;
 
 /** Drives the aggregator machine: one event at a time, the effects of a step strictly in order. */
 export function startSession(
@@ -144,6 +147,7 @@ export function startSession(
       case 'fold':
         await host.keepUpload(effect.id, effect.words);
         foldWords(sum, effect.words, lanes);
+        releaseLargeView(effect.words, UPLOAD_OVERHEAD);
         return { type: 'folded', id: effect.id };
       case 'charge':
         await host.charge(effect);

@@ -1,6 +1,5 @@
 import { CoveyError } from '../../protocol/errors.ts';
-import { decodeFrame, encodeFrame } from '../../protocol/frame.ts';
-import { LIMITS } from '../../protocol/limits.ts';
+import { encodeFrame, type Frame, openFrame } from '../../protocol/frame.ts';
 
 /**
  * Messages between sessions. None is trusted for its transport: log lines carry their actor's signature, a census its
@@ -27,10 +26,11 @@ export function encodeRunMessage(message: RunMessage): Uint8Array {
  * @throws CoveyError CODEC_* for malformed frames.
  */
 export function decodeRunMessage(bytes: Uint8Array): RunMessage | null {
-  const { header, payload } = decodeFrame(bytes, {
-    maxHeaderBytes: LIMITS.headerBytes,
-    maxPayloadBytes: LIMITS.payloadBytes,
-  });
+  return readRunMessage(openFrame(bytes));
+}
+
+/** The run message that a frame is; null for one of another kind. @throws CoveyError CODEC_* */
+export function readRunMessage({ header, payload }: Frame): RunMessage | null {
   const type = header['t'];
   if (typeof type !== 'string' || !type.startsWith('run/')) return null;
   const extra = Object.keys(header).find((key) => !['v', 't', 'payloadBytes'].includes(key));

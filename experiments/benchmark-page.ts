@@ -62,10 +62,12 @@ function captionOf(results: readonly RecordedResult[]): string {
   const { settings, perStep, colluders, unit, delta, split } = shared;
   const { batches, batchSize, clippingNorm, epochs, stepSize } = settings;
   const seeds = [...new Set(results.map(({ seed }) => seed))].join(', ');
+  const minibatches =
+    batches === undefined ? `${epochs} local ${epochs === 1 ? 'epoch' : 'epochs'}` : `${batches} local minibatches`;
   const local =
-    unit === 'record'
+    unit === 'record' && settings.noise !== 'local'
       ? `one clipped gradient of every sampled record, probability ${settings.samplingProbability}`
-      : `${batches === undefined ? `${epochs} local ${epochs === 1 ? 'epoch' : 'epochs'}` : `${batches} local minibatches`}, batch ${batchSize}, step ${stepSize}`;
+      : `${settings.noise === 'local' ? 'noise in every local gradient, each over a Poisson sample, ' : ''}${minibatches}, batch ${batchSize}, step ${stepSize}`;
   const cohort = perStep === null ? 'everybody in every round' : `${perStep} participants a round`;
   return `Unit ${unit}, ${local}, clip ${clippingNorm}, ${cohort}, ${colluders} colluders, delta ${delta}; seeds ${seeds}; split of the first ${split.slice(0, 16)}.`;
 }

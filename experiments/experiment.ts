@@ -1,55 +1,25 @@
 import type { CryptoProvider } from '../protocol/crypto-provider.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import type { SecureSum } from '../protocol/ideal.ts';
-import { LIMITS } from '../protocol/limits.ts';
 import { evolveSlots } from '../src/cluster/evolution.ts';
 import { createRandom } from '../src/data/random.ts';
 import type { ScenarioData } from '../src/data/scenario.ts';
-import { optionsOf, type SlotUse } from '../src/learning/algorithm.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { accuracy, balancedAccuracy, type Evaluation, summarizeAccuracies } from '../src/learning/evaluation.ts';
 import { initialModel } from '../src/learning/initial-model.ts';
-import type { DenseShape } from '../src/learning/manifest.ts';
 import { copyModel, type GradientOracle, type Model } from '../src/learning/oracle.ts';
-import { findAlgorithm } from '../src/learning/registry.ts';
 import { fineTune } from '../src/personalize/fine-tuning.ts';
-import { rdpAccountant } from '../src/privacy/accountant.ts';
 import type { JsonObject } from '../src/privacy/event-json.ts';
 import type { View } from '../src/privacy/views.ts';
-import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
+import type { RunConfig } from '../src/run/config.ts';
 import { evolutionRule } from '../src/run/evolution.ts';
 import { newcomerModel, personalModel, releasedModel } from '../src/run/home.ts';
 import { type MemberState, NEW_MEMBER } from '../src/run/member.ts';
 import { bestSlot } from '../src/run/member-model.ts';
 import type { ReleaseState } from '../src/run/release.ts';
 import { simulationStream } from './comparison.ts';
+import { type ExperimentOptions, experimentConfig, lostOf, modelOf } from './experiment-config.ts';
 import { runInProcess } from './in-process.ts';
-import { EVOLVING_OPTIONS, type TrainingSettings } from './settings.ts';
-
-/** What is asked of one run. */
-export interface ExperimentOptions {
-  /**
-   * `local`, or an algorithm of the registry; "@n" behind it: with the n lowest layers as the body; "+ft": with fine-tuning
-   * of the personal models at the end.
-   */
-  readonly algorithm: string;
-  readonly options: Readonly<Record<string, number>>;
-  readonly settings: TrainingSettings;
-  readonly seed: number;
-  /** Noise of the sum over the sensitivity, a target epsilon, or null: noise that protects nothing, for comparison. */
-  readonly privacy: { readonly noiseMultiplier: number } | { readonly epsilon: number } | null;
-  /** Participants of a step, drawn anew for each; all by default. The server sees who takes part: nothing is amplified. */
-  readonly perStep: number | null;
-  readonly colluders: number;
-  /** Share of the participants of a step that are lost before their upload, drawn anew for each; none by default. */
-  readonly dropouts?: number;
-  /** What slots hold, or clusters in the open; as the scenario's model says by default. */
-  readonly mode?: ExperimentMode;
-  /** Noise on the label counts of an algorithm that reads them at unit `record`. Units: records. */
-  readonly labelNoise?: number | undefined;
-  /** Participants, the last ones of the scenario, that have no part in the run and adapt its models afterwards. */
-  readonly newcomers?: number;
-}
 
 /** What became of evolving clusters. `gaps`: of the trials of each probe, with what came of them. */
 export interface EvolutionResult {
@@ -70,12 +40,6 @@ export interface NewcomersResult {
   readonly local: Evaluation;
 }
 
-/**
- * `hidden`: whole models in secret slots. `hybrid`: one shared body, heads in secret slots. `open`: declared clusters, each
- * with a session of its own; here the scenario's true groups, the best that a declaration can know.
- */
-export type ExperimentMode = 'hidden' | 'hybrid' | 'open';
-
 /** Members of the slots of a simulation. In hidden slots a deployment shows nobody more than `released`. */
 export interface SlotRecord {
   /** Of every choice: training step, members of each slot, noisy counts. */
@@ -87,9 +51,6 @@ export interface SlotRecord {
   /** Members at the end by slot (rows) and true group (columns); none in a scenario without groups. */
   readonly byGroup: readonly (readonly number[])[] | null;
 }
-
-/** Noise on label counts that is small beside the classes of the scenarios and cheap beside their training. Units: records. */
-const LABEL_NOISE = 10;
 
 /** One row of the benchmark. Units: accuracies in [0, 1], bytes for one participant over the run, seconds of wall time. */
 export interface ExperimentResult {
@@ -120,247 +81,12 @@ export interface ExperimentResult {
   readonly newcomers?: NewcomersResult;
 }
 
-/** A target that leaves noise of no consequence: at 1e6 the noise of a wide clip still cost FedAvg points. */
-const UNPROTECTED = 1e9;
 const SIMULATED_RUN = '6578706572696d656e74206f66206120';
 /** Streams of the public generator. */
 const PERSONAL_STREAM = 0x7065_7273;
 const PRESENCE_STREAM = 0x7072_6573;
 const LOCAL_STREAM = 0x6c6f_636c;
 const NEWCOMER_STREAM = 0x6e65_7763;
-/** Largest norm in integer units that the encoder takes. */
-const LARGEST_NORM = 2 ** 20;
-
-/** Bound of an update that carries its noise already: it only has to fit the ring. */
-const UPDATE_NORM = 64;
-
-/** Server settings of FedAdam, FedYogi and FedAdagrad. @see Reddi et al. 2021, appendix D */
-const ADAPTIVE = { momentum: 0.9, step: 0.03 };
-
-/** What the name of a row says. `cut`: layers of the body; all but the last if null. */
-export interface Row {
-  readonly id: string;
-  readonly cut: number | null;
-  readonly tuned: boolean;
-}
-
-/** Reads the name of a row: id, "@" and a cut, "+ft". */
-export function rowOf(algorithm: string): Row {
-  const [, id = algorithm, cut, tuned] = /^(.*?)(?:@(\d+))?(\+ft)?$/.exec(algorithm) ?? [];
-  return { id, cut: cut === undefined ? null : Number(cut), tuned: tuned !== undefined };
-}
-
-/** The scenario's model, with other hidden layers and the row's cut where they are asked for. */
-function modelOf(
-  data: ScenarioData,
-  { algorithm, mode, settings: { hidden } }: ExperimentOptions,
-  clusters: RunConfig['clusters'],
-): DenseShape {
-  const { cut } = rowOf(algorithm);
-  const isWhole = clusters !== null && (mode === 'hidden' || mode === 'open');
-  return {
-    ...data.model,
-    ...(hidden === undefined ? {} : { hidden }),
-    ...(isWhole ? { sharedLayers: 0 } : cut === null ? {} : { sharedLayers: cut }),
-  };
-}
-
-/** Epsilon that a noise multiplier has over the rounds of a run, without sampling: the target that gives it back. */
-function targetOf({ privacy, settings }: ExperimentOptions): number {
-  if (privacy === null) return UNPROTECTED;
-  if ('epsilon' in privacy) return privacy.epsilon;
-  if (settings.noise === 'local')
-    throw new CoveyError(
-      'USAGE_CONFIG',
-      '"noise multiplier" expected a target epsilon with local noise: the number of gradients is the algorithm\'s',
-    );
-  const { noiseMultiplier } = privacy;
-  const relation = settings.unit === 'record' ? 'add-remove' : 'zero-out';
-  const gaussian = { kind: 'gaussian', noiseMultiplier } as const;
-  const { samplingProbability: probability } = settings;
-  const event =
-    settings.unit === 'record' ? ({ kind: 'poissonSampled', probability, event: gaussian } as const) : gaussian;
-  return rdpAccountant({ relation }).compose(event, settings.rounds).epsilon(settings.delta);
-}
-
-/** Noise on counts and gaps that is of no consequence. Units: members. */
-const UNPROTECTED_COUNTS = 0.05;
-
-function evolvingClusters(
-  { options, privacy, settings }: ExperimentOptions,
-  participants: number,
-): RunConfig['clusters'] {
-  const { firstProbe, probeEvery, probeSteps, perturbation, minGap, minShare, noiseShare } = optionsOf(
-    { ...findAlgorithm('evolving').info, options: EVOLVING_OPTIONS },
-    options,
-  ) as Record<
-    'firstProbe' | 'probeEvery' | 'probeSteps' | 'perturbation' | 'minGap' | 'minShare' | 'noiseShare',
-    number
-  >;
-  const { rounds, slots, unit } = settings;
-  const steps = Array.from({ length: rounds }, (_, step) => step);
-  const noise = privacy === null ? UNPROTECTED_COUNTS : noiseShare * participants;
-  return {
-    assignment: 'evolving',
-    foundingSlots: 0,
-    seatPositions: 0,
-    kept: 1,
-    choiceSteps: steps.filter(
-      (step) => step >= firstProbe && (step - firstProbe) % probeEvery === 0 && step + probeSteps <= rounds,
-    ),
-    choiceEpsilon: 0.2,
-    lossBound: 4,
-    countNoiseStddev: noise,
-    evolving: {
-      most: slots,
-      probeSteps,
-      perturbation,
-      minGap,
-      minMembers: Math.max(1, minShare * participants),
-      gapNoiseStddev: unit === 'record' && privacy !== null ? 1 : noise,
-    },
-  };
-}
-
-/** Steps before which slots are chosen: where the choice is free in every one, where it is charged in every tenth. */
-function choiceSteps(use: SlotUse, unit: TrainingSettings['unit'], rounds: readonly number[]): number[] {
-  if (use === 'soft' || (use === 'several' && unit === 'participant')) return [];
-  return rounds.filter((step) => unit === 'participant' || step % 10 === 0);
-}
-
-/** The scenario's true groups as declared clusters. @throws CoveyError USAGE_CONFIG for a scenario without them. */
-function openClusters({ manifest, participants }: ScenarioData): string[][] {
-  const clusters: string[][] = [];
-  participants.forEach(({ group }, i) => {
-    if (group !== undefined) clusters[group] = [...(clusters[group] ?? []), `org-${i + 1}`];
-  });
-  if (clusters.length < 2)
-    throw new CoveyError('USAGE_CONFIG', `"mode" expected hidden or hybrid in ${manifest.scenario}: it has no groups`);
-  return clusters;
-}
-
-function clustersOf(data: ScenarioData, experiment: ExperimentOptions): RunConfig['clusters'] {
-  const { algorithm, mode, settings } = experiment;
-  const { countNoise = 8, rounds, slotMean, slots, unit } = settings;
-  const { slots: use } = findAlgorithm(rowOf(algorithm).id).info;
-  if (mode === 'open') {
-    const open = openClusters(data);
-    return {
-      assignment: 'hard',
-      open,
-      foundingSlots: 0,
-      seatPositions: 0,
-      kept: open.length,
-      choiceSteps: [],
-      choiceEpsilon: 0.2,
-      lossBound: 4,
-      countNoiseStddev: countNoise,
-    };
-  }
-  if (use === undefined || use === 'none') return null;
-  if (use === 'evolving') return evolvingClusters(experiment, data.participants.length);
-  const everyRound = Array.from({ length: rounds }, (_, step) => step);
-  return {
-    assignment: use === 'chosen' ? 'hard' : use,
-    ...(slotMean === undefined || use !== 'chosen' ? {} : { denominator: slotMean }),
-    ...(use === 'several' ? { filled: Math.min(2, slots) } : {}),
-    foundingSlots: 0,
-    seatPositions: 0,
-    kept: slots,
-    choiceSteps: choiceSteps(use, unit, everyRound),
-    choiceEpsilon: 0.2,
-    lossBound: 4,
-    countNoiseStddev: countNoise,
-  };
-}
-
-/** Label counts for an algorithm that reads them at unit `record`. */
-function labelsOf(id: string, { labelNoise = LABEL_NOISE, settings }: ExperimentOptions): object {
-  const { recordLevel } = findAlgorithm(id).info;
-  const reads = recordLevel.kind === 'with-charge' && recordLevel.charge === 'histogram';
-  return reads && settings.unit === 'record' ? { labels: { noiseStddev: labelNoise } } : {};
-}
-
-/** The run configuration of an experiment: the same object that a deployed coordinator would sign. */
-export function experimentConfig(data: ScenarioData, experiment: ExperimentOptions): RunConfig {
-  const { settings, seed, perStep, colluders } = experiment;
-  const { id, tuned } = rowOf(experiment.algorithm);
-  const participants = data.participants.length;
-  const present = perStep ?? participants;
-  const clusters = clustersOf(data, experiment);
-  const smallest = Math.min(present, ...(clusters?.open?.map((names) => names.length) ?? []));
-  const survivors = smallest - lostOf(smallest, experiment);
-  const record = settings.unit === 'record';
-  const records = data.participants.map(({ train }) => train.count);
-  const { batchSize, curriculum, lossThreshold, epochs, stepSize, clippingNorm, rounds } = settings;
-  const all = records.reduce((sum, count) => sum + count, 0);
-  const isAdaptive = findAlgorithm(id).optimizer !== undefined;
-  const isLocal = record && settings.noise === 'local';
-  // Where everybody must take as many steps: those of the mean participant.
-  const mean = Math.max(1, Math.round((epochs * all) / participants / batchSize));
-  const batches = settings.batches ?? (isLocal || findAlgorithm(id).fixedBatches === true ? mean : undefined);
-  const updateNorm = isLocal ? UPDATE_NORM : clippingNorm;
-  const scale = 2 ** Math.floor(Math.log2(LARGEST_NORM / updateNorm));
-  // A local gradient draws the records of a minibatch of the mean participant.
-  const drawn = isLocal ? Math.min(1, (batchSize * participants) / all) : settings.samplingProbability;
-  return parseRunConfig({
-    federation: 'covey-experiment',
-    data: { scenario: data.manifest.scenario, seed },
-    model: modelOf(data, experiment, clusters),
-    training: {
-      steps: rounds,
-      samplingProbability: record ? drawn : 1,
-      clippingNorm: updateNorm,
-      // Adaptive servers scale every coordinate by its own size: their steps are lengths, not shares of an update.
-      momentum: isAdaptive ? ADAPTIVE.momentum : settings.momentum,
-      // Updates are divided by the number of participants; those of a step count.
-      stepSize: ((isAdaptive ? ADAPTIVE.step : settings.serverStep) * participants) / present,
-      lastStepShare: record && !isLocal ? 0.1 : 1,
-      nominalRecords: all,
-      maxRecordsPerStep: Math.max(...records),
-      initialSeed: seed,
-      ...(lossThreshold === undefined ? {} : { lossThreshold }),
-      local:
-        record && !isLocal
-          ? null
-          : {
-              epochs,
-              ...(batches === undefined ? {} : { batches }),
-              batchSize,
-              stepSize,
-              ...(curriculum === undefined ? {} : { curriculum }),
-            },
-    },
-    clusters,
-    // Numbers of evolving clusters are the run's, not the algorithm's.
-    algorithm: { id, options: id === 'evolving' ? {} : experiment.options, ...labelsOf(id, experiment) },
-    personal: tuned ? { method: 'fine-tuning', ...settings.tuning } : { method: 'none', ...settings.tuning },
-    privacy: {
-      unit: settings.unit,
-      relation: record ? 'add-remove' : 'zero-out',
-      delta: settings.delta,
-      targetEpsilon: targetOf(experiment),
-      ...(isLocal ? { localNoise: { clippingNorm } } : {}),
-    },
-    cohort: {
-      participants,
-      groups: 1,
-      profile: participants <= LIMITS.cohort ? 'strict' : 'sparse',
-      minSurvivors: survivors,
-      minOrgs: survivors,
-      colluders,
-      maxLoss: 0,
-      minCluster: 0,
-    },
-    encoding: { scale, lanes: 2 },
-    deadlineMs: 30_000,
-  });
-}
-
-/** Participants of `present` that a step loses. */
-function lostOf(present: number, { dropouts = 0 }: ExperimentOptions): number {
-  return Math.round(dropouts * present);
-}
 
 /** Who uploads in each step: all, or a fresh uniform draw of those who are asked and not lost; of each cluster its own. */
 function presenceOf(config: RunConfig, experiment: ExperimentOptions): (participant: number, step: number) => boolean {

@@ -1,7 +1,7 @@
 import { CoveyError } from '../protocol/errors.ts';
 import { optionsOf, requireRecordRule } from '../src/learning/algorithm.ts';
 import { findAlgorithm } from '../src/learning/registry.ts';
-import { rowOf } from './experiment.ts';
+import { rowOf } from './experiment-config.ts';
 import { EVOLVING_OPTIONS, settingsOf, type TrainingSettings } from './settings.ts';
 
 /** What a command or a study changes in the settings of a scenario. */

@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { type ExperimentOptions, experimentConfig, runExperiment } from '../experiments/experiment.ts';
+import { runExperiment } from '../experiments/experiment.ts';
+import { type ExperimentOptions, experimentConfig } from '../experiments/experiment-config.ts';
 import { findScenario } from '../experiments/scenarios/registry.ts';
 import { settingsOf } from '../experiments/settings.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';

@@ -5,12 +5,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { RecordedResult } from '../experiments/benchmark.ts';
-import {
-  type ExperimentOptions,
-  type ExperimentResult,
-  experimentConfig,
-  runExperiment,
-} from '../experiments/experiment.ts';
+import { type ExperimentResult, runExperiment } from '../experiments/experiment.ts';
+import { type ExperimentOptions, experimentConfig } from '../experiments/experiment-config.ts';
 import { realSum } from '../experiments/real-sum.ts';
 import { findScenario } from '../experiments/scenarios/registry.ts';
 import { settingsOf } from '../experiments/settings.ts';

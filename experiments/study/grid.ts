@@ -1,7 +1,7 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import { findAlgorithm } from '../../src/learning/registry.ts';
 import { type BenchmarkJob, jobHash } from '../benchmark.ts';
-import type { ExperimentMode, ExperimentOptions } from '../experiment.ts';
+import type { ExperimentMode, ExperimentOptions } from '../experiment-config.ts';
 import { algorithmOptions, checkRows, type SettingChanges, settingsWith } from '../rows.ts';
 import type { DataSource } from '../scenarios/data-source.ts';
 import { findScenario } from '../scenarios/registry.ts';

@@ -89,7 +89,10 @@ function xAxis(values: readonly number[], logarithmic: boolean, from: number, to
   const high = finite.length === 0 ? 1 : Math.max(...finite);
   // Markers of the first and last value keep off the frame.
   const [left, right] = [from + 12, to - 12];
-  if (high === low) return { ticks: finite.length === 0 ? [] : [low], at: () => (left + right) / 2 };
+  // Values that read the same are one place: two calibrated epsilons differ in their last digits.
+  const shown = Number(low.toPrecision(3));
+  if (shown === Number(high.toPrecision(3)))
+    return { ticks: finite.length === 0 ? [] : [shown], at: () => (left + right) / 2 };
   const place = logarithmic ? Math.log : (value: number): number => value;
   const at = (value: number): number =>
     left + ((place(value) - place(low)) / (place(high) - place(low))) * (right - left);

@@ -143,8 +143,8 @@ const MUTATIONS: readonly Mutation[] = [
     name: 'openings need not fit the commitments',
     suite: 'attacks/shares-and-uploads',
     file: 'aggregator-unmask.ts',
-    from: 'if (!equalBytes(commitShare(crypto, label, sid, id, holder, share, opening), commitment)) {',
-    to: 'if (commitShare(crypto, label, sid, id, holder, share, opening).length === 0) {',
+    from: 'if (!equalBytes(commitment, commitmentOf(bundle, rank, label, root))) {',
+    to: 'if (commitment.length !== commitmentOf(bundle, rank, label, root).length) {',
   },
   {
     name: 'what is left of the masks of a dropped member is taken off with one sign',

@@ -73,7 +73,7 @@ function runMembers(sizes: Sizes): void {
       }
     }
   };
-  process.on('message', ({ member, frame }: ToMember) => {
+  const take = ({ member, frame }: ToMember): void => {
     const message = decodeSessionMessage(frame, {
       maxHeaderBytes: LIMITS.headerBytes,
       maxPayloadBytes: LIMITS.payloadBytes,
@@ -82,6 +82,15 @@ function runMembers(sizes: Sizes): void {
       member,
       message.type === 'p0' ? { type: 'open', message, entropy: randomBytes(32) } : { type: 'message', message },
     );
+  };
+  // The pipe is read between any two messages: a thousand machines would not leave theirs lying until others are done.
+  const waiting: ToMember[] = [];
+  const next = (): void => {
+    take(waiting.shift() as ToMember);
+    if (waiting.length > 0) setImmediate(next);
+  };
+  process.on('message', (item: ToMember) => {
+    if (waiting.push(item) === 1) setImmediate(next);
   });
 }
 

@@ -135,6 +135,7 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     targetEpsilon: positive,
     mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
     localNoise: localNoiseSchema.optional(),
+    terms: z.enum(['integer', 'float-bounded']).optional(),
     xnoise: xnoiseSchema.optional(),
   }),
   cohort: z.strictObject({

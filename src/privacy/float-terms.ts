@@ -23,7 +23,7 @@ const FLOAT_ERROR: number = 2 ** -30;
 export const MOST_TERMS: number = 2 ** 20;
 
 /** Fewest and most bits T of a term: fewer would blur a clipped gradient, more are lost in the rounding to scale anyway. */
-const MIN_BITS = 20;
+const MIN_BITS = 24;
 const MAX_BITS = 48;
 
 /** Norms of one factor below are taken for zero: their reciprocal in integer units may be no double. */

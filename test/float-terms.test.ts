@@ -1,0 +1,381 @@
+import { describe, expect, it } from 'vitest';
+import { nodeCrypto } from '../platform/node/crypto.ts';
+import { createDataset, type Dataset } from '../src/data/dataset.ts';
+import { createRandom } from '../src/data/random.ts';
+import { createDenseOracle } from '../src/learning/dense-oracle.ts';
+import { product } from '../src/learning/kernels/matrix.ts';
+import type { DenseShape } from '../src/learning/manifest.ts';
+import type { GradientOracle, Model } from '../src/learning/oracle.ts';
+import { createEncoder, type EncodingSpec } from '../src/privacy/encode.ts';
+import {
+  encodeFloatSum,
+  floatSensitivity,
+  MOST_TERMS,
+  quantizeTerm,
+  type TermFactor,
+  termBits,
+} from '../src/privacy/float-terms.ts';
+import { transformWalshHadamard } from '../src/privacy/hadamard.ts';
+import { codeOf } from './support/code-of.ts';
+import { sampleData, sampleModel } from './support/learning-samples.ts';
+
+const SHAPES: readonly DenseShape[] = [
+  { inputs: 11, hidden: [], classes: 4 },
+  { inputs: 11, hidden: [9, 6], classes: 4 },
+  { inputs: 40, hidden: [32], classes: 3, sharedLayers: 0 },
+  { inputs: 7, hidden: [5], classes: 3, activation: 'tanh' },
+  { inputs: 7, hidden: [5, 4], classes: 3, activation: 'linear', bias: false },
+  { inputs: 6, hidden: [4], classes: 1, loss: 'squared' },
+];
+const COUNT = 20;
+
+function recordsOf(oracle: GradientOracle, shape: DenseShape): Dataset {
+  const data = sampleData(oracle, shape.inputs, COUNT, 3);
+  return shape.loss === 'squared' ? { ...data, targets: Float64Array.from(data.labels, (_, i) => i / 7) } : data;
+}
+
+function literalGradient(oracle: GradientOracle, { body, head }: Model, data: Dataset, record: number): Float64Array {
+  const gradient = { body: new Float64Array(body.length), head: new Float64Array(head.length) };
+  oracle.perRecordGradient(body, head, data, record, gradient.body, gradient.head);
+  return Float64Array.from([...gradient.body, ...gradient.head]);
+}
+
+const normOf = (values: ArrayLike<number>): number => Math.hypot(...Array.from(values));
+
+interface Term {
+  readonly factors: TermFactor[];
+  /** P Q^T of all layers, in the order of the model. */
+  units(): Float64Array;
+}
+
+/** Factors of one row of a pass, with room for their integers. */
+function termOf(oracle: GradientOracle, model: Model, data: Dataset, record: number, rowsBefore: number[] = []): Term {
+  const { factors } = oracle;
+  if (factors === undefined) throw new Error('no factors');
+  const pass = factors.pass(model.body, model.head, data, Uint32Array.from([...rowsBefore, record]));
+  const row = rowsBefore.length;
+  const terms = factors.layers.map(
+    ({ hasBias, inputs, outputs }, l): TermFactor => ({
+      left: (pass.inputs[l] as Float64Array).slice(row * inputs, (row + 1) * inputs),
+      right: (pass.errors[l] as Float64Array).slice(row * outputs, (row + 1) * outputs),
+      hasBias,
+      copies: 1,
+      weight: 1,
+      leftUnits: new Float64Array(inputs + (hasBias ? 1 : 0)),
+      rightUnits: new Float64Array(outputs),
+    }),
+  );
+  const units = (): Float64Array => {
+    const all = new Float64Array(model.body.length + model.head.length);
+    factors.layers.forEach(({ group, kernel, outputs }, l) => {
+      const { leftUnits, rightUnits } = terms[l] as TermFactor;
+      const at = (group === 'body' ? 0 : model.body.length) + kernel;
+      leftUnits.forEach((p, i) => {
+        rightUnits.forEach((q, j) => {
+          all[at + i * outputs + j] = p * q;
+        });
+      });
+    });
+    return all;
+  };
+  return { factors: terms, units };
+}
+
+const exactSquares = (values: Float64Array): bigint => values.reduce((sum, v) => sum + BigInt(v) ** 2n, 0n);
+
+describe.each(SHAPES)('factors of the gradients of %j', (shape) => {
+  const oracle = createDenseOracle(shape);
+  const model = sampleModel(oracle, 2);
+  const data = recordsOf(oracle, shape);
+
+  it('give each record its literal gradient, and the norm of it in closed form', () => {
+    for (let record = 0; record < COUNT; record++) {
+      const { factors } = termOf(oracle, model, data, record);
+      const literal = literalGradient(oracle, model, data, record);
+      const outer = oracle.factors?.layers.flatMap(({ hasBias }, l) => {
+        const { left, right } = factors[l] as TermFactor;
+        return [...left, ...(hasBias ? [1] : [])].flatMap((a) => [...right].map((d) => a * d));
+      });
+      // Zeros of either sign.
+      expect(Float64Array.from(outer ?? [], (v) => v + 0)).toEqual(literal.map((v) => v + 0));
+      const closed = Math.sqrt(
+        factors.reduce(
+          (sum, { left, right, hasBias }) => sum + (normOf(left) ** 2 + (hasBias ? 1 : 0)) * normOf(right) ** 2,
+          0,
+        ),
+      );
+      expect(Math.abs(closed / normOf(literal) - 1)).toBeLessThan(1e-12);
+    }
+  });
+
+  it('do not depend on the other records of a pass nor on the place in it, to the last bit', () => {
+    const spoilt = { ...data, features: data.features.map((v, i) => (i < shape.inputs ? Number.NaN : v)) };
+    const huge = { ...data, features: data.features.map((v, i) => (i < shape.inputs ? v * 1e38 : v)) };
+    for (const record of [1, 7, 19]) {
+      const alone = termOf(oracle, model, data, record).factors;
+      for (const others of [[0], [3, 4, 5], Array.from({ length: 63 }, (_, i) => i % COUNT)])
+        for (const set of [data, spoilt, huge]) {
+          const among = termOf(oracle, model, set, record, others).factors;
+          expect(among).toEqual(alone);
+        }
+    }
+  });
+
+  it('become integers whose products are the clipped gradient, never longer than C', () => {
+    const bits = 34;
+    for (const clippingNorm of [0.05, 1, 1e3])
+      for (let record = 0; record < COUNT; record++) {
+        const term = termOf(oracle, model, data, record);
+        quantizeTerm(term.factors, clippingNorm, bits);
+        const units = term.units();
+        expect(units.every(Number.isSafeInteger)).toBe(true);
+        expect(exactSquares(units) <= 1n << BigInt(2 * bits)).toBe(true);
+        const literal = literalGradient(oracle, model, data, record);
+        const clip = Math.min(1, clippingNorm / normOf(literal));
+        const wrong = units.map((v, i) => v * clippingNorm * 2 ** -bits - clip * (literal[i] as number));
+        expect(normOf(wrong)).toBeLessThan(clippingNorm * 2 ** -13);
+        if (clip < 1) expect(normOf(units)).toBeGreaterThan(0.999 * 2 ** bits);
+      }
+  });
+});
+
+describe('integers of a single record', () => {
+  const factorOf = (
+    left: readonly number[],
+    right: readonly number[],
+    changes: Partial<TermFactor> = {},
+  ): TermFactor => {
+    const hasBias = changes.hasBias ?? false;
+    return {
+      left: Float64Array.from(left),
+      right: Float64Array.from(right),
+      hasBias,
+      copies: 1,
+      weight: 1,
+      // What an earlier record left behind.
+      leftUnits: new Float64Array(left.length + (hasBias ? 1 : 0)).fill(7),
+      rightUnits: new Float64Array(right.length).fill(7),
+      ...changes,
+    };
+  };
+  const squaresOf = (factors: readonly TermFactor[]): bigint =>
+    factors.reduce(
+      (sum, { leftUnits, rightUnits, copies }) =>
+        sum + BigInt(copies) * exactSquares(leftUnits) * exactSquares(rightUnits),
+      0n,
+    );
+  const isZero = ({ leftUnits, rightUnits }: TermFactor): boolean =>
+    leftUnits.every((v) => v === 0) && rightUnits.every((v) => v === 0);
+
+  it('are zero in every layer where any value is not finite, or the norm is no number', () => {
+    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])
+      for (const place of [0, 1, 2, 3]) {
+        const values = [1, 2, 3, 4].map((v, i) => (i === place ? bad : v));
+        const [a = 0, b = 0, c = 0, d = 0] = values;
+        // A zero on the other side does not hide it: 0 times infinity is no number either.
+        for (const other of [1, 0]) {
+          const factors = [factorOf([a, other], [b, other]), factorOf([c, other], [d, other], { hasBias: true })];
+          quantizeTerm(factors, 1, 40);
+          expect(factors.every(isZero)).toBe(true);
+        }
+      }
+    const overflow = [factorOf([1e300], [1e300])];
+    quantizeTerm(overflow, 1, 40);
+    expect(overflow.every(isZero)).toBe(true);
+  });
+
+  it('fit the clip for factors of any size, denormal ones included, and any number of bits', () => {
+    const random = createRandom(5);
+    const sizes = [5e-324, 1e-310, 1e-290, 1e-150, 1e-8, 1, 1e8, 1e150, 1e290, 1.7e308];
+    let clipped = 0;
+    for (const bits of [24, 25, 27, 34, 48])
+      for (const one of sizes)
+        for (const two of sizes)
+          for (const [n, m] of [
+            [1, 1],
+            [3, 1],
+            [1, 9],
+            [30, 20],
+          ] as const) {
+            const draw = (length: number, size: number): number[] =>
+              Array.from({ length }, () => Math.max(-1, Math.min(1, random.uniform(-1.2, 1.2))) * size);
+            const factors = [
+              factorOf(draw(n, one), draw(m, two), { hasBias: n === 3 }),
+              factorOf(draw(m, two), draw(2, 1), { copies: 2, weight: Math.SQRT1_2 }),
+            ];
+            quantizeTerm(factors, 1.5, bits);
+            const squares = squaresOf(factors);
+            expect(squares <= 1n << BigInt(2 * bits)).toBe(true);
+            for (const { leftUnits, rightUnits } of factors)
+              expect([...leftUnits, ...rightUnits].every(Number.isSafeInteger)).toBe(true);
+            if (Number(squares) > 0.9 * 4 ** bits) clipped++;
+          }
+    expect(clipped).toBeGreaterThan(100);
+  });
+
+  it('reach the bound exactly where nothing is cut, and are cut once more where they pass it', () => {
+    const exact = [factorOf([3], [5])];
+    quantizeTerm(exact, 1, 40);
+    expect(squaresOf(exact)).toBe(1n << 80n);
+    // Norms that doubles find a little too small: the first try passes the bound by a unit or not at all.
+    const random = createRandom(8);
+    for (let i = 0; i < 3_000; i++) {
+      const factors = [factorOf([random.uniform(1, 2)], [random.uniform(1, 2)])];
+      quantizeTerm(factors, 1, 48);
+      const squares = squaresOf(factors);
+      expect(squares <= 1n << 96n).toBe(true);
+      expect(Number(squares) / 2 ** 96).toBeGreaterThan(1 - 2 ** -20);
+    }
+  });
+});
+
+describe('a sum of terms', () => {
+  it('is exact in doubles up to its rotation for the most terms that the bits are chosen for, and not for one bit more', () => {
+    for (const [length, terms] of [
+      [1, 1],
+      [64, 1_400],
+      [4_096, 1_400],
+      [131_072, 60],
+      [2 ** 20, 10_000],
+      [2, MOST_TERMS],
+    ] as const) {
+      const bits = termBits(length, terms);
+      const squared = BigInt(terms) ** 2n * BigInt(length);
+      expect(squared << BigInt(2 * bits) <= 1n << 106n).toBe(true);
+      expect(bits === 48 || squared << BigInt(2 * bits + 2) > 1n << 106n).toBe(true);
+    }
+    // All of it in one coordinate after the rotation: B terms of norm 2^T, all alike.
+    const [length, terms] = [64, 2 ** 9];
+    const bits = termBits(length, terms);
+    const each = 2 ** (bits - 3) - 1;
+    const sum = new Float64Array(length).fill(each * terms);
+    const changed = sum.slice();
+    changed[5] = (changed[5] as number) - 1;
+    for (const x of [sum, changed]) transformWalshHadamard(x);
+    expect(BigInt(sum[0] as number)).toBe(BigInt(each) * BigInt(terms) * 64n);
+    expect((sum[0] as number) - (changed[0] as number)).toBe(1);
+    expect(codeOf(() => termBits(1, MOST_TERMS + 1))).toBe('PRIVACY_POLICY');
+    expect(codeOf(() => termBits(1, 0))).toBe('PRIVACY_POLICY');
+    expect(codeOf(() => termBits(2 ** 26, MOST_TERMS))).toBe('PRIVACY_POLICY');
+  });
+
+  it('is the exact sum of what each record adds, whatever the others are, by the kernel and by integers', () => {
+    const shape = SHAPES[2] as DenseShape;
+    const oracle = createDenseOracle(shape);
+    const model = sampleModel(oracle, 2);
+    const data = recordsOf(oracle, shape);
+    const records = Array.from({ length: COUNT }, (_, i) => {
+      const term = termOf(oracle, model, data, i);
+      quantizeTerm(term.factors, 0.3, 34);
+      return term;
+    });
+    oracle.factors?.layers.forEach(({ outputs }, l) => {
+      const all = records.map(({ factors }) => factors[l] as TermFactor);
+      const m = all[0]?.leftUnits.length ?? 0;
+      const c = new Float64Array(m * outputs);
+      const a = Float64Array.from(all.flatMap(({ leftUnits }) => [...leftUnits]));
+      const b = Float64Array.from(all.flatMap(({ rightUnits }) => [...rightUnits]));
+      product({ m, n: outputs, k: COUNT, a, aAt: 0, ai: 1, al: m, b, bAt: 0, c, cAt: 0 });
+      for (let i = 0; i < m; i++)
+        for (let j = 0; j < outputs; j++) {
+          const exact = all.reduce(
+            (sum, { leftUnits, rightUnits }) => sum + BigInt(leftUnits[i] as number) * BigInt(rightUnits[j] as number),
+            0n,
+          );
+          expect(BigInt(c[i * outputs + j] as number)).toBe(exact);
+        }
+    });
+  });
+
+  const specOf = (realLength: number, length: number, scale: number): EncodingSpec => ({
+    blocks: [
+      { segment: 'body', realLength, length, rotated: true },
+      { segment: 'flat', realLength: 8, length: 8, rotated: false },
+    ],
+    clippingNorm: 1.25,
+    scale,
+    rotationSeed: new Uint8Array(32).fill(4),
+  });
+  const stream = (seed: number) => nodeCrypto.aes256Ctr(new Uint8Array(32).fill(seed));
+  const distance = (a: Int32Array, b: Int32Array): number =>
+    Math.sqrt(a.reduce((s, v, i) => s + (v - (b[i] ?? 0)) ** 2, 0));
+
+  it.each([
+    [500, 512, 65_536],
+    [500, 512, 2],
+    [4_000, 4_096, 0.9],
+  ])('moves by at most the charged sensitivity for equal random words: %d of %d at scale %d', (real, length, scale) => {
+    const spec = specOf(real, length, scale);
+    const bits = termBits(length, 100);
+    const charged = floatSensitivity(spec.scale * spec.clippingNorm, length + 8);
+    const random = createRandom(6);
+    let most = 0;
+    for (let seed = 1; seed <= 12; seed++) {
+      const others = [real, 8].map((n) =>
+        Float64Array.from({ length: n }, () => Math.round(random.uniform(-1, 1) * 2 ** (bits - 9))),
+      );
+      // One record with all of its clip: spread over the coordinates, in one of them, or in the block without rotation.
+      for (const kind of ['spread', 'single', 'flat'] as const) {
+        const worst = [real, 8].map((n) => new Float64Array(n));
+        if (kind === 'spread') worst[0]?.fill(Math.floor(2 ** bits / Math.sqrt(real)));
+        else (worst[kind === 'single' ? 0 : 1] as Float64Array)[3] = 2 ** bits;
+        const sums = (sign: number): Float64Array[] =>
+          others.map((values, b) => values.map((v, i) => v + sign * (worst[b]?.[i] as number)));
+        const [base, added, removed] = [0, 1, -1].map((sign) =>
+          encodeFloatSum(nodeCrypto, spec, bits, sums(sign), stream(seed)),
+        ) as [Int32Array, Int32Array, Int32Array];
+        for (const other of [added, removed]) {
+          const moved = distance(base, other);
+          expect(moved).toBeLessThanOrEqual(charged);
+          most = Math.max(most, moved);
+        }
+        expect(distance(added, removed)).toBeLessThanOrEqual(2 * charged);
+      }
+    }
+    const scaled = spec.scale * spec.clippingNorm;
+    // Close to the bound where the clip rules it; above the clip alone where rounding does: it has to be charged.
+    expect(most).toBeGreaterThan(scale > 1_000 ? 0.999 * scaled : 1.2 * scaled);
+  });
+
+  it('is rounded without bias and decodes to what was summed; sums are wiped', () => {
+    const spec = specOf(100, 128, 50);
+    const bits = termBits(128, 100);
+    const values = [100, 8].map((n, b) =>
+      Float64Array.from({ length: n }, (_, i) => Math.round(Math.sin(i + b) * 2 ** (bits - 3))),
+    );
+    const mean = [100, 8].map((n) => new Float64Array(n));
+    const runs = 400;
+    for (let seed = 0; seed < runs; seed++) {
+      const words = nodeCrypto.aes256Ctr(new Uint8Array(32).fill(seed % 256).fill(seed >> 8, 0, 1));
+      const given = values.map((v) => v.slice());
+      const decoded = createEncoder(nodeCrypto, spec).decode(encodeFloatSum(nodeCrypto, spec, bits, given, words));
+      for (const sum of given) expect(sum.every((v) => v === 0)).toBe(true);
+      decoded.forEach((block, b) => {
+        block.forEach((v, i) => {
+          (mean[b] as Float64Array)[i] = ((mean[b] as Float64Array)[i] as number) + v / runs;
+        });
+      });
+    }
+    // A coordinate is off by at most half a unit of deviation: 1/50 / 2 / sqrt(runs), six times that.
+    const unit = spec.clippingNorm * 2 ** -bits;
+    mean.forEach((block, b) => {
+      block.forEach((v, i) => {
+        expect(Math.abs(v - (values[b]?.[i] as number) * unit)).toBeLessThan((6 * 0.5) / 50 / Math.sqrt(runs));
+      });
+    });
+  });
+
+  it('refuses sums of another shape', () => {
+    const spec = specOf(100, 128, 50);
+    expect(codeOf(() => encodeFloatSum(nodeCrypto, spec, 30, [new Float64Array(100)], stream(1)))).toBe('USAGE_RANGE');
+  });
+});
+
+it('refuses more records than a pass holds', () => {
+  const data = createDataset(7, 3, new Float32Array(7 * 65), new Uint8Array(65));
+  for (const activation of ['relu', 'tanh'] as const) {
+    const oracle = createDenseOracle({ inputs: 7, hidden: [5], classes: 3, activation });
+    const { body, head } = sampleModel(oracle, 1);
+    expect(codeOf(() => oracle.factors?.pass(body, head, data, new Uint32Array(65)))).toBe('USAGE_RANGE');
+  }
+});

@@ -217,12 +217,20 @@ describe('integers of a single record', () => {
     const exact = [factorOf([3], [5])];
     quantizeTerm(exact, 1, 40);
     expect(squaresOf(exact)).toBe(1n << 80n);
-    // Norms that doubles find a little too small: the first try passes the bound by a unit or not at all.
-    const random = createRandom(8);
-    for (let i = 0; i < 3_000; i++) {
-      const factors = [factorOf([random.uniform(1, 2)], [random.uniform(1, 2)])];
+    // A sum of four million squares that doubles find too small by 1e-11, of values that are cut to just 2^15.
+    const long = new Float64Array(2 ** 22).fill(1.069300003);
+    long[0] = 1.069300003 * (1 + 3.1e-5);
+    for (const [copies, weight] of [
+      [1, 1],
+      [4, 0.5],
+    ] as const) {
+      const factors = [factorOf([], [5], { left: long, leftUnits: new Float64Array(long.length), copies, weight })];
       quantizeTerm(factors, 1, 48);
-      const squares = squaresOf(factors);
+      const [{ leftUnits, rightUnits } = expect.fail('no factor')] = factors;
+      const cut = leftUnits.reduce((sum, v) => sum + v * v, 0);
+      // The inputs alone are longer than 2^26: the errors gave way.
+      expect(cut).toBeGreaterThan(2 ** 52);
+      const squares = BigInt(copies) * BigInt(cut) * exactSquares(rightUnits);
       expect(squares <= 1n << 96n).toBe(true);
       expect(Number(squares) / 2 ** 96).toBeGreaterThan(1 - 2 ** -20);
     }

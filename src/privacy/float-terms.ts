@@ -118,15 +118,15 @@ export function quantizeTerm(factors: readonly TermFactor[], clippingNorm: numbe
   });
   const norm = jointNorm([Float64Array.from(sizes, (size) => size.norm)]);
   const isTerm = norm >= SMALLEST_FACTOR && norm < Number.POSITIVE_INFINITY;
-  // Whole numbers of both factors; the second try is shorter by more than doubles can err.
+  // Norms of factors are within 2^-26 of true: each sum of squares is below 2^53, hence exact, and the second try is short enough.
   for (const shrink of isTerm ? [0, 2 ** -26] : []) {
     let squares = 0n;
-    const fits = factors.every(({ left, right, hasBias, copies, weight, leftUnits, rightUnits }, i) => {
+    factors.forEach(({ left, right, hasBias, copies, weight, leftUnits, rightUnits }, i) => {
       const { leftNorm, rightNorm } = sizes[i] as (typeof sizes)[number];
       if (!(leftNorm >= SMALLEST_FACTOR && rightNorm >= SMALLEST_FACTOR)) {
         leftUnits.fill(0);
         rightUnits.fill(0);
-        return true;
+        return;
       }
       const share = leftBits(bits, leftUnits.length, rightUnits.length);
       const leftScale = 2 ** share / leftNorm;
@@ -134,11 +134,9 @@ export function quantizeTerm(factors: readonly TermFactor[], clippingNorm: numbe
       if (hasBias) leftSquares += cutInto(leftUnits.subarray(left.length), ONE, leftScale);
       const rightScale = 2 ** (bits - share) * ((leftNorm * weight) / Math.max(clippingNorm, norm)) * (1 - shrink);
       const rightSquares = cutInto(rightUnits, right, rightScale);
-      if (!(leftSquares < 2 ** 53 && rightSquares < 2 ** 53)) return false;
       squares += BigInt(copies) * BigInt(leftSquares) * BigInt(rightSquares);
-      return true;
     });
-    if (fits && squares <= 1n << BigInt(2 * bits)) return;
+    if (squares <= 1n << BigInt(2 * bits)) return;
   }
   for (const { leftUnits, rightUnits } of factors) {
     leftUnits.fill(0);

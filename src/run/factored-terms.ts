@@ -24,7 +24,7 @@ export function requireFactors({ factors }: Pick<GradientOracle, 'factors'>): Gr
   if (factors === undefined)
     throw new CoveyError(
       'USAGE_CONFIG',
-      '"trainer" expected dense in a run with float-bounded terms: norms need the inputs and errors of every layer',
+      '"trainer" expected dense or tfjs in a run with float-bounded terms: norms need the inputs and errors of every layer',
     );
   return factors;
 }

@@ -41,7 +41,7 @@ export function checkOutside(config: RunConfig): void {
   if (isFloatBounded(config))
     throw new CoveyError(
       'USAGE_CONFIG',
-      '"trainer" expected dense in a run with float-bounded terms, got a program: its rows of gradients are rounded one by one',
+      '"trainer" expected dense or tfjs in a run with float-bounded terms, got a program: its rows of gradients are rounded one by one',
     );
   if (localNoise !== undefined)
     throw new CoveyError(

@@ -106,7 +106,7 @@ function measure(inputs: number, hidden: readonly number[], kind: Kind): number[
   const spec = { blocks, clippingNorm, scale, rotationSeed };
   const units = Array.from({ length: RECORDS }, (_, record) => [record]);
   const group = { head: model.head, slots: [0], weight: 1, units: [...first] };
-  const plan0 = { blocks, body: model.body, units, groups: [group] };
+  const terms = { blocks, body: model.body, units, groups: [group], isLeftOut: () => false };
   const factors = requireFactors(oracle);
   const given = factors.pass(model.body, model.head, data, first);
   const passed = { ...oracle, factors: { ...factors, pass: () => given } };
@@ -116,8 +116,7 @@ function measure(inputs: number, hidden: readonly number[], kind: Kind): number[
       return;
     }
     if (kind === 'float-bounded') {
-      const whole = { ...plan0, isLeftOut: () => false };
-      factoredTerms(nodeCrypto, config, spec, whole, { data, oracle: passed, seed: new Uint8Array(32) }, stream());
+      factoredTerms(nodeCrypto, config, spec, terms, { data, oracle: passed, seed: new Uint8Array(32) }, stream());
       return;
     }
     const term = [

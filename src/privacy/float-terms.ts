@@ -3,6 +3,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import { type EncodingSpec, jointNorm, prepareBlocks } from './encode.ts';
 import { transformWalshHadamard } from './hadamard.ts';
 import { RandomWords } from './random-words.ts';
+import { roundRandomly } from './rounding.ts';
 
 /*
  * Unit `record` without writing out the gradient of any record (F13, `float-bounded`). A record's gradient in a dense layer is
@@ -169,12 +170,7 @@ export function encodeFloatSum(
     for (let i = 0; i < realLength; i++) work[i] = (sum[i] as number) * (signs[i] as number);
     sum.fill(0);
     if (rotated) transformWalshHadamard(work);
-    const factor = units * norm;
-    for (let i = 0; i < length; i++) {
-      const value = (work[i] as number) * factor;
-      const below = Math.floor(value);
-      rounded[offset + i] = below + (random.next() < (value - below) * 2 ** 32 ? 1 : 0);
-    }
+    roundRandomly(rounded.subarray(offset, offset + length), work, units * norm, random);
     work.fill(0);
   });
   random.wipe();

@@ -3,13 +3,17 @@ import { checkRun, checkSession } from '../clients/core/policy.ts';
 import { runInProcess, simulatedRoster } from '../experiments/in-process.ts';
 import { realSum } from '../experiments/real-sum.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
-import { fromUtf8, toHex } from '../protocol/bytes.ts';
+import { fromUtf8, toHex, utf8 } from '../protocol/bytes.ts';
 import { idealSum, type SecureSum } from '../protocol/ideal.ts';
 import { decodeParams, encodeParams } from '../protocol/params.ts';
 import type { SessionParams } from '../protocol/session.ts';
 import { serverConfigSchema } from '../server/config.ts';
+import { checkNoise } from '../src/audit/check-noise.ts';
 import { deriveEvents, deriveSensitivity } from '../src/audit/derive-events.ts';
+import { readLog } from '../src/audit/read-log.ts';
+import { replayLog } from '../src/audit/replay.ts';
 import { verifyBundle } from '../src/audit/verifier.ts';
+import { spentBudgets, spentLedger } from '../src/budget/spent.ts';
 import { createDataset, type Dataset, selectRecords } from '../src/data/dataset.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
@@ -27,7 +31,7 @@ import { initialState, sumCoordinates } from '../src/run/release.ts';
 import { scenarioConfig } from '../src/run/scenario.ts';
 import { type BundleChanges, createBundle } from './support/bundle.ts';
 import { codeOf } from './support/code-of.ts';
-import { OPEN_POLICY } from './support/deployment.ts';
+import { deploy, OPEN_POLICY } from './support/deployment.ts';
 import { repeatable } from './support/repeatable.ts';
 
 const MEMBERS = 4;
@@ -417,5 +421,51 @@ describe('the audit of float-bounded terms', () => {
     }
     for (const terms of [{ announced: true }, { used: true }])
       expect((await audit(terms)).failure?.message).toMatch(/"rounding" expected/);
+  });
+});
+
+describe('a deployed run with float-bounded terms', () => {
+  const RUN_ID = '0a0b0c0d0e0f00010203040506070809';
+  const base = scenarioConfig('digits', { ...options, steps: 2, terms: 'float-bounded' });
+  const config = parseRunConfig({ ...base, model: { inputs: 64, hidden: [8], classes: 10 }, clusters: null });
+  const policies = Array.from({ length: MEMBERS }, () => OPEN_POLICY);
+
+  it('is charged by every node and by the coordinator alike, and ledgers say what the sums rest on', async () => {
+    const { lines, stores } = await deploy({ config, runId: RUN_ID, policies });
+    const log = utf8(`${lines.join('\n')}\n`);
+    expect(checkNoise(replayLog(readLog(log, nodeCrypto), nodeCrypto))).toBe(2 * (1 + 2 * MEMBERS));
+    const { rows, sums } = spentBudgets(log, nodeCrypto);
+    expect(sums).toBe('float-bounded');
+    for (const store of stores) {
+      const ledger = (await store.read(`ledger/${RUN_ID}`)).map(({ payload }) => fromUtf8(payload));
+      const spent = spentLedger(ledger, nodeCrypto);
+      expect(spent).toMatchObject({ sums: 'float-bounded', settled: 2, reserved: 0 });
+      expect(spent.spent.server).toBeCloseTo(rows[0]?.spent.server ?? Number.NaN, 9);
+    }
+  });
+
+  it('is not joined by a site that asks for integers, or whose engine gives no factors', async () => {
+    const refusal = async (changes: Partial<Parameters<typeof deploy>[0]>): Promise<unknown[]> => {
+      const errors: unknown[] = [];
+      const onNodeError = (member: number, error: unknown): void =>
+        void errors.push([member, (error as Error).message]);
+      const done = await deploy({ config, runId: RUN_ID, policies, joinMs: 1, onNodeError, ...changes });
+      // The others go on.
+      expect(done.log.filter(({ type }) => type === 'round.release').length).toBe(2);
+      return errors;
+    };
+    const strict = policies.map((policy, i) => (i === 2 ? { ...policy, integerTerms: true } : policy));
+    expect(await refusal({ policies: strict })).toEqual([[2, '"privacy.terms" expected integer, got float-bounded']]);
+    const createOracle = (member: number): typeof createDenseOracle => {
+      if (member !== 1) return createDenseOracle;
+      return (model) => {
+        const { factors, ...rest } = createDenseOracle(model);
+        expect(factors).toBeDefined();
+        return rest;
+      };
+    };
+    expect(await refusal({ createOracle })).toEqual([
+      [1, expect.stringMatching(/^"trainer" expected dense or tfjs in a run with float-bounded terms/)],
+    ]);
   });
 });

@@ -376,6 +376,17 @@ describe('a sum of terms', () => {
     });
   });
 
+  it('is not charged for a clip, or over coordinates, that the bound does not cover', () => {
+    for (const [scaled, dimension] of [
+      [0.99, 1],
+      [2 ** 26 + 1, 1],
+      [Number.NaN, 1],
+      [1, 2 ** 26 + 1],
+    ] as const)
+      expect(codeOf(() => floatSensitivity(scaled, dimension))).toBe('USAGE_RANGE');
+    expect(floatSensitivity(2 ** 26, 2 ** 26)).toBe(2 ** 26 + 2 ** -4 + 2 ** 13);
+  });
+
   it('refuses sums of another shape', () => {
     const spec = specOf(100, 128, 50);
     expect(codeOf(() => encodeFloatSum(nodeCrypto, spec, 30, [new Float64Array(100)], stream(1)))).toBe('USAGE_RANGE');
@@ -416,7 +427,7 @@ describe('the charge of a sum that is rounded as a whole', () => {
   };
 
   it('bounds both directions of the exact divergence, sampled or not, for every fraction of the others', () => {
-    const scaled = 0.9;
+    const scaled = 1.1;
     for (const variance of [2.25, 9])
       for (const probability of [0.1, 1]) {
         const noise = discreteGaussianPmf(variance);

@@ -43,9 +43,15 @@ const SMALLEST_FACTOR = 2 ** -900;
  * operations are rounded (block by block: norms add up as squares). With u = 2^-53
  * |x - x'| <= c |k - k'| + u c (|k| + |k'|) <= sC (1 + 4u) (1 + (2B + 1) u) <= sC (1 + 2^-31) for B <= 2^20;
  * the other half of kappa_f covers the evaluation of Delta in doubles and sqrt(D) 2^-53 <= 2^-40 for D <= 2^26.
- * Units: `scaledNorm` sC in integer units. Shapes: `dimension` D counts all coordinates, padding included. @see privacy F13
+ * Units: `scaledNorm` sC in integer units. Shapes: `dimension` D counts all coordinates, padding included.
+ * @throws CoveyError USAGE_RANGE unless 1 <= sC <= 2^26 and D <= 2^26. @see privacy F13
  */
 export function floatSensitivity(scaledNorm: number, dimension: number): number {
+  if (!(scaledNorm >= 1 && scaledNorm <= 2 ** 26 && dimension <= 2 ** 26))
+    throw new CoveyError(
+      'USAGE_RANGE',
+      `"scale * clippingNorm" expected from 1 to 2^26 over at most 2^26 coordinates, got ${scaledNorm} over ${dimension}`,
+    );
   return scaledNorm * (1 + FLOAT_ERROR) + Math.sqrt(dimension);
 }
 

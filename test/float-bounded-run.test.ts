@@ -123,9 +123,7 @@ describe('the configuration of float-bounded terms', () => {
   it('is refused in one line where no such sum exists', () => {
     expect(messageOf(() => floatOf())).toBe('accepted');
     expect(messageOf(() => floatOf({}, {}, { terms: 'double' }))).toMatch(/^"privacy.terms" /);
-    expect(messageOf(() => floatOf({}, {}, { perPerson: true }))).toBe(
-      '"privacy.terms" expected integer with perPerson: the summed gradient of several records has no closed norm',
-    );
+    expect(messageOf(() => floatOf({}, {}, { perPerson: true }))).toBe('accepted');
     const local = { epochs: 1, batches: 2, batchSize: 8, stepSize: 0.1 };
     expect(messageOf(() => floatOf({}, { local }, { localNoise: { clippingNorm: 1 } }))).toBe(
       '"privacy.terms" expected integer with noise inside the organizations: their gradients are summed as integers',
@@ -364,6 +362,50 @@ describe.each<[string, RunConfig, Partial<MemberState>?]>([
       state,
     );
     expect(distance(gone, float)).toBeLessThanOrEqual(planRun(config).sensitivity);
+  });
+});
+
+describe('persons in float-bounded terms', () => {
+  const config = floatOf({}, {}, { perPerson: true });
+  // One person has more records than a pass, the others two or three.
+  const sites = [0, 1, 2].map((i) => generateDigits(5, i).train);
+  const rows = createDataset(
+    train.featureLength,
+    train.classes,
+    Float32Array.from(sites.flatMap(({ features }) => [...features])),
+    Uint8Array.from(sites.flatMap(({ labels }) => [...labels])),
+  );
+  const persons = Uint32Array.from({ length: rows.count }, (_, i) => (i < 70 ? 0 : 1 + Math.floor((i - 70) / 3)));
+  const owned: Dataset = { ...rows, persons };
+  const before = vectorOf(config, owned);
+  const { sensitivity } = planRun(config);
+
+  it('are summed before their clip, as with integer terms', () => {
+    expect(rows.count).toBeGreaterThan(100);
+    const integer = integerOf(config);
+    const [a, b] = [decoded(config, before), decoded(integer, vectorOf(integer, owned))];
+    const error = a.flatMap((values, block) => [...values.map((v, i) => v - (b[block]?.[i] as number))]);
+    const units = new Set(persons).size;
+    expect(Math.hypot(...error)).toBeLessThan((units * Math.sqrt(before.length)) / config.encoding.scale + 0.05);
+    expect(Math.hypot(...b.flatMap((values) => [...values]))).toBeGreaterThan(0.5);
+    // Single records would be clipped each.
+    expect(distance(before, vectorOf(floatOf(), rows))).toBeGreaterThan(10 * sensitivity);
+  });
+
+  it('move the sum by at most the charged sensitivity, all their records together', () => {
+    for (const person of [0, 1, 3]) {
+      const spoilt = owned.features.map((v, i) =>
+        persons[Math.floor(i / train.featureLength)] === person ? Number.NaN : v,
+      );
+      const gone = vectorOf(config, { ...owned, features: spoilt });
+      expect(distance(gone, before)).toBeLessThanOrEqual(sensitivity);
+      expect(distance(gone, before)).toBeGreaterThan(0.5 * sensitivity);
+      // One record that is not finite takes its person along and nobody else.
+      const one = owned.features.map((v, i) =>
+        Math.floor(i / train.featureLength) === persons.lastIndexOf(person) ? Number.NaN : v,
+      );
+      expect(vectorOf(config, { ...owned, features: one })).toEqual(gone);
+    }
   });
 });
 

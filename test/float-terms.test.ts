@@ -12,6 +12,7 @@ import {
   encodeFloatSum,
   floatSensitivity,
   MOST_TERMS,
+  quantizePerson,
   quantizeTerm,
   type TermFactor,
   termBits,
@@ -47,7 +48,6 @@ const normOf = (values: ArrayLike<number>): number => Math.hypot(...Array.from(v
 
 interface Term {
   readonly factors: TermFactor[];
-  /** P Q^T of all layers, in the order of the model. */
   units(): Float64Array;
 }
 
@@ -68,20 +68,22 @@ function termOf(oracle: GradientOracle, model: Model, data: Dataset, record: num
       rightUnits: new Float64Array(outputs),
     }),
   );
-  const units = (): Float64Array => {
-    const all = new Float64Array(model.body.length + model.head.length);
-    factors.layers.forEach(({ group, kernel, outputs }, l) => {
-      const { leftUnits, rightUnits } = terms[l] as TermFactor;
-      const at = (group === 'body' ? 0 : model.body.length) + kernel;
-      leftUnits.forEach((p, i) => {
-        rightUnits.forEach((q, j) => {
-          all[at + i * outputs + j] = p * q;
-        });
+  return { factors: terms, units: () => termUnits(oracle, model, terms) };
+}
+
+/** P Q^T of all layers, in the order of the model. */
+function termUnits({ factors }: GradientOracle, model: Model, terms: readonly TermFactor[]): Float64Array {
+  const all = new Float64Array(model.body.length + model.head.length);
+  factors?.layers.forEach(({ group, kernel, outputs }, l) => {
+    const { leftUnits, rightUnits } = terms[l] as TermFactor;
+    const at = (group === 'body' ? 0 : model.body.length) + kernel;
+    leftUnits.forEach((p, i) => {
+      rightUnits.forEach((q, j) => {
+        all[at + i * outputs + j] = p * q;
       });
     });
-    return all;
-  };
-  return { factors: terms, units };
+  });
+  return all;
 }
 
 const exactSquares = (values: Float64Array): bigint => values.reduce((sum, v) => sum + BigInt(v) ** 2n, 0n);
@@ -236,6 +238,79 @@ describe('integers of a single record', () => {
       const squares = BigInt(copies) * BigInt(cut) * exactSquares(rightUnits);
       expect(squares <= 1n << 96n).toBe(true);
       expect(Number(squares) / 2 ** 96).toBeGreaterThan(1 - 2 ** -20);
+    }
+  });
+});
+
+describe('integers of a person', () => {
+  const shape = SHAPES[1] as DenseShape;
+  const oracle = createDenseOracle(shape);
+  const model = sampleModel(oracle, 2);
+  const data = recordsOf(oracle, shape);
+  const sumOf = (terms: readonly Term[]): Float64Array => {
+    const all = terms.map((term) => term.units());
+    return (all[0] as Float64Array).map((_, i) => all.reduce((sum, units) => sum + (units[i] as number), 0));
+  };
+  const fits = (terms: readonly Term[], bits: number): boolean =>
+    [sumOf(terms), ...terms.map((term) => term.units())].every(
+      (units) => units.every(Number.isSafeInteger) && exactSquares(units) <= 1n << BigInt(2 * bits),
+    );
+
+  it('sum to the clipped sum of the gradients, never longer than C, nor is one of them', () => {
+    for (const bits of [24, 34, 48])
+      for (const records of [[3], [1, 2], [0, 4, 5, 9], Array.from({ length: COUNT }, (_, i) => i)])
+        for (const clippingNorm of [0.05, 1, 1e3]) {
+          const terms = records.map((record) => termOf(oracle, model, data, record));
+          quantizePerson(
+            terms.map(({ factors }) => factors),
+            clippingNorm,
+            bits,
+          );
+          expect(fits(terms, bits)).toBe(true);
+          const literal = records.map((record) => literalGradient(oracle, model, data, record));
+          const sum = (literal[0] as Float64Array).map((_, i) => literal.reduce((s, g) => s + (g[i] as number), 0));
+          const limit = Math.max(clippingNorm, normOf(sum), ...literal.map(normOf));
+          const wrong = sumOf(terms).map((v, i) => v * 2 ** -bits - (sum[i] as number) / limit);
+          expect(normOf(wrong)).toBeLessThan(records.length * 2 ** (4 - bits / 2));
+        }
+  });
+
+  it('fit where records cancel, almost or exactly, and where they all point one way', () => {
+    for (const bits of [24, 34, 48])
+      for (const copies of [2, 3, 40])
+        for (const flip of [1, -1, -0.999, -1e-3]) {
+          const terms = Array.from({ length: copies }, (_, i) => {
+            const term = termOf(oracle, model, data, 7);
+            const factors = term.factors.map((f) => ({
+              ...f,
+              right: f.right.map((d) => d * (i % 2 === 0 ? 1 : flip)),
+            }));
+            return { factors, units: () => termUnits(oracle, model, factors) };
+          });
+          quantizePerson(
+            terms.map(({ factors }) => factors),
+            0.01,
+            bits,
+          );
+          expect(fits(terms, bits)).toBe(true);
+          const [longest] = terms.map((term) => normOf(term.units()));
+          if (flip < 0 && copies === 2) expect(longest).toBeGreaterThan(0.9 * 2 ** bits);
+          if (flip === 1) expect(normOf(sumOf(terms))).toBeGreaterThan(0.9 * 2 ** bits);
+        }
+  });
+
+  it('are zero for all records where one is not finite or the sum passes the range of doubles', () => {
+    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, 1e200]) {
+      const terms = [1, 2, 3].map((record) => termOf(oracle, model, data, record));
+      (terms[1] as Term).factors.forEach(({ left }) => {
+        left[0] = bad;
+      });
+      quantizePerson(
+        terms.map(({ factors }) => factors),
+        1,
+        34,
+      );
+      for (const term of terms) expect(term.units().every((v) => v === 0)).toBe(true);
     }
   });
 });

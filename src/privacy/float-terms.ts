@@ -112,6 +112,52 @@ function leftBits(bits: number, left: number, right: number): number {
   return Math.min(26, bits, Math.max(0, bits - 26, even));
 }
 
+interface FactorSize {
+  readonly leftNorm: number;
+  readonly rightNorm: number;
+  readonly norm: number;
+}
+
+function sizesOf(factors: readonly TermFactor[]): FactorSize[] {
+  return factors.map(({ left, right, hasBias, copies, weight }) => {
+    const [leftNorm, rightNorm] = [jointNorm([left, hasBias ? ONE : NOTHING]), jointNorm([right])];
+    return { leftNorm, rightNorm, norm: leftNorm * rightNorm * weight * Math.sqrt(copies) };
+  });
+}
+
+const normOf = (sizes: readonly FactorSize[]): number => jointNorm([Float64Array.from(sizes, ({ norm }) => norm)]);
+const isNormal = (norm: number): boolean => norm >= SMALLEST_FACTOR && norm < Number.POSITIVE_INFINITY;
+
+function clear(factors: readonly TermFactor[]): void {
+  for (const { leftUnits, rightUnits } of factors) {
+    leftUnits.fill(0);
+    rightUnits.fill(0);
+  }
+}
+
+/**
+ * Writes the factors of one record in units of `unit` 2^-T, each cut toward zero; returns the sum over layers and copies of
+ * |P|^2 |Q|^2. Norms of factors are within 2^-26 of true, so that each sum of squares is below 2^53, hence exact.
+ */
+function cutFactors(factors: readonly TermFactor[], sizes: readonly FactorSize[], unit: number, bits: number): bigint {
+  let squares = 0n;
+  factors.forEach((factor, i) => {
+    const { left, right, hasBias, copies, weight, leftUnits, rightUnits } = factor;
+    const { leftNorm, rightNorm } = sizes[i] as FactorSize;
+    if (!(leftNorm >= SMALLEST_FACTOR && rightNorm >= SMALLEST_FACTOR)) {
+      clear([factor]);
+      return;
+    }
+    const share = leftBits(bits, leftUnits.length, rightUnits.length);
+    const leftScale = 2 ** share / leftNorm;
+    let leftSquares = cutInto(leftUnits, left, leftScale);
+    if (hasBias) leftSquares += cutInto(leftUnits.subarray(left.length), ONE, leftScale);
+    const rightSquares = cutInto(rightUnits, right, 2 ** (bits - share) * ((leftNorm * weight) / unit));
+    squares += BigInt(copies) * BigInt(leftSquares) * BigInt(rightSquares);
+  });
+  return squares;
+}
+
 /**
  * Clips a record's gradient to C and writes it as integers: the sum over layers and copies of |P|^2 |Q|^2 is at most 2^2T,
  * checked exactly. Only this record is read. A gradient that is not finite, whose norm is no normal number, or that does not
@@ -119,36 +165,79 @@ function leftBits(bits: number, left: number, right: number): number {
  * Units: `clippingNorm` C; the integers P Q^T in C 2^-T. Secrets: the factors. @see privacy F13
  */
 export function quantizeTerm(factors: readonly TermFactor[], clippingNorm: number, bits: number): void {
-  const sizes = factors.map(({ left, right, hasBias, copies, weight }) => {
-    const [leftNorm, rightNorm] = [jointNorm([left, hasBias ? ONE : NOTHING]), jointNorm([right])];
-    return { leftNorm, rightNorm, norm: leftNorm * rightNorm * weight * Math.sqrt(copies) };
-  });
-  const norm = jointNorm([Float64Array.from(sizes, (size) => size.norm)]);
-  const isTerm = norm >= SMALLEST_FACTOR && norm < Number.POSITIVE_INFINITY;
-  // Norms of factors are within 2^-26 of true: each sum of squares is below 2^53, hence exact, and the second try is short enough.
-  for (const shrink of isTerm ? [0, 2 ** -26] : []) {
-    let squares = 0n;
-    factors.forEach(({ left, right, hasBias, copies, weight, leftUnits, rightUnits }, i) => {
-      const { leftNorm, rightNorm } = sizes[i] as (typeof sizes)[number];
-      if (!(leftNorm >= SMALLEST_FACTOR && rightNorm >= SMALLEST_FACTOR)) {
-        leftUnits.fill(0);
-        rightUnits.fill(0);
-        return;
+  const sizes = sizesOf(factors);
+  const norm = normOf(sizes);
+  const unit = Math.max(clippingNorm, norm);
+  const most = 1n << BigInt(2 * bits);
+  // The second try is shorter by more than doubles can err.
+  for (const shrink of isNormal(norm) ? [0, 2 ** -26] : [])
+    if (cutFactors(factors, sizes, unit / (1 - shrink), bits) <= most) return;
+  clear(factors);
+}
+
+function dot(a: Float64Array, b: Float64Array): number {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += (a[i] as number) * (b[i] as number);
+  return sum;
+}
+
+/** Layer l of every row. */
+const layerOf = (rows: readonly (readonly TermFactor[])[], l: number): TermFactor[] =>
+  rows.map((row) => row[l] as TermFactor);
+
+/** Squared norm of the summed gradient of some records: the sum over layers and pairs of (a_r a_s) (d_r d_s). */
+function gramNorm(rows: readonly (readonly TermFactor[])[]): number {
+  let squares = 0;
+  rows[0]?.forEach(({ copies, hasBias, weight }, l) => {
+    const layer = layerOf(rows, l);
+    layer.forEach((one, r) => {
+      for (let s = 0; s <= r; s++) {
+        const other = layer[s] as TermFactor;
+        const pair = (dot(one.left, other.left) + (hasBias ? 1 : 0)) * dot(one.right, other.right);
+        squares += copies * weight * weight * (s < r ? 2 : 1) * pair;
       }
-      const share = leftBits(bits, leftUnits.length, rightUnits.length);
-      const leftScale = 2 ** share / leftNorm;
-      let leftSquares = cutInto(leftUnits, left, leftScale);
-      if (hasBias) leftSquares += cutInto(leftUnits.subarray(left.length), ONE, leftScale);
-      const rightScale = 2 ** (bits - share) * ((leftNorm * weight) / Math.max(clippingNorm, norm)) * (1 - shrink);
-      const rightSquares = cutInto(rightUnits, right, rightScale);
-      squares += BigInt(copies) * BigInt(leftSquares) * BigInt(rightSquares);
     });
-    if (squares <= 1n << BigInt(2 * bits)) return;
+  });
+  return squares;
+}
+
+/** As `gramNorm`, of the integers and exact: each dot product is at most 2^52 by their norms. */
+function exactGramNorm(rows: readonly (readonly TermFactor[])[]): bigint {
+  let squares = 0n;
+  rows[0]?.forEach(({ copies }, l) => {
+    const layer = layerOf(rows, l);
+    layer.forEach((one, r) => {
+      for (let s = 0; s <= r; s++) {
+        const other = layer[s] as TermFactor;
+        const pair = BigInt(dot(one.leftUnits, other.leftUnits)) * BigInt(dot(one.rightUnits, other.rightUnits));
+        squares += BigInt(copies) * (s < r ? 2n : 1n) * pair;
+      }
+    });
+  });
+  return squares;
+}
+
+/** Shorter and shorter: what cutting does to each record need not shorten their sum. */
+const SHRINK_STEPS = [0, 2 ** -26, 2 ** -12, 2 ** -8, 2 ** -5] as const;
+
+/**
+ * As `quantizeTerm`, for the summed gradient of all records of a person: the exact norm of the sum of their P Q^T is at most
+ * 2^T. So is that of each record by itself, as exact sums need it; records that cancel are clipped by the longest of them.
+ * Shapes: the factors of each record. Cost: quadratic in the records. Not guaranteed: a sum of records whose gradients pass
+ * 1e75; it becomes zero.
+ */
+export function quantizePerson(rows: readonly (readonly TermFactor[])[], clippingNorm: number, bits: number): void {
+  const sizes = rows.map(sizesOf);
+  const longest = sizes.reduce((most, row) => Math.max(most, normOf(row)), 0);
+  const squared = gramNorm(rows);
+  const isTerm = isNormal(longest) && squared < Number.POSITIVE_INFINITY;
+  const unit = Math.max(clippingNorm, longest, Math.sqrt(Math.max(0, squared)));
+  const most = 1n << BigInt(2 * bits);
+  for (const shrink of isTerm ? SHRINK_STEPS : []) {
+    const each = rows.map((row, r) => cutFactors(row, sizes[r] as FactorSize[], unit / (1 - shrink), bits));
+    if (each.every((squares) => squares <= most) && exactGramNorm(rows) <= most) return;
   }
-  for (const { leftUnits, rightUnits } of factors) {
-    leftUnits.fill(0);
-    rightUnits.fill(0);
-  }
+  for (const row of rows) clear(row);
 }
 
 /**

@@ -307,8 +307,6 @@ export function parseRunConfig(value: unknown): RunConfig {
       'record', '"privacy.terms" expected integer at unit participant: its one update is rounded within a bound of its own');
     require(localNoise ===
       undefined, '"privacy.terms" expected integer with noise inside the organizations: their gradients are summed as integers');
-    require(config.privacy.perPerson !==
-      true, '"privacy.terms" expected integer with perPerson: the summed gradient of several records has no closed norm');
   }
   const { xnoise } = config.privacy;
   if (xnoise !== undefined) {

@@ -1,9 +1,10 @@
 import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
+import type { Dataset, RecordUnits } from '../data/dataset.ts';
 import { product } from '../learning/kernels/matrix.ts';
-import type { FactoredLayer, FactorRows, GradientFactors, GradientOracle } from '../learning/oracle.ts';
+import type { FactoredLayer, FactorRows, GradientFactors, GradientOracle, Model } from '../learning/oracle.ts';
 import type { EncodingSpec } from '../privacy/encode.ts';
-import { encodeFloatSum, quantizeTerm, type TermFactor, termBits } from '../privacy/float-terms.ts';
+import { encodeFloatSum, quantizePerson, quantizeTerm, type TermFactor, termBits } from '../privacy/float-terms.ts';
 import type { RunConfig } from './config.ts';
 import type { RecordInputs, TermPlan } from './term-plan.ts';
 
@@ -29,7 +30,7 @@ export function requireFactors({ factors }: Pick<GradientOracle, 'factors'>): Gr
   return factors;
 }
 
-/** Integers of a pass, row after row. */
+/** Integers of a chunk, row after row. */
 interface UnitRows {
   readonly layer: FactoredLayer;
   readonly left: Float64Array;
@@ -60,8 +61,47 @@ function factorsOfRow(
   });
 }
 
+/** Units one after the other, as many as have no more records than a pass; one that has more comes alone. */
+function* chunksOf(units: readonly number[], records: RecordUnits, mostRecords: number): Generator<readonly number[]> {
+  let chunk: number[] = [];
+  let rows = 0;
+  for (const unit of units) {
+    const count = records[unit]?.length ?? 0;
+    if (chunk.length > 0 && rows + count > mostRecords) {
+      yield chunk;
+      [chunk, rows] = [[], 0];
+    }
+    chunk.push(unit);
+    rows += count;
+  }
+  if (chunk.length > 0) yield chunk;
+}
+
+/** The factors of any number of records. */
+function passAll(
+  { layers, mostRecords, pass }: GradientFactors,
+  model: Model,
+  data: Dataset,
+  records: Uint32Array,
+): FactorRows {
+  if (records.length <= mostRecords) return pass(model.body, model.head, data, records);
+  const inputs = layers.map((layer) => new Float64Array(records.length * layer.inputs));
+  const errors = layers.map((layer) => new Float64Array(records.length * layer.outputs));
+  const losses = new Float64Array(records.length);
+  for (let start = 0; start < records.length; start += mostRecords) {
+    const part = records.subarray(start, start + mostRecords);
+    const given = pass(model.body, model.head, data, part);
+    layers.forEach(({ inputs: n, outputs: m }, l) => {
+      inputs[l]?.set((given.inputs[l] as Float64Array).subarray(0, part.length * n), start * n);
+      errors[l]?.set((given.errors[l] as Float64Array).subarray(0, part.length * m), start * m);
+    });
+    losses.set(given.losses, start);
+  }
+  return { inputs, errors, losses };
+}
+
 /**
- * Sum of the clipped gradients of the drawn records, encoded. Random: `rounding`, of this contribution alone.
+ * Sum of the clipped gradients of the drawn records, or persons, encoded. Random: `rounding`, of this contribution alone.
  * Secrets: the records, the result before noise.
  * @throws CoveyError USAGE_CONFIG for an oracle without factors or more records than the run sums.
  */
@@ -73,18 +113,20 @@ export function factoredTerms(
   { data, oracle }: RecordInputs,
   rounding: KeyStream,
 ): Int32Array {
-  const { layers, mostRecords, pass } = requireFactors(oracle);
+  const factors = requireFactors(oracle);
+  const { layers, mostRecords } = factors;
   const { maxRecordsPerStep } = config.training;
   // Whatever is drawn of them, the sum is exact.
   if (data.count > maxRecordsPerStep)
     throw new CoveyError('USAGE_CONFIG', `"data" expected at most ${maxRecordsPerStep} records, got ${data.count}`);
   const bits = termBits(longestBlock(spec), maxRecordsPerStep);
   const sums = spec.blocks.map(({ realLength }) => new Float64Array(realLength));
+  const capacity = plan.units.reduce((most, { length }) => Math.max(most, length), mostRecords);
   const rows = layers.map(
     (layer): UnitRows => ({
       layer,
-      left: new Float64Array(mostRecords * leftWidth(layer)),
-      right: new Float64Array(mostRecords * layer.outputs),
+      left: new Float64Array(capacity * leftWidth(layer)),
+      right: new Float64Array(capacity * layer.outputs),
     }),
   );
   const headSum = new Float64Array(oracle.manifest.headLength);
@@ -93,22 +135,26 @@ export function factoredTerms(
     // Without an open slot the head is not sent, and no part of the norm.
     const used = layers.flatMap((layer, l) => (layer.group === 'body' || slots.length > 0 ? [l] : []));
     headSum.fill(0);
-    for (let start = 0; start < units.length; start += mostRecords) {
-      const drawn = units.slice(start, start + mostRecords);
-      const records = Uint32Array.from(drawn, (unit) => plan.units[unit]?.[0] ?? 0);
-      const given = pass(plan.body, head, data, records);
-      drawn.forEach((unit, row) => {
-        const term = factorsOfRow(used, rows, given, row, group);
-        if (plan.isLeftOut(unit, given.losses[row] as number))
-          for (const { leftUnits, rightUnits } of term) {
+    for (const chunk of chunksOf(units, plan.units, mostRecords)) {
+      const records = Uint32Array.from(chunk.flatMap((unit) => plan.units[unit] ?? []));
+      const given = passAll(factors, { body: plan.body, head }, data, records);
+      let row = 0;
+      for (const unit of chunk) {
+        const own = (plan.units[unit] ?? []).map((_, i) => row + i);
+        const terms = own.map((at) => factorsOfRow(used, rows, given, at, group));
+        const loss = own.reduce((sum, at) => sum + (given.losses[at] as number), 0);
+        row += own.length;
+        if (plan.isLeftOut(unit, loss)) {
+          for (const { leftUnits, rightUnits } of terms.flat()) {
             leftUnits.fill(0);
             rightUnits.fill(0);
           }
-        else quantizeTerm(term, spec.clippingNorm, bits);
-      });
+        } else if (terms.length === 1) quantizeTerm(terms[0] as TermFactor[], spec.clippingNorm, bits);
+        else quantizePerson(terms, spec.clippingNorm, bits);
+      }
       for (const l of used) {
         const { layer, left, right } = rows[l] as UnitRows;
-        const [m, n, k] = [leftWidth(layer), layer.outputs, drawn.length];
+        const [m, n, k] = [leftWidth(layer), layer.outputs, records.length];
         const c = layer.group === 'head' ? headSum : (sums[0] as Float64Array);
         // The row of ones behind the inputs makes the biases behind the weights.
         product({ m, n, k, a: left, aAt: 0, ai: 1, al: m, b: right, bAt: 0, c, cAt: layer.kernel });

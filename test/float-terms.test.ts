@@ -299,12 +299,50 @@ describe('integers of a person', () => {
         }
   });
 
+  const layerOf = (left: Float64Array, right: readonly number[]): TermFactor => ({
+    left,
+    right: Float64Array.from(right),
+    hasBias: false,
+    copies: 1,
+    weight: 1,
+    leftUnits: new Float64Array(left.length),
+    rightUnits: new Float64Array(right.length),
+  });
+
+  it('are cut shorter where what is cut off would have shortened the sum', () => {
+    // Two records one way, many against them of which nothing is left at this number of bits.
+    const one = Float64Array.of(1);
+    const rows = Array.from({ length: 102 }, (_, i) => [layerOf(one, [i < 2 ? 1 : -(2 ** -12.1)])]);
+    quantizePerson(rows, 0.1, 24);
+    const sum = rows.reduce((s, [f]) => s + (f?.leftUnits[0] ?? 0) * (f?.rightUnits[0] ?? 0), 0);
+    expect(rows.slice(2).every(([f]) => f?.rightUnits[0] === 0)).toBe(true);
+    expect(sum).toBeLessThanOrEqual(2 ** 24);
+    expect(sum).toBeGreaterThan(0.9 * 2 ** 24);
+  });
+
+  it('are bounded one by one where the sum vanishes: exact sums need it', () => {
+    const long = new Float64Array(2 ** 22).fill(1.069300003);
+    long[0] = 1.069300003 * (1 + 3.1e-5);
+    const rows = [5, -5].map((error) => [layerOf(long, [error])]);
+    quantizePerson(rows, 1, 48);
+    for (const [factor] of rows) {
+      const { leftUnits, rightUnits } = factor as TermFactor;
+      const cut = leftUnits.reduce((s, v) => s + v * v, 0);
+      expect(cut).toBeGreaterThan(2 ** 52);
+      expect(BigInt(cut) * exactSquares(rightUnits) <= 1n << 96n).toBe(true);
+      expect(rightUnits[0]).not.toBe(0);
+    }
+  });
+
   it('are zero for all records where one is not finite or the sum passes the range of doubles', () => {
     for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, 1e200]) {
       const terms = [1, 2, 3].map((record) => termOf(oracle, model, data, record));
       (terms[1] as Term).factors.forEach(({ left }) => {
         left[0] = bad;
       });
+      // What an earlier person left behind.
+      for (const { leftUnits, rightUnits } of terms.flatMap(({ factors }) => factors))
+        for (const units of [leftUnits, rightUnits]) units.fill(7);
       quantizePerson(
         terms.map(({ factors }) => factors),
         1,

@@ -218,7 +218,7 @@ function exactGramNorm(rows: readonly (readonly TermFactor[])[]): bigint {
 }
 
 /** Shorter and shorter: what cutting does to each record need not shorten their sum. */
-const SHRINK_STEPS = [0, 2 ** -26, 2 ** -12, 2 ** -8, 2 ** -5] as const;
+const SHRINK_STEPS = [0, 2 ** -26, 2 ** -12, 2 ** -8, 2 ** -5, 2 ** -2] as const;
 
 /**
  * As `quantizeTerm`, for the summed gradient of all records of a person: the exact norm of the sum of their P Q^T is at most

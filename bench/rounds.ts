@@ -8,6 +8,7 @@ import { fineTune } from '../src/personalize/fine-tuning.ts';
 import { createDiscreteGaussian } from '../src/privacy/discrete-gaussian.ts';
 import { createEncoder } from '../src/privacy/encode.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
+import { factoredTerms, requireFactors } from '../src/run/factored-terms.ts';
 import { contribute, NEW_MEMBER } from '../src/run/member.ts';
 import { orderParams } from '../src/run/order.ts';
 import { planRun, sessionBlocks } from '../src/run/plan.ts';
@@ -40,7 +41,10 @@ function timed(work: () => void, repeats = 21): number {
   );
 }
 
-function configOf(inputs: number, hidden: readonly number[], unit: 'record' | 'participant'): RunConfig {
+type Kind = 'participant' | 'record' | 'float-bounded';
+
+function configOf(inputs: number, hidden: readonly number[], kind: Kind): RunConfig {
+  const unit = kind === 'participant' ? 'participant' : 'record';
   const base = scenarioConfig('digits', { seed: 1, steps: 20, targetEpsilon: 8, participants: PARTICIPANTS, unit });
   return parseRunConfig({
     ...base,
@@ -51,11 +55,13 @@ function configOf(inputs: number, hidden: readonly number[], unit: 'record' | 'p
       local: unit === 'record' ? null : { epochs: 1, batchSize: 16, stepSize: 0.1 },
     },
     clusters: null,
+    privacy: { ...base.privacy, ...(kind === 'float-bounded' ? { terms: 'float-bounded' } : {}) },
   });
 }
 
-function measure(inputs: number, hidden: readonly number[], unit: 'record' | 'participant'): number[] {
-  const config = configOf(inputs, hidden, unit);
+function measure(inputs: number, hidden: readonly number[], kind: Kind): number[] {
+  const config = configOf(inputs, hidden, kind);
+  const { unit } = config.privacy;
   const plan = planRun(config);
   const state = initialState(config);
   const order = nextOrder(plan, state);
@@ -83,18 +89,34 @@ function measure(inputs: number, hidden: readonly number[], unit: 'record' | 'pa
   const coordinates = blocks.reduce((sum, block) => sum + block.length, 0);
   const values = new Int32Array(coordinates);
   const drawn = Math.round(RECORDS * config.training.samplingProbability);
+  const first = Uint32Array.from({ length: RECORDS / 2 }, (_, i) => i);
   const gradient = { body: model.body.slice(), head: model.head.slice() };
   const training = timed(() => {
     if (unit === 'participant') {
       fineTune(oracle, model, data, createRandom(1), { epochs: 1, batchSize: 16, stepSize: 0.1 });
       return;
     }
+    if (kind === 'float-bounded') {
+      oracle.factors?.pass(model.body, model.head, data, first);
+      return;
+    }
     for (let record = 0; record < drawn; record++)
       oracle.perRecordGradient(model.body, model.head, data, record, gradient.body, gradient.head);
   });
+  const spec = { blocks, clippingNorm, scale, rotationSeed };
+  const units = Array.from({ length: RECORDS }, (_, record) => [record]);
+  const group = { head: model.head, slots: [0], weight: 1, units: [...first] };
+  const terms = { blocks, body: model.body, units, groups: [group], isLeftOut: () => false };
+  const factors = requireFactors(oracle);
+  const given = factors.pass(model.body, model.head, data, first);
+  const passed = { ...oracle, factors: { ...factors, pass: () => given } };
   const encoding = timed(() => {
     if (unit === 'participant') {
       encoder.encodeContribution([model.body, model.head], stream());
+      return;
+    }
+    if (kind === 'float-bounded') {
+      factoredTerms(nodeCrypto, config, spec, terms, { data, oracle: passed, seed: new Uint8Array(32) }, stream());
       return;
     }
     const term = [
@@ -122,12 +144,12 @@ console.log(
 console.log('| model | unit | training | encoding | noise | rest | all | encoding + noise | server, a round |');
 console.log('|---|---|---|---|---|---|---|---|---|');
 for (const { name, inputs, hidden } of CASES)
-  for (const unit of ['participant', 'record'] as const) {
-    const times = measure(inputs, hidden, unit);
+  for (const kind of ['participant', 'record', 'float-bounded'] as const) {
+    const times = measure(inputs, hidden, kind);
     const [training = 0, encoding = 0, noise = 0, rest = 0, all = 1, server = 0] = times;
     const share = (ms: number): string => `${ms.toFixed(2)} ms (${Math.round((100 * ms) / all)} %)`;
     const parts = [training, encoding, noise, rest].map(share);
     console.log(
-      `| ${[name, unit, ...parts, `${all.toFixed(2)} ms`, `${(encoding + noise).toFixed(2)} ms`, `${server.toFixed(2)} ms`].join(' | ')} |`,
+      `| ${[name, kind === 'float-bounded' ? 'record, float-bounded' : kind, ...parts, `${all.toFixed(2)} ms`, `${(encoding + noise).toFixed(2)} ms`, `${server.toFixed(2)} ms`].join(' | ')} |`,
     );
   }

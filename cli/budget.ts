@@ -57,6 +57,8 @@ function epsilonText(epsilon: number): string {
   return String(Number((Math.ceil(epsilon / step - 1e-9) * step).toPrecision(3)));
 }
 
+/** Named where a claim rests on more than integers. */
+const sumsText = (sums: SpentLedger['sums']): string => (sums === 'integer' ? '' : `, sums of records ${sums}`);
 const deltaText = (delta: number): string => delta.toExponential();
 const short = (value: number): string => String(Number(value.toPrecision(4)));
 
@@ -162,9 +164,9 @@ function printLedgers(ledgers: readonly SpentLedger[]): void {
     'node',
     ledgers.map(({ participant, paths }) => ({ name: participant.slice(0, 12), paths })),
   );
-  for (const { unit, delta, relation, colluders, accountant, budgetEpsilon, budgetView } of ledgers.slice(0, 1)) {
+  for (const { unit, delta, relation, colluders, accountant, sums, budgetEpsilon, budgetView } of ledgers.slice(0, 1)) {
     console.log(
-      `\nepsilon of one ${unit} at delta ${deltaText(delta)}, relation ${relation}, ${colluders} colluders assumed, accountant ${accountant}; budget ${budgetEpsilon} (${budgetView} view)`,
+      `\nepsilon of one ${unit} at delta ${deltaText(delta)}, relation ${relation}, ${colluders} colluders assumed, accountant ${accountant}${sumsText(sums)}; budget ${budgetEpsilon} (${budgetView} view)`,
     );
   }
 }
@@ -207,7 +209,7 @@ async function show(folder: string, flags: { readonly json: boolean }): Promise<
     console.log(JSON.stringify(spent));
     return;
   }
-  const { rows, unit, relation, delta, targetEpsilon, colluders } = spent;
+  const { rows, unit, relation, delta, sums, targetEpsilon, colluders } = spent;
   const byName = [...rows].sort((a, b) => a.organization.localeCompare(b.organization, 'en', { numeric: true }));
   const body = byName.map(({ organization, rounds, spent: { server, release }, remaining }) => [
     organization,
@@ -222,7 +224,7 @@ async function show(folder: string, flags: { readonly json: boolean }): Promise<
     byName.map(({ organization, paths }) => ({ name: organization, paths })),
   );
   console.log(
-    `\nepsilon of one ${unit} at delta ${deltaText(delta)}, relation ${relation}, ${colluders} colluders assumed, accountant rdp; budget ${targetEpsilon} (server view)`,
+    `\nepsilon of one ${unit} at delta ${deltaText(delta)}, relation ${relation}, ${colluders} colluders assumed, accountant rdp${sumsText(sums)}; budget ${targetEpsilon} (server view)`,
   );
 }
 

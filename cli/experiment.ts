@@ -24,6 +24,7 @@ interface RunFlags extends DataFlags {
   readonly clip?: number;
   readonly unit?: string;
   readonly noise: string;
+  readonly terms: string;
   readonly slots?: number;
   readonly hidden?: string;
   readonly cuts: boolean;
@@ -53,6 +54,7 @@ const percent = (share: number): string => (100 * share).toFixed(1);
 
 function settingsFor(scenario: string, flags: RunFlags): TrainingSettings {
   const noise = oneOf('--noise', ['shared', 'local'] as const, flags.noise);
+  const terms = oneOf('--terms', ['integer', 'float-bounded'] as const, flags.terms);
   const { clip: clippingNorm, delta, rounds, slots, unit } = flags;
   return settingsWith(scenario, {
     rounds,
@@ -60,6 +62,7 @@ function settingsFor(scenario: string, flags: RunFlags): TrainingSettings {
     delta,
     slots,
     noise: noise === 'local' ? noise : undefined,
+    terms: terms === 'float-bounded' ? terms : undefined,
     unit: unit === undefined ? undefined : oneOf('--unit', ['record', 'participant'] as const, unit),
     ...(flags.hidden === undefined ? {} : { hidden: widthsOf(flags.hidden) }),
     ...((unit ?? settingsOf(scenario).unit) === 'record' ? thresholdOf(flags) : curriculumOf(flags)),
@@ -369,6 +372,7 @@ export function addExperimentCommand(program: Command): void {
       'shared in the sum, or local: in every gradient inside a participant (unit record)',
       'shared',
     )
+    .option('--terms <kind>', 'sums of records: integer, or float-bounded (rounded once; unit record)', 'integer')
     .option('--slots <n>', 'slots of clustered algorithms', integerIn(2, 64))
     .option('--hidden <widths>', 'hidden layers, separated by commas (default: of the scenario)')
     .option('--cuts', 'a row for every cut of the model where the body alone is shared', false)

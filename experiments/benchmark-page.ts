@@ -66,7 +66,7 @@ function captionOf(results: readonly RecordedResult[]): string {
     batches === undefined ? `${epochs} local ${epochs === 1 ? 'epoch' : 'epochs'}` : `${batches} local minibatches`;
   const local =
     unit === 'record' && settings.noise !== 'local'
-      ? `one clipped gradient of every sampled record, probability ${settings.samplingProbability}`
+      ? `one clipped gradient of every sampled record, probability ${settings.samplingProbability}${settings.terms === undefined ? '' : `, ${settings.terms} sums`}`
       : `${settings.noise === 'local' ? 'noise in every local gradient, each over a Poisson sample, ' : ''}${minibatches}, batch ${batchSize}, step ${stepSize}`;
   const cohort = perStep === null ? 'everybody in every round' : `${perStep} participants a round`;
   return `Unit ${unit}, ${local}, clip ${clippingNorm}, ${cohort}, ${colluders} colluders, delta ${delta}; seeds ${seeds}; split of the first ${split.slice(0, 16)}.`;

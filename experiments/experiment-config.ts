@@ -254,6 +254,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
       delta: settings.delta,
       targetEpsilon: targetOf(experiment),
       ...(isLocal ? { localNoise: { clippingNorm } } : {}),
+      ...(settings.terms === undefined ? {} : { terms: settings.terms }),
     },
     cohort: {
       participants,

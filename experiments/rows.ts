@@ -11,6 +11,7 @@ export type SettingChanges = {
     | 'clippingNorm'
     | 'unit'
     | 'noise'
+    | 'terms'
     | 'delta'
     | 'slots'
     | 'countNoise'

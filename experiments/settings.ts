@@ -24,6 +24,8 @@ export interface TrainingSettings {
   readonly unit: RunConfig['privacy']['unit'];
   /** Record unit: noise in every local gradient instead of shares in the sum; `clippingNorm` is then a gradient's. */
   readonly noise?: 'local';
+  /** Record unit: sums of records that are rounded once; integers of each record if absent. */
+  readonly terms?: 'float-bounded';
   readonly delta: number;
   readonly slots: number;
   /** Deviation of the noise on slot counts, in members; 8 if absent. Counts are charged like everything else. */

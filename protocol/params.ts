@@ -22,7 +22,12 @@ import type { ClusterMode, Lanes, NoiseMechanism, Profile, Purpose, SessionParam
 const PURPOSES: readonly Purpose[] = ['census', 'train', 'metrics'];
 const MODES: readonly ClusterMode[] = ['hybrid', 'hidden', 'open'];
 const PROFILES: readonly Profile[] = ['strict', 'sparse'];
-const ROUNDINGS: readonly SessionParams['encoding']['rounding'][] = ['toward-zero', 'conditional', 'none'];
+const ROUNDINGS: readonly SessionParams['encoding']['rounding'][] = [
+  'toward-zero',
+  'conditional',
+  'none',
+  'float-bounded',
+];
 const MECHANISMS: readonly NoiseMechanism[] = ['discrete-gaussian', 'none', 'skellam'];
 
 export { nodeId, rosterHash } from './roster.ts';

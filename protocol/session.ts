@@ -47,7 +47,7 @@ export interface SessionParams {
     readonly scale: number;
     /** 32 bytes, public. */
     readonly rotationSeed: Uint8Array;
-    readonly rounding: 'toward-zero' | 'conditional' | 'none';
+    readonly rounding: 'toward-zero' | 'conditional' | 'none' | 'float-bounded';
   };
   readonly noise: {
     readonly mechanism: NoiseMechanism;

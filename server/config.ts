@@ -1,6 +1,12 @@
 import { z } from 'zod';
 import type { MetricsConfig, RunConfig } from '../src/run/config.ts';
-import { algorithmSchema, localNoiseSchema, metricsSchema, xnoiseSchema } from '../src/run/config-schema.ts';
+import {
+  algorithmSchema,
+  localNoiseSchema,
+  metricsSchema,
+  termsSchema,
+  xnoiseSchema,
+} from '../src/run/config-schema.ts';
 import type { ScenarioName, TableTask } from '../src/run/scenario.ts';
 
 /** A run: an embedded scenario with its options, or a whole run configuration. */
@@ -13,6 +19,8 @@ export type RunChoice =
       readonly unit: 'record' | 'participant';
       /** Law of the noise shares; discrete Gaussian where it is left out. */
       readonly mechanism?: 'discrete-gaussian' | 'skellam' | undefined;
+      /** Sums of records: each rounded to integers by itself (default), or all of them once. */
+      readonly terms?: RunConfig['privacy']['terms'];
       /** Noise of training steps that is exact whoever drops out; needs Skellam noise. */
       readonly xnoise?: RunConfig['privacy']['xnoise'];
       /** The scenario's own clusters where it is left out. */
@@ -74,6 +82,7 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
       targetEpsilon: z.number().positive().default(8),
       unit: z.enum(['record', 'participant']).default('record'),
       mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
+      terms: termsSchema.optional(),
       xnoise: xnoiseSchema.optional(),
       algorithm: algorithmSchema.optional(),
       metrics: metricsSchema.optional(),

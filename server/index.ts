@@ -39,6 +39,7 @@ function runConfigOf(config: ServerConfig, participants: number): RunConfig {
     targetEpsilon: run.targetEpsilon,
     unit: run.unit,
     mechanism: run.mechanism,
+    terms: run.terms,
     xnoise: run.xnoise,
     algorithm: run.algorithm,
     metrics: run.metrics,

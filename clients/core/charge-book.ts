@@ -25,6 +25,7 @@ import { decodeLine } from '../../src/privacy/ledger-entry.ts';
 import type { Path } from '../../src/privacy/paths.ts';
 import { conversionTerm } from '../../src/privacy/rdp-conversion.ts';
 import { VIEWS, type View } from '../../src/privacy/views.ts';
+import { isFloatBounded } from '../../src/run/config.ts';
 import type { RunFacts } from '../../src/run/order.ts';
 import type { ScheduledSession } from '../../src/run/plan.ts';
 import { groupOf, purposeOf, sessionEvents, sessionPaths, sessionSlots } from '../../src/run/plan.ts';
@@ -159,6 +160,7 @@ export async function openChargeBook(
       colluders: config.cohort.colluders,
       accountant: 'rdp',
       gate: { kind: 'rdp', order: gateOrder(budget, config.privacy.relation, worstSessions('server')) },
+      ...(isFloatBounded(config) ? { sums: 'float-bounded' as const } : {}),
     });
   }
 

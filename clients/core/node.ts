@@ -13,8 +13,9 @@ import type { LocalVectors, ReleasedModels } from '../../src/learning/algorithm.
 import type { GradientOracle } from '../../src/learning/oracle.ts';
 import { removeDropoutNoise } from '../../src/privacy/dropout-noise.ts';
 import { requireSameHistory } from '../../src/run/adaptive-clip.ts';
-import { parseRunConfig } from '../../src/run/config.ts';
+import { isFloatBounded, parseRunConfig } from '../../src/run/config.ts';
 import { evolvingOf, probeRelease, probesBefore } from '../../src/run/evolution.ts';
+import { requireFactors } from '../../src/run/factored-terms.ts';
 import { groupMembers, isInGroup } from '../../src/run/groups.ts';
 import { contribute, type MemberState, missChoice, takeChoice, takeGaps, takeSeat } from '../../src/run/member.ts';
 import { encodeRunMessage, readRunMessage } from '../../src/run/messages.ts';
@@ -252,6 +253,8 @@ export function createNode(options: NodeOptions): FederationNode {
           `"data" expected at most ${config.training.maxRecordsPerStep} records, got ${options.data.count}`,
         );
       }
+      const oracle = options.createOracle(config.model);
+      if (isFloatBounded(config)) requireFactors(oracle);
       const memory = await openMemory(store, entry.run);
       const { datasetBudget } = policy;
       if (datasetBudget !== undefined && options.datasetHeads === undefined)
@@ -275,7 +278,7 @@ export function createNode(options: NodeOptions): FederationNode {
         dataset,
         outside?.trainer.assurance,
       );
-      run = { facts, oracle: options.createOracle(config.model), outside, memory, charges };
+      run = { facts, oracle, outside, memory, charges };
       // The coordinator may have ended before it stored what this node had told it before its own end.
       for (const line of charges.recentLines()) await sendLog(line);
       if (charges.recentLines().length === 0) await leaveIfSpent(null);

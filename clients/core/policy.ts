@@ -8,7 +8,7 @@ import type { Budget } from '../../src/privacy/accountant.ts';
 import type { DatasetBudget } from '../../src/privacy/dataset-ledger.ts';
 import { checkRingWidth } from '../../src/privacy/ring-width.ts';
 import { largestClip } from '../../src/run/adaptive-clip.ts';
-import { type RunConfig, sendsUpdates } from '../../src/run/config.ts';
+import { isFloatBounded, type RunConfig, sendsUpdates } from '../../src/run/config.ts';
 import { GAP_SCALE } from '../../src/run/evolution.ts';
 import { LABEL_SCALE } from '../../src/run/labels.ts';
 import { orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
@@ -40,6 +40,8 @@ export interface SitePolicy {
   readonly maxClippingNorm: number;
   /** Whether one epsilon must protect persons with all their records here; unit `participant` does anyway. */
   readonly perPerson?: boolean | undefined;
+  /** Whether every record must be rounded to integers by itself: no charge then rests on a bound of float errors. */
+  readonly integerTerms?: boolean | undefined;
   /** Whether secrets may be shared among random neighbours instead of the whole cohort (profile `sparse`). */
   readonly sparse: boolean;
   /** Budget of the data set over all runs in each calendar period; none if left out. */
@@ -68,6 +70,7 @@ export function checkRun(policy: SitePolicy, facts: RunFacts): void {
     refuse('privacy.unit', `${policy.datasetBudget.unit}, the unit of the data set's budget`, privacy.unit);
   if (policy.perPerson === true && privacy.unit === 'record' && privacy.perPerson !== true)
     refuse('privacy.perPerson', 'persons protected with all their records', 'single records');
+  if (policy.integerTerms === true && isFloatBounded(config)) refuse('privacy.terms', 'integer', 'float-bounded');
   if (privacy.delta > policy.maxDelta) refuse('privacy.delta', `at most ${policy.maxDelta}`, privacy.delta);
   if (cohort.minSurvivors < policy.minCohort)
     refuse('cohort.minSurvivors', `at least ${policy.minCohort}`, cohort.minSurvivors);

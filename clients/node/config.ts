@@ -103,6 +103,7 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
       openClusters: z.boolean().default(false),
       maxClippingNorm: z.number().positive().default(1),
       perPerson: z.boolean().default(false),
+      integerTerms: z.boolean().default(false),
       sparse: z.boolean().default(false),
       datasetBudget: z
         .strictObject({

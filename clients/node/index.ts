@@ -61,6 +61,12 @@ export interface RunNodeOptions {
   readonly drill?: (moment: 'before-upload' | 'after-upload', step: number) => void;
 }
 
+/** The part of an oracle that a tensor engine does not give. */
+function plainFactors(model: DenseShape): Pick<GradientOracle, 'factors'> {
+  const { factors } = createDenseOracle(model);
+  return factors === undefined ? {} : { factors };
+}
+
 /** Makes models for a trainer; a tensor engine is loaded only if the site asks for it. */
 async function chooseTrainer(
   trainer: NodeConfig['trainer'],
@@ -75,7 +81,8 @@ async function chooseTrainer(
   ]);
   const runtime = await loadTensorRuntime();
   say(runtime.why);
-  return (model) => createTfjsOracle(runtime, denseNetwork(model));
+  // Factors of gradients come from the plain engine: sums of them are exact, whichever engine the rest is computed by.
+  return (model) => ({ ...createTfjsOracle(runtime, denseNetwork(model)), ...plainFactors(model) });
 }
 
 /** The site's training program, started when a run says what model it trains, and ended with the node. */

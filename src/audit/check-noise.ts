@@ -8,6 +8,7 @@ import {
   announcedDraws,
   announcedMechanism,
   announcedTolerance,
+  announcesFloatTerms,
   deriveCountUnits,
   deriveEvents,
   derivePaths,
@@ -122,6 +123,11 @@ function checkParams(session: SessionHistory, open: EntryBody<'run.open'>, mecha
     );
     return;
   }
+  const isFloat = announcesFloatTerms(open.config);
+  expect(
+    (params.encoding.rounding === 'float-bounded') === isFloat,
+    `"rounding" expected ${isFloat ? 'float-bounded' : 'toward-zero or conditional'} of the run, got ${params.encoding.rounding}`,
+  );
   const adaptive = announcedClip(open);
   const isCounted = params.layout.some(({ segment }) => segment.startsWith('clip-count'));
   const units = deriveCountUnits(params);

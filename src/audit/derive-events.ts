@@ -28,6 +28,8 @@ export function deriveCountUnits({ layout }: SessionParams): number {
 export function deriveSensitivity(params: SessionParams): number {
   const { clippingNorm, scale, rounding } = params.encoding;
   const scaled = clippingNorm * scale;
+  // Rounded once, all records together: any coordinate may go to its other neighbour; doubles err by less than 2^-30.
+  if (rounding === 'float-bounded') return scaled * (1 + 2 ** -30) + Math.sqrt(coordinateCount(params));
   // Rounding toward zero never lengthens a vector; integers make the norm at most the floor of what was clipped to.
   if (rounding !== 'conditional') return Math.floor(scaled);
   // A whole number of units beside the update is not rounded: it only adds its square. privacy F20
@@ -40,6 +42,11 @@ export function deriveSensitivity(params: SessionParams): number {
     count ** 2;
   const root = Math.sqrt(squared);
   return root * root <= squared && !Number.isInteger(root) ? root * (1 + 2 ** -52) : root;
+}
+
+/** Whether the configuration of a run announces sums of records that are rounded once. */
+export function announcesFloatTerms(config: JsonObject): boolean {
+  return (config['privacy'] as { readonly terms?: string } | undefined)?.terms === 'float-bounded';
 }
 
 /** Shares that a viewer does not know: the coordinator and its c helpers know c, a member knows at least its own. */

@@ -1,7 +1,13 @@
 import { type LineSeries, lineChart } from '../charts/line-chart.ts';
 import { escapeMarkup } from '../charts/svg.ts';
 import { announcedClip } from './clips.ts';
-import { announcedDraws, announcedMechanism, announcedTolerance, protectsPersons } from './derive-events.ts';
+import {
+  announcedDraws,
+  announcedMechanism,
+  announcedTolerance,
+  announcesFloatTerms,
+  protectsPersons,
+} from './derive-events.ts';
 import { evolutionRow } from './evolution.ts';
 import type { ReportFacts, SessionFacts } from './facts.ts';
 import { announcedLabels } from './labels.ts';
@@ -283,6 +289,14 @@ function parameters({ history }: ReportFacts): string {
         ? `each record joins a ${isLocal ? 'gradient' : 'step'} with probability ${esc(plan.samplingProbability)}, drawn in secret inside its organization`
         : 'none: every organization sends one clipped update a step',
     ],
+    ...(announcesFloatTerms(history.open.config)
+      ? [
+          [
+            'Sums of records',
+            'float-bounded: clipped gradients are summed by products of matrices and rounded once, all together; the sensitivity holds a bound on what floats err',
+          ],
+        ]
+      : []),
     ...clipRow(history),
     ...labelsRow(history.open),
     ...evolutionRow(history),

@@ -12,7 +12,7 @@ import { checkLedgers, type LedgerSummary } from './check-ledgers.ts';
 import { checkNoise } from './check-noise.ts';
 import { checkPrivacy, type RecomposedLoss } from './check-privacy.ts';
 import { checkSums } from './check-sums.ts';
-import { protectsPersons } from './derive-events.ts';
+import { announcesFloatTerms, protectsPersons } from './derive-events.ts';
 import { factsOf } from './facts.ts';
 import { type AuditFailure, describeLocation, failAudit, failureOf, inClass } from './failures.ts';
 import { LOG_FILE, readLog } from './read-log.ts';
@@ -45,6 +45,9 @@ const ONE_RECORD =
   'the records are real, each person owns one record at one organization, and the clip was applied to every record';
 const ONE_PERSON =
   'the records are real, each person is at one organization, all of its rows there carry its name, and the clip was applied to their sum';
+
+const FLOAT_SUMS =
+  'sums of records are float-bounded: doubles of the sites add and multiply as IEEE 754 says (exact below 2^53, else rounded to the nearest)';
 
 /** What no log can show. Printed with every result. */
 const LIMITS: readonly string[] = [
@@ -140,6 +143,7 @@ export async function verifyBundle(
       `${plural(ledgers.compared, 'participant ledger')} agree${ledgers.compared === 1 ? 's' : ''} with the log`,
     );
     if (protectsPersons(history.open.config)) assumed[assumed.indexOf(ONE_RECORD)] = ONE_PERSON;
+    if (announcesFloatTerms(history.open.config)) assumed.push(FLOAT_SUMS);
     const trusted = trustedTrainers(history);
     if (trusted.size > 0)
       assumed.push(

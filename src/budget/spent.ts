@@ -1,10 +1,12 @@
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
+import { announcesFloatTerms } from '../audit/derive-events.ts';
 import { type LossBook, releasedPaths, totalLoss } from '../audit/privacy-loss.ts';
 import { readLog } from '../audit/read-log.ts';
 import { replayLog } from '../audit/replay.ts';
 import { rdpAccountant } from '../privacy/accountant.ts';
 import { openLedger, reportLedger, reportPaths } from '../privacy/ledger.ts';
 import { type Path, PERSONAL_PATH } from '../privacy/paths.ts';
+import type { TermKind } from '../privacy/sum-event.ts';
 import type { View } from '../privacy/views.ts';
 
 /** Loss through each path alone, the personal part (always 0) among them; paths of one vector share its event. */
@@ -31,6 +33,8 @@ export interface SpentBudgets {
   readonly delta: number;
   readonly targetEpsilon: number;
   readonly colluders: number;
+  /** What the sums of records rest on. */
+  readonly sums: TermKind;
   readonly rows: readonly SpentRow[];
 }
 
@@ -42,6 +46,8 @@ export interface SpentLedger {
   readonly delta: number;
   readonly colluders: number;
   readonly accountant: string;
+  /** What the sums of records rest on. */
+  readonly sums: TermKind;
   readonly budgetEpsilon: number;
   readonly budgetView: View;
   readonly settled: number;
@@ -56,7 +62,7 @@ export interface SpentLedger {
 export function spentLedger(lines: readonly string[], crypto: Pick<CryptoProvider, 'sha256'>): SpentLedger {
   const ledger = openLedger(crypto, lines);
   const { terms, charges } = ledger;
-  const { participant, unit, relation, colluders, accountant, budget, budgetView } = terms;
+  const { participant, unit, relation, colluders, accountant, budget, budgetView, sums = 'integer' } = terms;
   const spent = Object.fromEntries(terms.views.map((view) => [view, reportLedger(ledger, view).epsilon]));
   const byView = terms.views.map((view) => [view, reportPaths(ledger, view)] as const);
   const paths = (byView[0]?.[1] ?? []).map(({ path }) => ({
@@ -72,6 +78,7 @@ export function spentLedger(lines: readonly string[], crypto: Pick<CryptoProvide
     delta: budget.delta,
     colluders,
     accountant,
+    sums,
     budgetEpsilon: budget.epsilon,
     budgetView,
     settled: [...charges.closed.values()].filter((status) => status === 'settled').length,
@@ -112,5 +119,6 @@ export function spentBudgets(log: Uint8Array, crypto: CryptoProvider): SpentBudg
     return { organization, id, rounds, spent, paths, remaining: Math.max(0, targetEpsilon - spent.server) };
   });
   const { run } = history;
-  return { run, unit: plan.unit, relation: plan.relation, delta, targetEpsilon, colluders: plan.colluders, rows };
+  const sums = announcesFloatTerms(history.open.config) ? 'float-bounded' : 'integer';
+  return { run, unit: plan.unit, relation: plan.relation, delta, targetEpsilon, colluders: plan.colluders, sums, rows };
 }

@@ -2,7 +2,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { backDense, backRow, forwardDense, forwardRow, kernelGradient, outerGradient } from './dense-kernels.ts';
 import { bodyLayers, type DenseShape, denseManifest, isClassifier, type ModelManifest } from './manifest.ts';
-import type { FeatureExtractor, GradientOracle } from './oracle.ts';
+import type { FeatureExtractor, GradientFactors, GradientOracle } from './oracle.ts';
 import { createPlainOracle } from './plain-oracle.ts';
 
 /** One dense layer. Units: `kernel` is the offset of its weights in the body, or in the head if it belongs there. */
@@ -257,6 +257,23 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
     },
   };
 
-  const oracle = { manifest, perRecordGradient, meanGradient, losses, predict };
+  const factors: GradientFactors = {
+    layers: layers.map((layer) => ({ ...layer, hasBias: true })),
+    mostRecords: BLOCK,
+    pass(body, head, data, records) {
+      check(body, head, data);
+      const rows = records.length;
+      if (rows > BLOCK) throw new CoveyError('USAGE_RANGE', `"records" expected at most ${BLOCK}, got ${rows}`);
+      for (let r = 0; r < rows; r++) load(data, records[r] as number, r);
+      forward(body, head, rows);
+      const losses = Float64Array.from(records, (record, r) =>
+        softmaxErrors(act(last + 1), r * classes, classes, data.labels[record] as number),
+      );
+      backward(body, head, rows);
+      return { inputs: layers.map((_, l) => act(l)), errors: layers.map((_, l) => err(l + 1)), losses };
+    },
+  };
+
+  const oracle = { manifest, perRecordGradient, meanGradient, losses, predict, factors };
   return shared === 0 ? oracle : { ...oracle, extractor };
 }

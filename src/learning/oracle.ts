@@ -42,6 +42,36 @@ export interface GradientOracle {
   predict(body: Float64Array, head: Float64Array, data: Dataset): Uint8Array;
   /** Absent where the model has no body or the engine cannot cut there. */
   readonly extractor?: FeatureExtractor;
+  /** Absent where gradients of single records are no outer products, or the engine does not give their factors. */
+  readonly factors?: GradientFactors;
+}
+
+/**
+ * A dense layer. The gradient of one record by its weights is the outer product of the layer's inputs and its output errors,
+ * that by its biases the errors. Units: `kernel` is the offset of the weights in the group, inputs first; biases follow them.
+ */
+export interface FactoredLayer {
+  readonly group: 'body' | 'head';
+  readonly kernel: number;
+  readonly inputs: number;
+  readonly outputs: number;
+  readonly hasBias: boolean;
+}
+
+/** Factors of the gradients of some records, row after row; good until the next pass. Shapes: one array for each layer. */
+export interface FactorRows {
+  readonly inputs: readonly Float64Array[];
+  readonly errors: readonly Float64Array[];
+  readonly losses: Float64Array;
+}
+
+/** Gradients of single records without writing them out: norms and clipped sums follow from the factors. */
+export interface GradientFactors {
+  readonly layers: readonly FactoredLayer[];
+  /** Most records of one pass. */
+  readonly mostRecords: number;
+  /** One pass forward and back. The bits of a row depend on its record alone, whatever the others are and wherever it stands. */
+  pass(body: Float64Array, head: Float64Array, data: Dataset, records: Uint32Array): FactorRows;
 }
 
 /** The body of a model by itself: what algorithms on representations need. */

@@ -1,7 +1,7 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { bodyLayers, type DenseShape, denseManifest } from './manifest.ts';
-import type { GradientOracle } from './oracle.ts';
+import type { FactorRows, GradientFactors, GradientOracle, Model } from './oracle.ts';
 
 /** One dense layer. Units: `kernel` and `bias` are offsets in the parameters of its group; `bias` is -1 without one. */
 interface Layer {
@@ -11,6 +11,9 @@ interface Layer {
   readonly bias: number;
   readonly group: 'body' | 'head';
 }
+
+/** Records of one pass for factors. */
+const ROWS = 64;
 
 function layersOf(shape: DenseShape): Layer[] {
   const widths = [shape.inputs, ...shape.hidden, shape.classes];
@@ -132,6 +135,47 @@ export function createPlainOracle(shape: DenseShape): GradientOracle {
     return loss;
   }
 
+  /** Inputs and errors of every layer for one record, as row `at` of the given arrays; returns its loss. */
+  function writeFactors(
+    { body, head }: Model,
+    data: Dataset,
+    record: number,
+    at: number,
+    { inputs, errors }: Pick<FactorRows, 'inputs' | 'errors'>,
+  ): number {
+    const loss = lossOf(forward(body, head, data, record), data, record);
+    for (let l = layers.length - 1; l >= 0; l--) {
+      const { inputs: n, outputs: m, kernel, group } = layers[l] as Layer;
+      const [x, d] = [rows[l] as Float64Array, rows[l + 1] as Float64Array];
+      inputs[l]?.set(x, at * n);
+      errors[l]?.set(d, at * m);
+      if (l === 0) break;
+      const parameters = group === 'body' ? body : head;
+      for (let i = 0; i < n; i++) {
+        let back = 0;
+        for (let j = 0; j < m; j++) back += (d[j] as number) * (parameters[kernel + i * m + j] as number);
+        x[i] = back * slope(x[i] as number);
+      }
+    }
+    return loss;
+  }
+
+  const factors: GradientFactors = {
+    layers: layers.map(({ bias, ...layer }) => ({ ...layer, hasBias: bias >= 0 })),
+    mostRecords: ROWS,
+    pass(body, head, data, records) {
+      check(body, head, data);
+      if (records.length > ROWS)
+        throw new CoveyError('USAGE_RANGE', `"records" expected at most ${ROWS}, got ${records.length}`);
+      const given = {
+        inputs: layers.map(({ inputs }) => new Float64Array(records.length * inputs)),
+        errors: layers.map(({ outputs }) => new Float64Array(records.length * outputs)),
+      };
+      const losses = Float64Array.from(records, (record, at) => writeFactors({ body, head }, data, record, at, given));
+      return { ...given, losses };
+    },
+  };
+
   function losses(body: Float64Array, head: Float64Array, data: Dataset): Float64Array {
     check(body, head, data);
     return Float64Array.from({ length: data.count }, (_, record) =>
@@ -159,6 +203,7 @@ export function createPlainOracle(shape: DenseShape): GradientOracle {
       return loss * scale;
     },
     losses,
+    factors,
     predict(body, head, data) {
       check(body, head, data);
       return Uint8Array.from({ length: data.count }, (_, record) => {

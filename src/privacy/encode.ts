@@ -68,14 +68,19 @@ const shrinkSteps = (longestRotated: number): readonly number[] => [
 /** Norms below are taken for zero: their reciprocal is no double. */
 const SMALLEST_NORM = 2 ** -1022;
 
-interface PreparedBlock extends Block {
+/** A block with its place in the vector and what rotates it. */
+export interface PreparedBlock extends Block {
   readonly offset: number;
   readonly signs: Int8Array;
   /** 1 / sqrt(length) if rotated, else 1. */
   readonly norm: number;
 }
 
-function prepareBlocks(crypto: CryptoProvider, spec: EncodingSpec): PreparedBlock[] {
+/** @throws CoveyError USAGE_RANGE for a block that does not fit its length. */
+export function prepareBlocks(
+  crypto: CryptoProvider,
+  spec: Pick<EncodingSpec, 'blocks' | 'rotationSeed'>,
+): PreparedBlock[] {
   let offset = 0;
   return spec.blocks.map((block) => {
     const { segment, realLength, length, rotated } = block;

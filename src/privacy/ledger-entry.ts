@@ -24,6 +24,8 @@ export interface LedgerTerms {
   readonly accountant: 'rdp';
   /** Filter that the budget is gated by; ledgers of earlier versions name none and are gated at any order. */
   readonly gate?: GateKind | undefined;
+  /** Sums of records that rest on a bound of float errors (F13); left out where each record is rounded to integers. */
+  readonly sums?: 'float-bounded' | undefined;
 }
 
 /** Survivors of a session, with signatures of at least t of them over h3 (hexadecimal). */
@@ -83,7 +85,7 @@ const decimal = (x: number): JsonValue => (Number.isSafeInteger(x) ? x : String(
 function bodyOf(entry: LedgerEntry): JsonObject {
   switch (entry.kind) {
     case 'open': {
-      const { accountant, budget, budgetView, colluders, gate, participant, relation, unit, views } = entry.terms;
+      const { accountant, budget, budgetView, colluders, gate, participant, relation, sums, unit, views } = entry.terms;
       return {
         accountant,
         budget: { delta: decimal(budget.delta), epsilon: decimal(budget.epsilon) },
@@ -92,6 +94,7 @@ function bodyOf(entry: LedgerEntry): JsonObject {
         ...(gate === undefined ? {} : { gate: gateToJson(gate) }),
         participant,
         relation,
+        ...(sums === undefined ? {} : { sums }),
         unit,
         views,
       };
@@ -187,6 +190,7 @@ function parseTerms(body: Fields): LedgerTerms {
     colluders: count(body['colluders'], 'colluders'),
     accountant: oneOf(body['accountant'], 'accountant', ['rdp']),
     ...(body['gate'] === undefined ? {} : { gate: gateFromJson(object(body['gate'], 'gate')) }),
+    ...(body['sums'] === undefined ? {} : { sums: oneOf(body['sums'], 'sums', ['float-bounded'] as const) }),
   };
 }
 

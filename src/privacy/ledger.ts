@@ -228,9 +228,9 @@ export function statusOf(ledger: Ledger, sid: string): ChargeStatus {
 
 /** Epsilon of everything settled and reserved, with what it means. */
 export function reportLedger(ledger: Ledger, view: View = ledger.terms.budgetView): EpsilonReport {
-  const { budget, unit, relation, colluders, accountant } = ledger.terms;
+  const { budget, unit, relation, colluders, accountant, sums } = ledger.terms;
   const epsilon = totalCharges(ledger.charges, view).epsilon(budget.delta);
-  return { epsilon, delta: budget.delta, unit, relation, view, colluders, accountant };
+  return { epsilon, delta: budget.delta, unit, relation, view, colluders, accountant, ...(sums && { sums }) };
 }
 
 /** Epsilon of one path of the releases. */

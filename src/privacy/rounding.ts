@@ -44,6 +44,29 @@ function squaredIntegerNorm(values: Int32Array): number {
 }
 
 /**
+ * Rounds values times `factor` up with the probability of their fraction, else down: floor(x + U), U = 1 - word / 2^32.
+ * Shapes: `rounded` as `values`; overflow wraps. Random: one word a value.
+ */
+export function roundRandomly(
+  rounded: Int32Array,
+  values: Float64Array,
+  factor: number,
+  random: Pick<RandomWords, 'at' | 'refill' | 'words'>,
+): void {
+  const { words } = random;
+  for (let i = 0; i < values.length; ) {
+    if (random.at === words.length) random.refill();
+    let at = random.at;
+    for (const end = Math.min(values.length, i + words.length - at); i < end; i++) {
+      const value = (values[i] as number) * factor;
+      const below = Math.floor(value);
+      rounded[i] = below + ((words[at++] as number) < (value - below) * 2 ** 32 ? 1 : 0);
+    }
+    random.at = at;
+  }
+}
+
+/**
  * Rounds every coordinate up with the probability of its fraction, again until the exact integer norm is within `bound`;
  * after 64 attempts toward zero, checked again; at last the zero vector. No output ever exceeds the bound.
  * Random: one word a coordinate and attempt; a probability is off by less than 2^-32 (bias, not privacy).
@@ -56,11 +79,7 @@ export function roundContribution(scaled: Float64Array, bound: RoundingBound, st
   const fits = (): boolean => squaredIntegerNorm(rounded) <= bound.squaredNorm;
   let accepted = false;
   for (let attempt = 0; attempt < MAX_ROUNDING_ATTEMPTS && !accepted; attempt++) {
-    for (let i = 0; i < scaled.length; i++) {
-      const value = scaled[i] as number;
-      const below = Math.floor(value);
-      rounded[i] = below + (random.next() < (value - below) * 2 ** 32 ? 1 : 0);
-    }
+    roundRandomly(rounded, scaled, 1, random);
     accepted = fits();
   }
   random.wipe();

@@ -2,6 +2,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import type { NoiseMechanism } from '../../protocol/session.ts';
 import { survivorVariance } from './dropout-noise.ts';
 import type { DpEvent } from './events.ts';
+import { floatSensitivity } from './float-terms.ts';
 import { contributionBound } from './rounding.ts';
 import { honestShares, type View } from './views.ts';
 
@@ -21,13 +22,21 @@ export interface SumTerms {
   readonly exactFor?: number | undefined;
 }
 
+/** How the terms of records are summed: as integers, or in exact doubles that are rounded once. */
+export type TermKind = 'integer' | 'float-bounded';
+
 /**
- * l2 norm by which one unit moves an integer sum: a record's term is rounded toward zero, the update of a participant at
- * random within a bound that grows with the dimension. Units: `scaledNorm` (clip times scale) in integer units.
- * @see privacy F13
+ * l2 norm by which one unit moves an integer sum: a record's term is rounded toward zero, or all of them once at random; the
+ * update of a participant at random within a bound that grows with the dimension. Units: `scaledNorm` (clip times scale) in
+ * integer units. @see privacy F13
  */
-export function unitSensitivity(unit: 'record' | 'participant', scaledNorm: number, dimension: number): number {
-  if (unit === 'record') return Math.floor(scaledNorm);
+export function unitSensitivity(
+  unit: 'record' | 'participant',
+  scaledNorm: number,
+  dimension: number,
+  terms: TermKind = 'integer',
+): number {
+  if (unit === 'record') return terms === 'integer' ? Math.floor(scaledNorm) : floatSensitivity(scaledNorm, dimension);
   return contributionBound(scaledNorm, dimension).sensitivity;
 }
 

@@ -40,4 +40,6 @@ export interface EpsilonReport {
   readonly view: View;
   readonly colluders: number;
   readonly accountant: string;
+  /** The claim rests on a bound of float errors in the sums of records; left out where it rests on integers alone. */
+  readonly sums?: 'float-bounded';
 }

@@ -32,6 +32,9 @@ export const xnoiseSchema: z.ZodType<NonNullable<RunConfig['privacy']['xnoise']>
   tolerance: z.number().int().min(1).max(LIMITS.tolerance),
 });
 
+/** Reads the `terms` of a configuration. */
+export const termsSchema: z.ZodType<NonNullable<RunConfig['privacy']['terms']>> = z.enum(['integer', 'float-bounded']);
+
 /** Shape of a configuration; the rules that tie its fields together are those of `parseRunConfig`. */
 export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
   federation: z.string().min(1).max(64),
@@ -135,6 +138,7 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     targetEpsilon: positive,
     mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
     localNoise: localNoiseSchema.optional(),
+    terms: termsSchema.optional(),
     xnoise: xnoiseSchema.optional(),
   }),
   cohort: z.strictObject({

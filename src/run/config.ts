@@ -10,7 +10,7 @@ import { canonicalJson } from '../audit/canonical-json.ts';
 import type { Curriculum, LossThreshold } from '../learning/curriculum.ts';
 import type { EpochOptions } from '../learning/local-training.ts';
 import { bodyLayers, type DenseShape } from '../learning/manifest.ts';
-import type { SumMechanism } from '../privacy/sum-event.ts';
+import type { SumMechanism, TermKind } from '../privacy/sum-event.ts';
 import { checkAlgorithm } from './algorithm.ts';
 import { runConfigSchema } from './config-schema.ts';
 import type { EvolvingConfig } from './evolution.ts';
@@ -141,6 +141,11 @@ export interface RunConfig {
      * `training.samplingProbability` draws the records of each gradient. Units: l2 norm of a record's gradient.
      */
     readonly localNoise?: { readonly clippingNorm: number } | undefined;
+    /**
+     * How the records of a member are summed at unit `record`: each rounded to integers by itself (left out: `integer`), or by
+     * products of matrices that are rounded once, with a bound on what floats err in the charge. @see privacy F13
+     */
+    readonly terms?: TermKind | undefined;
     /**
      * Noise of training steps that is exact whoever drops out: shares made for the whole cohort, of which the parts that
      * would be missing are added and, as far as nobody was lost, taken off again. `tolerance`: most members of a session
@@ -297,6 +302,12 @@ export function parseRunConfig(value: unknown): RunConfig {
   // Strict profile: 3c < |U1| for the smallest cohort that could be accepted. All colluders may sit in one group.
   require(!isStrict ||
     3 * colluders < least, `"cohort.colluders" expected less than a third of ${least} ${inGroup}, got ${colluders}`);
+  if (isFloatBounded(config)) {
+    require(unit ===
+      'record', '"privacy.terms" expected integer at unit participant: its one update is rounded within a bound of its own');
+    require(localNoise ===
+      undefined, '"privacy.terms" expected integer with noise inside the organizations: their gradients are summed as integers');
+  }
   const { xnoise } = config.privacy;
   if (xnoise !== undefined) {
     require(localNoise ===
@@ -383,6 +394,11 @@ export function parseRunConfig(value: unknown): RunConfig {
   checkAlgorithm(config);
   if (localNoise !== undefined) localQueries(config);
   return config;
+}
+
+/** Whether the terms of records are summed as products of matrices and rounded once. */
+export function isFloatBounded({ privacy }: Pick<RunConfig, 'privacy'>): boolean {
+  return privacy.terms === 'float-bounded';
 }
 
 /** Law of the noise shares of a run. */

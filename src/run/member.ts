@@ -1,7 +1,5 @@
-import { hashParts, utf8 } from '../../protocol/bytes.ts';
-import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.ts';
+import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
-import { LABELS } from '../../protocol/labels.ts';
 import { coordinateCount } from '../../protocol/params.ts';
 import { packLanes } from '../../protocol/ring.ts';
 import type { NoiseComponent, SessionParams } from '../../protocol/session.ts';
@@ -9,31 +7,29 @@ import { keptSlots, placeMember } from '../cluster/census.ts';
 import { chooseLowestLoss, chooseSeveralByExponentialMechanism, clippedLossScore } from '../cluster/choice.ts';
 import { evolveSlots, type ProbeHistory, renamedSlot } from '../cluster/evolution.ts';
 import { drawSeat, seatRank } from '../cluster/founding.ts';
-import { bestSlotOfRecord } from '../cluster/soft.ts';
 import { type Dataset, unitsOf } from '../data/dataset.ts';
 import { accuracyBin } from '../learning/accuracy-histogram.ts';
 import type { LocalContext, LocalFit, LocalVectors, ReleasedModels } from '../learning/algorithm.ts';
-import { isWithin, type LossThreshold, thresholdAt } from '../learning/curriculum.ts';
 import { accuracy } from '../learning/evaluation.ts';
 import type { GradientOracle } from '../learning/oracle.ts';
-import { poissonSample } from '../learning/sampling.ts';
-import { lossesOfUnits, unitGradient } from '../learning/unit-gradient.ts';
+import { lossesOfUnits } from '../learning/unit-gradient.ts';
 import { createDiscreteGaussian } from '../privacy/discrete-gaussian.ts';
 import { addDropoutNoise } from '../privacy/dropout-noise.ts';
-import { createEncoder } from '../privacy/encode.ts';
 import { createSkellam } from '../privacy/skellam.ts';
 import { clipCount } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
 import { type RunConfig, sendsUpdates } from './config.ts';
 import { evolutionRule, evolvingOf } from './evolution.ts';
 import { gapsContribution } from './gaps.ts';
-import { LABEL_SCALE, labelCounts } from './labels.ts';
+import { LABEL_SCALE } from './labels.ts';
 import { type LocalNoise, privateInputs } from './local-noise.ts';
 import { bestSlot, type MemberState, memberHead, releasedModel } from './member-model.ts';
 import { METRICS_SCALE, metricsBlock } from './metrics.ts';
 import type { SessionOrder } from './order.ts';
 import { COUNT_SCALE, choiceDraws, groupOf, openAfterCensus, sessionBlocks } from './plan.ts';
+import { recordTerms } from './record-terms.ts';
 import { decodeCounts } from './release.ts';
+import { streamOf } from './term-plan.ts';
 import {
   encodeUpdate,
   localContext,
@@ -71,10 +67,6 @@ export interface Contribution {
   readonly member: MemberState;
   /** Takes the place of the inputs' once this member is among the survivors. */
   readonly local: LocalVectors;
-}
-
-function streamOf(crypto: CryptoProvider, seed: Uint8Array, purpose: string): KeyStream {
-  return crypto.aes256Ctr(hashParts(crypto, utf8(LABELS.contribution), utf8(purpose), seed));
 }
 
 const toDoubles = (values: Float32Array): Float64Array => Float64Array.from(values);
@@ -240,65 +232,6 @@ function noisedContext(
   const streams = { sample: streamOf(crypto, seed, 'sample'), noise: streamOf(crypto, seed, 'local-noise') };
   const local = algorithmOf(config).algorithm.keep === undefined ? context.local : {};
   return { ...context, ...privateInputs(crypto, config, localNoise, inputs, streams), local };
-}
-
-/** A record whose own loss is beyond the public threshold of the step; nothing is left out without one. */
-function isLeftOut(rule: LossThreshold | undefined, threshold: number | null, loss: number): boolean {
-  return rule !== undefined && threshold !== null && !isWithin(rule, threshold, loss);
-}
-
-/** Unit `record`: one clipped gradient of every sampled record at the released point. */
-function recordTerms(
-  crypto: CryptoProvider,
-  config: RunConfig,
-  order: SessionOrder,
-  params: SessionParams,
-  placement: Placement,
-  { data, oracle, seed }: MemberInputs,
-): Int32Array {
-  const { models } = order;
-  const soft = config.clusters?.assignment === 'soft';
-  const blocks = sessionBlocks(config, order.session, models.heads.length);
-  const { algorithm } = algorithmOf(config);
-  const sharesHead = algorithm.shares === 'model';
-  const counts = labelCounts(config, models);
-  const { clippingNorm, scale, rotationSeed } = params.encoding;
-  const encoder = createEncoder(crypto, { blocks, clippingNorm, scale, rotationSeed });
-  const values = new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0));
-  const body = toDoubles(models.body);
-  const heads = models.heads.map(toDoubles);
-  const units = unitsOf(data, config.privacy.perPerson === true);
-  const losses = soft ? heads.map((head) => lossesOfUnits(oracle.losses(body, head, data), units)) : [];
-  const term = { body: new Float64Array(body.length), head: new Float64Array(heads[0]?.length ?? 0) };
-  const gradientOf = unitGradient(oracle, data, term);
-  const headOf = (released: Float64Array): Float64Array =>
-    algorithm.recordHead?.(released, counts, oracle.manifest) ?? released;
-  const [common, own] = [headOf(placement.head), heads.map(headOf)];
-  // With a closed slot no weight is set: the body alone learns, through the released cohort-wide head. In the open the only
-  // slot of the vector is the cluster's own.
-  const placed = [...placement.weights].flatMap((weight, slot) => (sharesHead && weight > 0 ? [{ slot, weight }] : []));
-  const { lossThreshold, samplingProbability, steps } = config.training;
-  const threshold = lossThreshold === undefined ? null : thresholdAt(lossThreshold, order.session.step / steps);
-  const isRandom = lossThreshold?.order === 'random' && threshold !== null;
-  const lottery = isRandom
-    ? new Set(poissonSample(units.length, threshold, streamOf(crypto, seed, 'curriculum')))
-    : null;
-  const drawn = poissonSample(units.length, samplingProbability, streamOf(crypto, seed, 'sample'));
-  for (const unit of drawn) {
-    // Record rule: the slot and the term read this record, or this person's, and released values only.
-    const best = soft ? bestSlotOfRecord(losses, unit) : null;
-    const head = best === null ? common : (own[best] as Float64Array);
-    const loss = gradientOf(body, head, units[unit] ?? []);
-    if (lottery !== null ? !lottery.has(unit) : isLeftOut(lossThreshold, threshold, loss)) continue;
-    encoder.addRecord(values, [
-      { block: 0, values: term.body },
-      ...(best === null ? placed : sharesHead ? [{ slot: best, weight: 1 }] : []).map(({ slot, weight }) => ({
-        block: 1 + slot,
-        values: weight === 1 ? term.head : term.head.map((value) => weight * value),
-      })),
-    ]);
-  }
-  return values;
 }
 
 /** What a member adds to the sum of a session, before its share of the noise. */

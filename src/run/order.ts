@@ -25,7 +25,7 @@ import {
   encodeClipHistory,
   followClip,
 } from './adaptive-clip.ts';
-import { configHash, mechanismOf, type RunConfig, sendsUpdates, toleratedDrops } from './config.ts';
+import { configHash, isFloatBounded, mechanismOf, type RunConfig, sendsUpdates, toleratedDrops } from './config.ts';
 import { evolvingOf, sessionLayout } from './evolution.ts';
 import { groupIdOf, groupMembers } from './groups.ts';
 import {
@@ -124,6 +124,12 @@ export function probeOf(
   return probes.find((session) => equalBytes(taskHash(crypto, config, session), params.taskHash)) ?? null;
 }
 
+/** How the vectors of training steps become integers. @see privacy F13 */
+function roundingOf(config: RunConfig): SessionParams['encoding']['rounding'] {
+  if (sendsUpdates(config)) return 'conditional';
+  return isFloatBounded(config) ? 'float-bounded' : 'toward-zero';
+}
+
 /**
  * Parameters of a session, a function of public facts: the coordinator signs them and every participant derives them
  * again and compares all bytes, so no field can be lowered, raised or swapped (A6, A8). `minSurvivors`: of the configuration
@@ -165,7 +171,7 @@ export function orderParams(
       clippingNorm: training ? clip.clippingNorm : 1,
       scale: training ? clip.scale : scale,
       rotationSeed: hashParts(crypto, utf8(LABELS.rotation), fromHex(runId), u32le(number.round)),
-      rounding: !training ? 'none' : sendsUpdates(config) ? 'conditional' : 'toward-zero',
+      rounding: training ? roundingOf(config) : 'none',
     },
     // No shares: seats depend on no data, and updates of organizations that add noise themselves carry it.
     noise: {

@@ -8,7 +8,7 @@ import type { EpochOptions } from '../learning/local-training.ts';
 import { copyModel, type GradientOracle, type Model } from '../learning/oracle.ts';
 import { fitOrKeep } from '../learning/record-rule-probe.ts';
 import { flattenModel, MAX_GRADIENT_VALUES, parameterCount, splitModel, type Trainer } from '../learning/trainer.ts';
-import type { RunConfig } from './config.ts';
+import { isFloatBounded, type RunConfig } from './config.ts';
 import { checkFits } from './local-queries.ts';
 import { type Contribution, contribute, type MemberInputs } from './member.ts';
 import type { MemberState } from './member-model.ts';
@@ -38,6 +38,11 @@ export interface OutsideTrainer {
  */
 export function checkOutside(config: RunConfig): void {
   const { localNoise, unit } = config.privacy;
+  if (isFloatBounded(config))
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      '"trainer" expected dense or tfjs in a run with float-bounded terms, got a program: its rows of gradients are rounded one by one',
+    );
   if (localNoise !== undefined)
     throw new CoveyError(
       'USAGE_CONFIG',

@@ -9,13 +9,14 @@ import { checkComponents } from '../privacy/dropout-noise.ts';
 import type { Block } from '../privacy/encode.ts';
 import type { DpEvent, Relation } from '../privacy/events.ts';
 import { createFilter, totalCost } from '../privacy/filter.ts';
+import { termBits } from '../privacy/float-terms.ts';
 import { optimumOf } from '../privacy/gate-order.ts';
 import { type Path, pathsOfSegments } from '../privacy/paths.ts';
 import { sumEvent, unitSensitivity } from '../privacy/sum-event.ts';
 import type { View } from '../privacy/views.ts';
 import { clipCountUnits, jointSensitivity } from './adaptive-clip.ts';
 import { algorithmOf } from './algorithm.ts';
-import { mechanismOf, type RunConfig, sendsUpdates, toleratedDrops } from './config.ts';
+import { isFloatBounded, mechanismOf, type RunConfig, sendsUpdates, toleratedDrops } from './config.ts';
 import { evolvingOf, GAP_SCALE, gapsBlock, gapsSensitivity, gapsShareVariance, isProbeEnd } from './evolution.ts';
 import { groupCount, largestGroup } from './groups.ts';
 import { LABEL_SCALE, labelsBlock, labelsShareVariance, sumsLabels } from './labels.ts';
@@ -114,12 +115,13 @@ function dimension(config: RunConfig, slots: number): number {
 
 /**
  * l2 norm by which one unit moves the integer vector of a training step: a record's term is rounded toward zero, the
- * update of a participant at random within a bound that grows with the dimension. @see privacy F13
+ * update of a participant at random within a bound that grows with the dimension; float-bounded terms are rounded at random
+ * all together. @see privacy F13
  */
 export function trainingSensitivity(config: RunConfig, slots: number, countUnits = 0): number {
   const scaledNorm = config.encoding.scale * config.training.clippingNorm;
   if (sendsUpdates(config)) return jointSensitivity(scaledNorm, dimension(config, slots), countUnits);
-  return unitSensitivity(config.privacy.unit, scaledNorm, dimension(config, slots));
+  return unitSensitivity(config.privacy.unit, scaledNorm, dimension(config, slots), config.privacy.terms);
 }
 
 /** Slots that a member chooses in one choice, each by a draw of its own. */
@@ -216,6 +218,12 @@ export function planRun(config: RunConfig): RunPlan {
   const sensitivityOf = (countUnits: number): number =>
     Math.max(...trained.map((session) => trainingSensitivity(config, sessionSlots(config, session), countUnits)));
   const updateSensitivity = sensitivityOf(0);
+  if (isFloatBounded(config))
+    for (const session of trained) {
+      const longest = trainingBlocks(config, sessionSlots(config, session)).map(({ length }) => length);
+      // Refused before the run, not by the records of a site.
+      termBits(Math.max(1, ...longest), config.training.maxRecordsPerStep);
+    }
   const { adaptiveClip } = config.training;
   const queries = config.privacy.localNoise === undefined ? 0 : localQueries(config);
   const noiseOf = (multiplier: number): PlanNoise => ({

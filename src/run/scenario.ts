@@ -26,6 +26,8 @@ export interface ScenarioOptions {
   readonly unit?: RunConfig['privacy']['unit'] | undefined;
   /** `discrete-gaussian` by default. */
   readonly mechanism?: SumMechanism | undefined;
+  /** How the records of a member are summed at unit `record`; `integer` by default. */
+  readonly terms?: RunConfig['privacy']['terms'];
   /** Noise of training steps that is exact whoever drops out; needs Skellam noise. */
   readonly xnoise?: RunConfig['privacy']['xnoise'];
   /** The scenario's own by default: clusters with fine-tuning. Another one brings the slots that it asks for. */
@@ -174,7 +176,7 @@ function presetOf(scenario: ScenarioName, { participants, table }: ScenarioOptio
 /** A scenario with settings that were measured for it, or that suit tables. @throws CoveyError USAGE_CONFIG */
 export function scenarioConfig(scenario: ScenarioName, options: ScenarioOptions): RunConfig {
   const { algorithm, localNoise, mechanism, metrics, participants, perPerson, seed, steps, targetEpsilon } = options;
-  const { unit = 'record', xnoise } = options;
+  const { terms, unit = 'record', xnoise } = options;
   const record = unit === 'record' && localNoise === undefined;
   const preset = presetOf(scenario, options);
   const { kept, nominalRecords } = preset;
@@ -216,6 +218,7 @@ export function scenarioConfig(scenario: ScenarioName, options: ScenarioOptions)
       targetEpsilon,
       ...(mechanism === undefined ? {} : { mechanism }),
       ...(localNoise === undefined ? {} : { localNoise }),
+      ...(terms === undefined ? {} : { terms }),
       ...(xnoise === undefined ? {} : { xnoise }),
     },
     cohort: cohortOf(participants),

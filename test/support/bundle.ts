@@ -80,6 +80,16 @@ export interface BundleChanges {
   readonly clusters?: JsonObject;
   /** Announces that units are persons. */
   readonly perPerson?: boolean;
+  /**
+   * Sums of records that are rounded once: what the configuration and the parameters of training steps say; the right
+   * sensitivity in charges and plan unless another one is given.
+   */
+  readonly floatTerms?: {
+    readonly announced?: boolean;
+    readonly used?: boolean;
+    readonly charged?: number;
+    readonly planned?: number;
+  };
   /** Noise inside the organizations, in this many gradients a step. */
   readonly localQueries?: number;
   /** Paths that charges name; those of the session if left out, none at all (as earlier versions wrote) if null. */
@@ -187,6 +197,7 @@ const LABELS_SESSIONS: readonly SessionSpec[] = [
 ];
 
 interface Run {
+  readonly floatTerms: BundleChanges['floatTerms'];
   readonly localQueries: number | undefined;
   readonly config: JsonObject;
   readonly noise: BundleNoise;
@@ -199,6 +210,7 @@ function runOf({
   metrics = false,
   noise = { used: 'discrete-gaussian' },
   cohort,
+  floatTerms,
   localQueries,
   paths,
   perPerson,
@@ -208,15 +220,21 @@ function runOf({
     ...configOf({ ...noise, cohort }),
     ...(localQueries === undefined ? {} : LOCAL),
     ...(perPerson === undefined ? {} : { privacy: { perPerson } }),
+    ...(floatTerms?.announced === true ? { privacy: { terms: 'float-bounded' } } : {}),
     ...(clusters === undefined ? {} : { clusters }),
   };
-  if (labels) return { localQueries, noise, config: { ...config, ...LABELLED }, sessions: LABELS_SESSIONS, paths };
+  if (labels)
+    return { floatTerms, localQueries, noise, config: { ...config, ...LABELLED }, sessions: LABELS_SESSIONS, paths };
   return metrics
-    ? { localQueries, noise, config: { ...config, metrics: METRICS }, sessions: METRICS_SESSIONS, paths }
-    : { localQueries, noise, config, sessions: SESSIONS, paths };
+    ? { floatTerms, localQueries, noise, config: { ...config, metrics: METRICS }, sessions: METRICS_SESSIONS, paths }
+    : { floatTerms, localQueries, noise, config, sessions: SESSIONS, paths };
 }
 
-function paramsOf(spec: SessionSpec, { config, localQueries, noise }: Run, roster: Uint8Array): SessionParams {
+function paramsOf(
+  spec: SessionSpec,
+  { config, floatTerms, localQueries, noise }: Run,
+  roster: Uint8Array,
+): SessionParams {
   const { kind, slots, round, attempt, step } = spec;
   const task = hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(config)));
   const heads = Array.from({ length: slots }, (_, i) => ({ segment: `slot-${i}`, length: 32 }));
@@ -244,7 +262,7 @@ function paramsOf(spec: SessionSpec, { config, localQueries, noise }: Run, roste
       clippingNorm: 1,
       scale: kind === 'train' ? SCALE : kind === 'choice' ? COUNT_SCALE : kind === 'metrics' ? METRICS_SCALE : 1,
       rotationSeed: seedOf('rotation'),
-      rounding: kind === 'train' ? 'toward-zero' : 'none',
+      rounding: kind !== 'train' ? 'none' : floatTerms?.used === true ? 'float-bounded' : 'toward-zero',
     },
     noise: {
       mechanism: kind === 'seats' || (kind === 'train' && localQueries !== undefined) ? 'none' : noise.used,
@@ -279,11 +297,36 @@ const PATHS = {
 const shareOf = ({ noise }: SessionParams, survivors: number): number =>
   noise.tolerance === undefined ? noise.shareVariance : (3 * noise.shareVariance) / survivors;
 
-function eventsOf(spec: SessionSpec, params: SessionParams, survivors: number, { localQueries }: Run): DpEvent[] {
+/** Clip times scale, a bound on floats, the rounding of a body of 128 and slots of 32 coordinates: at most four slots. */
+const floatSensitivity = (coordinates: number): number => SCALE * (1 + 2 ** -30) + Math.sqrt(coordinates);
+const FLOAT_PLANNED = floatSensitivity(128 + 4 * 32);
+
+function planOf({ floatTerms, localQueries }: Run): Record<string, unknown> {
+  if (localQueries !== undefined) return { ...PLAN, noiseMultiplier: String(Math.sqrt(SHARE_VARIANCE) / SCALE) };
+  const sensitivity = floatTerms?.planned ?? (floatTerms?.used === true ? FLOAT_PLANNED : SCALE);
+  const noiseMultiplier = String(Math.sqrt(2 * SHARE_VARIANCE) / sensitivity);
+  return { ...PLAN, noiseMultiplier, sensitivity: String(sensitivity) };
+}
+
+function trainingSensitivity(terms: BundleChanges['floatTerms'], params: SessionParams): number {
+  return terms?.charged ?? (terms?.used === true ? floatSensitivity(coordinateCount(params)) : SCALE);
+}
+
+function eventsOf(
+  spec: SessionSpec,
+  params: SessionParams,
+  survivors: number,
+  { floatTerms, localQueries }: Run,
+): DpEvent[] {
   if (spec.kind === 'seats') return [];
   if (spec.kind === 'choice') return [{ kind: 'exponentialMechanism', epsilon: 0.5, monotone: true }];
   const common = {
-    sensitivity: spec.kind === 'metrics' ? METRICS_SCALE * Math.SQRT2 : spec.kind === 'labels' ? 1 : SCALE,
+    sensitivity:
+      spec.kind === 'metrics'
+        ? METRICS_SCALE * Math.SQRT2
+        : spec.kind === 'labels'
+          ? 1
+          : trainingSensitivity(floatTerms, params),
     dimension: coordinateCount(params),
     symmetric: true,
   };
@@ -383,8 +426,7 @@ function describeRun(
   say('run.open', {
     config: run.config,
     taskHash: toHex(hashParts(crypto, utf8(LABELS.runConfig), utf8(canonicalJson(run.config)))),
-    plan:
-      run.localQueries === undefined ? PLAN : { ...PLAN, noiseMultiplier: String(Math.sqrt(SHARE_VARIANCE) / SCALE) },
+    plan: planOf(run),
   });
   for (const spec of run.sessions) {
     const params = paramsOf(spec, run, roster);

@@ -37,6 +37,10 @@ export interface DeploymentOptions {
   readonly dataSeed?: number;
   readonly now?: () => string;
   readonly heads?: readonly NonNullable<Parameters<typeof createNode>[0]['datasetHeads']>[];
+  /** How long to wait for the rest once enough members are there; a minute if left out. */
+  readonly joinMs?: number;
+  /** By member; the plain oracle if left out. */
+  createOracle?(member: number): typeof createDenseOracle;
   /** The node of a member dies at an error: its connection is gone, the others go on. Thrown if left out. */
   onNodeError?(member: number, error: unknown): void;
   onCoordinator?(progress: RunProgress): void;
@@ -92,7 +96,7 @@ export async function deploy(options: DeploymentOptions): Promise<Deployment> {
     },
     onError: fail,
     graceMs: options.onNodeError === undefined ? 60_000 : 1,
-    joinMs: 60_000,
+    joinMs: options.joinMs ?? 60_000,
     gatherMs: 60_000,
   });
   identities.forEach((identity, i) => {
@@ -103,7 +107,7 @@ export async function deploy(options: DeploymentOptions): Promise<Deployment> {
       policy: policies[i] as SitePolicy,
       data: train,
       test,
-      createOracle: createDenseOracle,
+      createOracle: options.createOracle?.(i) ?? createDenseOracle,
       crypto: nodeCrypto,
       random: nodeRandom,
       store: stores[i] as Store,

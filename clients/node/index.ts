@@ -25,8 +25,8 @@ import { loadNodeData } from './data.ts';
 import { createEvaluator } from './evaluation.ts';
 
 export { nodeCrypto } from '../../platform/node/crypto.ts';
+export { readLayersNetwork } from '../../src/learning/layers-json.ts';
 export { type ExternalTrainerOptions, openExternalTrainer } from '../trainers/external-trainer.ts';
-export { readLayersNetwork } from '../trainers/layers-json.ts';
 
 /** Reads a federation file. @throws CoveyError USAGE_CONFIG */
 export async function readFederation(path: string): Promise<FederationFile> {
@@ -68,14 +68,14 @@ async function chooseTrainer(
 ): Promise<(model: DenseShape) => GradientOracle> {
   // Choices, metrics and personal parts of a site with a program of its own are computed here.
   if (trainer !== 'tfjs') return createDenseOracle;
-  const [{ loadTensorRuntime }, { createTfjsOracle }, { denseNetwork }] = await Promise.all([
+  const [{ loadTensorRuntime }, { createTfjsOracle }, { networkOf }] = await Promise.all([
     import('../trainers/tfjs-runtime.ts'),
     import('../trainers/tfjs-oracle.ts'),
     import('../trainers/tfjs-network.ts'),
   ]);
   const runtime = await loadTensorRuntime();
   say(runtime.why);
-  return (model) => createTfjsOracle(runtime, denseNetwork(model));
+  return (model) => createTfjsOracle(runtime, networkOf(model));
 }
 
 /** The site's training program, started when a run says what model it trains, and ended with the node. */

@@ -1,5 +1,6 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import { type Algorithm, optionsOf, requireRecordRule, type SlotUse } from '../learning/algorithm.ts';
+import { bodyLayers } from '../learning/manifest.ts';
 import { findAlgorithm } from '../learning/registry.ts';
 import type { RunConfig } from './config.ts';
 
@@ -86,7 +87,7 @@ export function checkAlgorithm(config: RunConfig): void {
     algorithm.clipsParts?.(options) !==
       true, `"training.adaptiveClip" expected a fixed clip for ${info.id} with parts that are clipped by themselves`);
   if (shares === 'body') {
-    const cut = config.model.sharedLayers ?? config.model.hidden.length;
+    const cut = bodyLayers(config.model);
     require(cut > 0, `"model.sharedLayers" expected at least 1 for ${info.id}, got ${cut}: nothing would be shared`);
   }
 }

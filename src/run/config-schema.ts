@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { MetricsConfig, RunConfig } from './config.ts';
+import { networkSchema } from './network-schema.ts';
 
 const positive: z.ZodNumber = z.number().positive();
 const count: z.ZodNumber = z.number().int().min(1);
@@ -44,6 +45,7 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     activation: z.enum(['relu', 'tanh', 'linear']).optional(),
     loss: z.enum(['cross-entropy', 'squared']).optional(),
     bias: z.boolean().optional(),
+    network: networkSchema.optional(),
   }),
   training: z.strictObject({
     steps: z.number().int().min(1).max(100_000),

@@ -18,6 +18,7 @@ import { checkEvolving } from './evolving-config.ts';
 import { groupCount, largestGroup } from './groups.ts';
 import type { LabelSource } from './labels.ts';
 import { localQueries } from './local-queries.ts';
+import { checkModel } from './network-schema.ts';
 
 /** Hidden slots with founding seats, private choice and a public schedule. @see learning design, embedded scenario */
 export interface ClusterConfig {
@@ -234,13 +235,7 @@ export function parseRunConfig(value: unknown): RunConfig {
   if (!parsed.success)
     throw new CoveyError('USAGE_CONFIG', parsed.error.issues.map(describeIssue).slice(0, 3).join('; '));
   const config = parsed.data;
-  bodyLayers(config.model);
-  const { classes, loss } = config.model;
-  if (loss === 'squared' ? classes !== 1 : classes < 2)
-    throw new CoveyError(
-      'USAGE_CONFIG',
-      `"model.classes" expected ${loss === 'squared' ? '1 with squared error' : 'at least 2'}, got ${classes}`,
-    );
+  checkModel(config.model);
   const { participants, groups, minSurvivors, colluders } = config.cohort;
   const { open } = config.clusters ?? {};
   const require = (holds: boolean, line: string): void => {

@@ -39,6 +39,8 @@ export interface ScenarioOptions {
   readonly localNoise?: RunConfig['privacy']['localNoise'];
   /** Protects persons with all their records at a site, in place of single records. */
   readonly perPerson?: boolean | undefined;
+  /** In place of the scenario's own model: of as many features and classes. */
+  readonly model?: RunConfig['model'] | undefined;
   /** Needed for the scenario `table`, and for no other. */
   readonly table?: TableTask | undefined;
 }
@@ -171,6 +173,15 @@ function presetOf(scenario: ScenarioName, { participants, table }: ScenarioOptio
   };
 }
 
+/** The scenario's own model, or one that reads the same records. */
+function modelFor({ model: own }: Preset, scenario: ScenarioName, { model }: ScenarioOptions): RunConfig['model'] {
+  if (model === undefined) return own;
+  for (const size of ['inputs', 'classes'] as const)
+    if (model[size] !== own[size])
+      throw new CoveyError('USAGE_CONFIG', `"model" expected ${own[size]} ${size} for ${scenario}, got ${model[size]}`);
+  return model;
+}
+
 /** A scenario with settings that were measured for it, or that suit tables. @throws CoveyError USAGE_CONFIG */
 export function scenarioConfig(scenario: ScenarioName, options: ScenarioOptions): RunConfig {
   const { algorithm, localNoise, mechanism, metrics, participants, perPerson, seed, steps, targetEpsilon } = options;
@@ -191,7 +202,7 @@ export function scenarioConfig(scenario: ScenarioName, options: ScenarioOptions)
   return parseRunConfig({
     federation: scenario === 'table' ? 'covey' : 'covey-demo',
     data: { scenario, seed },
-    model: preset.model,
+    model: modelFor(preset, scenario, options),
     training: {
       steps,
       samplingProbability: record ? 0.5 : drawn,

@@ -3,6 +3,16 @@ import type { MetricsConfig, RunConfig } from '../src/run/config.ts';
 import { algorithmSchema, localNoiseSchema, metricsSchema, xnoiseSchema } from '../src/run/config-schema.ts';
 import type { ScenarioName, TableTask } from '../src/run/scenario.ts';
 
+/** A model file in the place of the model that the scenario or the configuration names. */
+export interface ModelChoice {
+  /** Sequential layers model of tfjs-layers or Keras. Relative to the configuration file, as `weights` is. */
+  readonly file: string;
+  /** Layers with weights that form the shared body; all but the last one by default. */
+  readonly sharedLayers?: number | undefined;
+  /** Weights to start from: a safetensors file, or the weights file of the model. Draws from the public seed by default. */
+  readonly weights?: string | undefined;
+}
+
 /** A run: an embedded scenario with its options, or a whole run configuration. */
 export type RunChoice =
   | {
@@ -25,8 +35,9 @@ export type RunChoice =
       readonly perPerson: boolean;
       /** What the sites' tables have in common, for the scenario `table`. */
       readonly table?: TableTask | undefined;
+      readonly model?: ModelChoice | undefined;
     }
-  | { readonly config: unknown };
+  | { readonly config: unknown; readonly model?: ModelChoice | undefined };
 
 /** `covey.yaml`: the coordinator. Relative paths are relative to the file. */
 export interface ServerConfig {
@@ -52,6 +63,12 @@ export interface ServerConfig {
   readonly maskThreads: number;
   readonly run: RunChoice;
 }
+
+const modelSchema: z.ZodType<ModelChoice> = z.strictObject({
+  file: z.string().min(1),
+  sharedLayers: z.number().int().min(0).optional(),
+  weights: z.string().min(1).optional(),
+});
 
 export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
   host: z.string().min(1).default('127.0.0.1'),
@@ -88,7 +105,8 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
           maxRecords: z.number().int().min(1).default(10_000),
         })
         .optional(),
+      model: modelSchema.optional(),
     }),
-    z.strictObject({ config: z.unknown() }),
+    z.strictObject({ config: z.unknown(), model: modelSchema.optional() }),
   ]),
 });

@@ -16,6 +16,7 @@ import { requireSameHistory } from '../../src/run/adaptive-clip.ts';
 import { parseRunConfig } from '../../src/run/config.ts';
 import { evolvingOf, probeRelease, probesBefore } from '../../src/run/evolution.ts';
 import { groupMembers, isInGroup } from '../../src/run/groups.ts';
+import { checkStart, requireLayout } from '../../src/run/layout.ts';
 import { contribute, type MemberState, missChoice, takeChoice, takeGaps, takeSeat } from '../../src/run/member.ts';
 import { encodeRunMessage, readRunMessage } from '../../src/run/messages.ts';
 import { decodeOrder, probeOf, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
@@ -66,7 +67,7 @@ export interface NodeOptions {
   /** Held-out records, which a run with metrics measures the released models on. */
   readonly test: Dataset;
   /** Makes the model of a run for the site's data. */
-  createOracle(model: RunFacts['config']['model']): GradientOracle;
+  createOracle(model: RunFacts['config']['model']): GradientOracle | Promise<GradientOracle>;
   /** Starts the site's own training program for a run; who opens it closes it. Absent: the oracle's gradients. */
   readonly openTrainer?: ((model: RunFacts['config']['model']) => Promise<OutsideTrainer>) | undefined;
   readonly crypto: CryptoProvider;
@@ -132,6 +133,15 @@ export function createNode(options: NodeOptions): FederationNode {
     }
     const received = decodeOrder(facts, attachment, memory.probes());
     checkSession(crypto, facts, received, params);
+    const { session } = received;
+    // What a choice or a probe made of the models is not known here; the first training step starts from them.
+    if (session.kind === 'train' && session.step === 0 && evolvingOf(facts.config) === null)
+      checkStart(
+        crypto,
+        facts.config,
+        received.models,
+        facts.config.clusters?.open === undefined ? null : groupOf(session),
+      );
     // Another group's session would charge this site for a step twice.
     if (!isInGroup(groupMembers(crypto, facts, groupOf(received.session)), identity.id))
       throw new CoveyError('PRIVACY_POLICY', `"groupId" expected the own group, got ${params.groupId}`);
@@ -234,13 +244,14 @@ export function createNode(options: NodeOptions): FederationNode {
 
   async function takeLog(line: string): Promise<void> {
     const entry = parseEntry(line, (actor) => (actor === coordinatorId ? coordinatorKey : undefined), crypto);
-    const body = entry.body as { rosterHash?: string; config?: unknown; modelHash?: string };
+    const body = entry.body as { rosterHash?: string; config?: unknown; layout?: string; modelHash?: string };
     if (entry.type === 'genesis') {
       if (body.rosterHash !== toHex(rosterHash(crypto, roster))) {
         throw new CoveyError('PRIVACY_POLICY', '"rosterHash" expected the pinned roster, got another');
       }
     } else if (entry.type === 'run.open' && run?.facts.runId !== entry.run) {
       const config = parseRunConfig(body.config);
+      requireLayout(crypto, config, body.layout, policy);
       const facts: RunFacts = { runId: entry.run, config, plan: planRun(config), roster };
       checkRun(policy, facts);
       checkData(config, options.data);
@@ -275,7 +286,7 @@ export function createNode(options: NodeOptions): FederationNode {
         dataset,
         outside?.trainer.assurance,
       );
-      run = { facts, oracle: options.createOracle(config.model), outside, memory, charges };
+      run = { facts, oracle: await options.createOracle(config.model), outside, memory, charges };
       // The coordinator may have ended before it stored what this node had told it before its own end.
       for (const line of charges.recentLines()) await sendLog(line);
       if (charges.recentLines().length === 0) await leaveIfSpent(null);

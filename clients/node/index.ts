@@ -61,21 +61,25 @@ export interface RunNodeOptions {
   readonly drill?: (moment: 'before-upload' | 'after-upload', step: number) => void;
 }
 
-/** Makes models for a trainer; a tensor engine is loaded only if the site asks for it. */
+/** Makes models for a trainer; a tensor engine is loaded only if the site or a network of layers asks for it. */
 async function chooseTrainer(
   trainer: NodeConfig['trainer'],
   say: (text: string) => void,
-): Promise<(model: DenseShape) => GradientOracle> {
-  // Choices, metrics and personal parts of a site with a program of its own are computed here.
-  if (trainer !== 'tfjs') return createDenseOracle;
-  const [{ loadTensorRuntime }, { createTfjsOracle }, { networkOf }] = await Promise.all([
-    import('../trainers/tfjs-runtime.ts'),
-    import('../trainers/tfjs-oracle.ts'),
-    import('../trainers/tfjs-network.ts'),
-  ]);
-  const runtime = await loadTensorRuntime();
-  say(runtime.why);
-  return (model) => createTfjsOracle(runtime, networkOf(model));
+): Promise<(model: DenseShape) => GradientOracle | Promise<GradientOracle>> {
+  const onTensors = async (): Promise<(model: DenseShape) => GradientOracle> => {
+    const [{ loadTensorRuntime }, { createTfjsOracle }, { networkOf }] = await Promise.all([
+      import('../trainers/tfjs-runtime.ts'),
+      import('../trainers/tfjs-oracle.ts'),
+      import('../trainers/tfjs-network.ts'),
+    ]);
+    const runtime = await loadTensorRuntime();
+    say(runtime.why);
+    return (model) => createTfjsOracle(runtime, networkOf(model));
+  };
+  if (trainer === 'tfjs') return onTensors();
+  // Choices, metrics and personal parts of a site with a program of its own are computed here; a network of layers always
+  // needs a tensor engine, which is loaded when a run brings one.
+  return async (model) => (model.network === undefined ? createDenseOracle(model) : (await onTensors())(model));
 }
 
 /** The site's training program, started when a run says what model it trains, and ended with the node. */

@@ -57,6 +57,10 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     nominalRecords: positive,
     maxRecordsPerStep: count,
     initialSeed: seed,
+    initialWeights: z
+      .string()
+      .regex(/^[0-9a-f]{64}$/)
+      .optional(),
     local: z
       .strictObject({
         epochs: count,

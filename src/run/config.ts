@@ -100,6 +100,8 @@ export interface RunConfig {
     /** Most records one organization may add to a step; bounds the ring. */
     readonly maxRecordsPerStep: number;
     readonly initialSeed: number;
+    /** Hash of the weights that all models start from, in hex; draws from `initialSeed` if absent. */
+    readonly initialWeights?: string | undefined;
     /** Local epochs of a member at unit `participant`; null at unit `record`, where a step is one gradient a record. */
     readonly local: (EpochOptions & { readonly curriculum?: Curriculum | undefined }) | null;
     /** Which records join a step at unit `record`, by their own loss; all of them if absent. */
@@ -178,6 +180,16 @@ function describeIssue(issue: z.core.$ZodIssue): string {
   return `"${issue.path.join('.') || 'config'}" ${issue.message}`;
 }
 
+/** Slots that are chosen by their losses and start alike would stay alike for ever. */
+function checkStarts({ clusters, training }: RunConfig): void {
+  if (training.initialWeights === undefined || clusters === null || clusters.foundingSlots > 0) return;
+  if (clusters.open === undefined && clusters.assignment !== 'evolving')
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      '"training.initialWeights" expected none with slots that are chosen from the start: they would stay alike',
+    );
+}
+
 /** With noise inside the organizations the number of gradients in a step is public and nothing else reads a record. */
 function checkLocalNoise(
   { clusters, encoding, training }: RunConfig,
@@ -236,6 +248,7 @@ export function parseRunConfig(value: unknown): RunConfig {
     throw new CoveyError('USAGE_CONFIG', parsed.error.issues.map(describeIssue).slice(0, 3).join('; '));
   const config = parsed.data;
   checkModel(config.model);
+  checkStarts(config);
   const { participants, groups, minSurvivors, colluders } = config.cohort;
   const { open } = config.clusters ?? {};
   const require = (holds: boolean, line: string): void => {

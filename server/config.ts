@@ -1,6 +1,13 @@
 import { z } from 'zod';
+import type { LocalOptimizer } from '../src/learning/optimizer.ts';
 import type { MetricsConfig, RunConfig } from '../src/run/config.ts';
-import { algorithmSchema, localNoiseSchema, metricsSchema, xnoiseSchema } from '../src/run/config-schema.ts';
+import {
+  algorithmSchema,
+  localNoiseSchema,
+  metricsSchema,
+  optimizerSchema,
+  xnoiseSchema,
+} from '../src/run/config-schema.ts';
 import type { ScenarioName, TableTask } from '../src/run/scenario.ts';
 
 /** A model file in the place of the model that the scenario or the configuration names. */
@@ -36,6 +43,9 @@ export type RunChoice =
       /** What the sites' tables have in common, for the scenario `table`. */
       readonly table?: TableTask | undefined;
       readonly model?: ModelChoice | undefined;
+      /** Of local training: plain SGD by default. */
+      readonly optimizer?: LocalOptimizer | undefined;
+      readonly localStep?: number | undefined;
     }
   | { readonly config: unknown; readonly model?: ModelChoice | undefined };
 
@@ -106,6 +116,8 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
         })
         .optional(),
       model: modelSchema.optional(),
+      optimizer: optimizerSchema.optional(),
+      localStep: z.number().positive().optional(),
     }),
     z.strictObject({ config: z.unknown(), model: modelSchema.optional() }),
   ]),

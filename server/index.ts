@@ -69,6 +69,8 @@ function runConfigOf(config: ServerConfig, participants: number, model?: DenseSh
     localNoise: run.localNoise,
     perPerson: run.perPerson,
     table: run.table,
+    optimizer: run.optimizer,
+    localStep: run.localStep,
     participants,
   });
 }

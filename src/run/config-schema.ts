@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { LIMITS } from '../../protocol/limits.ts';
+import type { LocalOptimizer } from '../learning/optimizer.ts';
 import type { MetricsConfig, RunConfig } from './config.ts';
 import { networkSchema } from './network-schema.ts';
 
@@ -27,6 +28,14 @@ export const algorithmSchema: z.ZodType<NonNullable<RunConfig['algorithm']>> = z
     .union([z.strictObject({ prior: z.array(positive).min(2) }), z.strictObject({ noiseStddev: positive })])
     .optional(),
 });
+
+const decay = z.number().min(0).max(10).optional();
+
+/** Reads the `optimizer` of local training. */
+export const optimizerSchema: z.ZodType<LocalOptimizer> = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('sgd'), momentum: z.number().min(0).lt(1).optional(), weightDecay: decay }),
+  z.strictObject({ kind: z.literal('adam'), weightDecay: decay }),
+]);
 
 /** Reads the `xnoise` of a configuration. */
 export const xnoiseSchema: z.ZodType<NonNullable<RunConfig['privacy']['xnoise']>> = z.strictObject({
@@ -68,6 +77,7 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
         batches: count.max(100_000).optional(),
         batchSize: count,
         stepSize: positive,
+        optimizer: optimizerSchema.optional(),
         curriculum: z
           .strictObject({
             expert: z.enum(['global', 'local', 'hybrid']),

@@ -9,10 +9,11 @@ import type { EpochOptions } from '../src/learning/local-training.ts';
 import { type LocalOptimizer, optimizerOf } from '../src/learning/optimizer.ts';
 import { copyModel, type Model } from '../src/learning/oracle.ts';
 import { createOracleTrainer } from '../src/learning/oracle-trainer.ts';
-import { flattenModel } from '../src/learning/trainer.ts';
+import { type FitTask, flattenModel, type Trainer } from '../src/learning/trainer.ts';
 import type { RunConfig } from '../src/run/config.ts';
 import { contribute, NEW_MEMBER } from '../src/run/member.ts';
 import { orderParams } from '../src/run/order.ts';
+import { contributeOutside } from '../src/run/outside.ts';
 import { planRun } from '../src/run/plan.ts';
 import { initialState, nextOrder } from '../src/run/release.ts';
 import { initialModels } from '../src/run/released.ts';
@@ -52,16 +53,18 @@ function trained(optimizer: LocalOptimizer | undefined, epochs: Partial<EpochOpt
   return model;
 }
 
-/** The words that a member sends in the first step. */
-function sent(run: RunConfig): Uint32Array {
+/** What a member contributes to the first step from. */
+function firstStep(run: RunConfig): Parameters<typeof contribute> {
   const plan = planRun(run);
   const order = nextOrder(plan, initialState(run));
   if (order === null) throw new Error('no session');
   const facts = { runId: RUN_ID, config: run, plan, roster: { version: 1, entries: [], revoked: [] } };
   const params = orderParams(nodeCrypto, facts, order, { round: 1, attempt: 0 });
   const inputs = { data: train, oracle, local: {}, seed: new Uint8Array(32).fill(7) };
-  return contribute(nodeCrypto, run, order, params, NEW_MEMBER, inputs).words;
+  return [nodeCrypto, run, order, params, NEW_MEMBER, inputs];
 }
+
+const sent = (run: RunConfig): Uint32Array => contribute(...firstStep(run)).words;
 
 describe('optimizers of local training', () => {
   it('take the steps of plain SGD where they have neither momentum nor decay', () => {
@@ -98,6 +101,32 @@ describe('optimizers of local training', () => {
     });
     expect(Float32Array.from(start.body)).toEqual(parameters.subarray(0, bodyLength));
     expect(Float32Array.from(start.head)).toEqual(parameters.subarray(bodyLength));
+  });
+
+  it('take gradients as the algorithm changes them', () => {
+    const optimizer = { kind: 'sgd', momentum: 0.9 } as const;
+    const pulled = configOf({ optimizer, algorithm: { id: 'fedprox', options: { mu: 5 } } });
+    expect(sent(pulled)).not.toEqual(sent(configOf({ optimizer })));
+  });
+
+  it('are what a program of the site is asked for', async () => {
+    const optimizer = { kind: 'adam', weightDecay: 0.25 } as const;
+    const asked: FitTask['optimizer'][] = [];
+    const options = { crypto: nodeCrypto, featureLength: 64, classes: 10, monotonicMs: () => 0 };
+    const own = createOracleTrainer(oracle, options);
+    const trainer: Trainer = {
+      ...own,
+      fit(task) {
+        asked.push(task.optimizer);
+        return own.fit(task);
+      },
+    };
+    const onFailure = (error: unknown): never => {
+      throw error;
+    };
+    const outside = { trainer, timeLimitMs: 1e6, monotonicMs: () => 0, onFailure };
+    await contributeOutside(...firstStep(configOf({ optimizer, localStep: 0.01 })), outside);
+    expect(asked).toEqual([{ kind: 'adam', stepSize: 0.01, weightDecay: 0.25 }]);
   });
 
   it('move the groups that train and no other', () => {

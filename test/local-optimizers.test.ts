@@ -104,9 +104,19 @@ describe('optimizers of local training', () => {
   });
 
   it('take gradients as the algorithm changes them', () => {
-    const optimizer = { kind: 'sgd', momentum: 0.9 } as const;
-    const pulled = configOf({ optimizer, algorithm: { id: 'fedprox', options: { mu: 5 } } });
-    expect(sent(pulled)).not.toEqual(sent(configOf({ optimizer })));
+    const end = (push: number): Model => {
+      const context = contextOf();
+      const model = copyModel(context.start);
+      const epochs = { epochs: 1, batchSize: 32, stepSize: 0.05, optimizer: { kind: 'adam' } } as const;
+      trainEpochs(context, model, epochs, undefined, (_, gradient) => gradient.body.fill(push));
+      return model;
+    };
+    const [start, up, down] = [contextOf().start, end(-1), end(1)];
+    start.body.forEach((value, i) => {
+      expect(up.body[i]).toBeGreaterThan(value);
+      expect(down.body[i]).toBeLessThan(value);
+    });
+    expect(up.head).not.toEqual(start.head);
   });
 
   it('are what a program of the site is asked for', async () => {

@@ -73,7 +73,10 @@ export function trainEpochs(
     for (const group of GROUPS) model[group].set(fitted[group]);
     return;
   }
-  if (epochs.optimizer !== undefined) return optimize(context, model, epochs, groups, hook);
+  if (epochs.optimizer !== undefined) {
+    optimize(context, model, epochs, groups, hook);
+    return;
+  }
   const gradient = gradientOf(model);
   eachBatch(context.data.count, epochs, context.random, (records) => {
     sgdStep(context, model, gradient, records, epochs.stepSize, groups, hook);

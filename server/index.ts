@@ -34,7 +34,7 @@ export interface RunServerOptions {
 }
 
 /** The configuration of the run with the model of its files, and the weights that it starts from. */
-async function openRun(
+export async function openRun(
   config: ServerConfig,
   participants: number,
   at: (path: string) => string,

@@ -5,15 +5,19 @@ import * as layersLibrary from '@tensorflow/tfjs-layers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createTfjsOracle } from '../clients/trainers/tfjs-oracle.ts';
 import { loadTensorRuntime, type TensorRuntime } from '../clients/trainers/tfjs-runtime.ts';
+import { nodeCrypto } from '../platform/node/crypto.ts';
 import { loadModelFile } from '../platform/node/model-file.ts';
 import { fromUtf8, utf8 } from '../protocol/bytes.ts';
 import { isCoveyError } from '../protocol/errors.ts';
+import { serverConfigSchema } from '../server/config.ts';
+import { openRun } from '../server/index.ts';
 import { readLayersNetwork } from '../src/learning/layers-json.ts';
 import { encodeLayersModel } from '../src/learning/layers-model.ts';
 import { denseManifest } from '../src/learning/manifest.ts';
 import { modelOfNetwork, readModelDefinition } from '../src/learning/model-definition.ts';
 import { encodeModel } from '../src/learning/model-files.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
+import { requireStart } from '../src/run/layout.ts';
 import { scenarioConfig } from '../src/run/scenario.ts';
 import { sampleData, sampleModel } from './support/learning-samples.ts';
 import { CONVOLUTIONAL, layer, modelFile } from './support/model-files.ts';
@@ -142,6 +146,47 @@ describe('model files', () => {
     const text = fromUtf8(CONVOLUTIONAL).replace('"units":10', '"units":10,"__proto__":{"polluted":1},"constructor":1');
     expect(readModelDefinition({ modelJson: utf8(text) }).shape).toEqual(shape);
     expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
+  });
+});
+
+describe('runs of a coordinator', () => {
+  const at = (path: string): string => join(folder, path);
+  const open = (run: object): ReturnType<typeof openRun> =>
+    openRun(serverConfigSchema.parse({ federation: 'f', key: 'k', state: 's', run }), 4, at);
+  const digits = { scenario: 'digits', steps: 2, algorithm: { id: 'fedavg' } };
+
+  it('take model and weights from files, whether they name a scenario or a whole configuration', async () => {
+    await writeFile(at('conv.json'), CONVOLUTIONAL);
+    const named = await open({ ...digits, model: { file: 'conv.json' } });
+    expect([named.config.model, named.start, named.config.training.initialWeights]).toEqual([
+      shape,
+      undefined,
+      undefined,
+    ]);
+    const plain = await open(digits);
+    const whole = await open({ config: plain.config, model: { file: 'conv.json', sharedLayers: 0 } });
+    expect(whole.config).toEqual({ ...named.config, model: { ...shape, sharedLayers: 0 } });
+    const manifest = denseManifest(shape);
+    const model = sampleModel({ manifest }, 4);
+    await writeFile(at('conv.safetensors'), encodeModel(manifest, model));
+    const { config, start } = await open({ ...digits, model: { file: 'conv.json', weights: 'conv.safetensors' } });
+    expect(start).toEqual({ body: Float32Array.from(model.body), head: Float32Array.from(model.head) });
+    expect(() => requireStart(nodeCrypto, config, start)).not.toThrow();
+    expect(config.training.initialWeights).toMatch(/^[0-9a-f]{64}$/);
+  });
+
+  it('pass optimizers on, and refuse what does not fit in one line', async () => {
+    const optimizer = { kind: 'sgd', momentum: 0.9, weightDecay: 0.001 };
+    const { config } = await open({ ...digits, unit: 'participant', optimizer, localStep: 0.02 });
+    expect(config.training.local).toMatchObject({ stepSize: 0.02, optimizer });
+    await writeFile(at('conv.json'), CONVOLUTIONAL);
+    const refused: readonly (readonly [object, string])[] = [
+      [{ ...digits, scenario: 'heart', model: { file: 'conv.json' } }, '"model" expected 13 inputs for heart, got 64'],
+      [{ ...digits, model: { file: 'conv.json', sharedLayers: 2 } }, '"sharedLayers" expected 0 to 1, got 2'],
+      [{ ...digits, model: { file: 'lost.json' } }, '"model.file" expected a readable file'],
+      [{ ...digits, optimizer }, '"optimizer" expected none at unit record'],
+    ];
+    for (const [run, line] of refused) await expect(open(run)).rejects.toThrow(line);
   });
 });
 

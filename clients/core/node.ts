@@ -134,8 +134,7 @@ export function createNode(options: NodeOptions): FederationNode {
     const received = decodeOrder(facts, attachment, memory.probes());
     checkSession(crypto, facts, received, params);
     const { session } = received;
-    // What a choice or a probe made of the models is not known here; the first training step starts from them.
-    if (session.kind === 'train' && session.step === 0 && evolvingOf(facts.config) === null)
+    if (session.kind === 'train' && session.step === 0)
       checkStart(
         crypto,
         facts.config,

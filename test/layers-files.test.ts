@@ -185,6 +185,14 @@ describe('runs of a coordinator', () => {
       [{ ...digits, model: { file: 'conv.json', sharedLayers: 2 } }, '"sharedLayers" expected 0 to 1, got 2'],
       [{ ...digits, model: { file: 'lost.json' } }, '"model.file" expected a readable file'],
       [{ ...digits, optimizer }, '"optimizer" expected none at unit record'],
+      [
+        {
+          scenario: 'table',
+          table: { features: 64, classes: 10, hidden: [4], nominalRecords: 9 },
+          model: { file: 'conv.json' },
+        },
+        '"table.hidden" expected none beside a model, got 1 layers',
+      ],
     ];
     for (const [run, line] of refused) await expect(open(run)).rejects.toThrow(line);
   });

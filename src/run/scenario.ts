@@ -179,8 +179,17 @@ function presetOf(scenario: ScenarioName, { participants, table }: ScenarioOptio
 }
 
 /** The scenario's own model, or one that reads the same records. */
-function modelFor({ model: own }: Preset, scenario: ScenarioName, { model }: ScenarioOptions): RunConfig['model'] {
+function modelFor(
+  { model: own }: Preset,
+  scenario: ScenarioName,
+  { model, table }: ScenarioOptions,
+): RunConfig['model'] {
   if (model === undefined) return own;
+  if (table !== undefined && table.hidden.length > 0)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"table.hidden" expected none beside a model, got ${table.hidden.length} layers`,
+    );
   for (const size of ['inputs', 'classes'] as const)
     if (model[size] !== own[size])
       throw new CoveyError('USAGE_CONFIG', `"model" expected ${own[size]} ${size} for ${scenario}, got ${model[size]}`);

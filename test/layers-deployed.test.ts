@@ -152,6 +152,18 @@ describe('starting weights', () => {
     }
   });
 
+  it('are where a restarted coordinator replays its releases from', async () => {
+    const coordinatorStore = createMemoryStore();
+    const stores = Array.from({ length: MEMBERS }, () => createMemoryStore());
+    const finalOf = ({ nodeProgress }: Deployment): unknown => {
+      const last = nodeProgress[0]?.find((event) => event.event === 'finished');
+      return last?.event === 'finished' ? last.models : null;
+    };
+    const models = finalOf(await start({ config: named(), start: weights, coordinatorStore, stores }));
+    expect(models).not.toBeNull();
+    expect(finalOf(await start({ config: named(), start: weights, coordinatorStore, stores }))).toEqual(models);
+  });
+
   it('are refused by the coordinator and by every member if they are others', async () => {
     const others = { ...weights, head: weights.head.map((value, i) => (i === 7 ? value + 1 : value)) };
     const hash = startingHash(nodeCrypto, others);

@@ -1,10 +1,11 @@
-import { createNetwork, denseNetwork, type NetworkSpec } from '../clients/trainers/tfjs-network.ts';
+import { createNetwork, networkOf } from '../clients/trainers/tfjs-network.ts';
 import { createTfjsOracle } from '../clients/trainers/tfjs-oracle.ts';
 import { loadTensorRuntime, TENSOR_ENGINES } from '../clients/trainers/tfjs-runtime.ts';
 import { createDataset } from '../src/data/dataset.ts';
 import { createRandom } from '../src/data/random.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { initialModel } from '../src/learning/initial-model.ts';
+import type { NetworkSpec } from '../src/learning/network.ts';
 import type { GradientOracle } from '../src/learning/oracle.ts';
 
 /** Time of one gradient of 32 records and of one record, for each engine that works here. Units: milliseconds of CPU. */
@@ -84,7 +85,7 @@ for (const engine of TENSOR_ENGINES) {
     continue;
   }
   const networks = [
-    ['perceptron 784-128-10', denseNetwork(SHAPE), uniform],
+    ['perceptron 784-128-10', networkOf(SHAPE), uniform],
     // Plain JavaScript takes seconds for a batch of images.
     ...(engine === 'tfjs-cpu'
       ? []

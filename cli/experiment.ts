@@ -7,8 +7,12 @@ import { algorithmOptions, checkRows, settingsWith } from '../experiments/rows.t
 import { findScenario, SCENARIOS } from '../experiments/scenarios/registry.ts';
 import { settingsOf, type TrainingSettings } from '../experiments/settings.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
+import { loadModelFile } from '../platform/node/model-file.ts';
 import { CoveyError } from '../protocol/errors.ts';
+import { weightedLayers } from '../src/learning/network.ts';
+import type { LocalOptimizer } from '../src/learning/optimizer.ts';
 import { ALGORITHMS, findAlgorithm } from '../src/learning/registry.ts';
+import { optimizerSchema } from '../src/run/config-schema.ts';
 import { addDataOptions, type DataFlags, sourceOf } from './data-flags.ts';
 import { addPlotCommand } from './experiment-plot.ts';
 import { addRecommendCommand } from './experiment-recommend.ts';
@@ -27,6 +31,9 @@ interface RunFlags extends DataFlags {
   readonly terms: string;
   readonly slots?: number;
   readonly hidden?: string;
+  readonly model?: string;
+  readonly optimizer?: string;
+  readonly localStep?: number;
   readonly cuts: boolean;
   readonly set: readonly string[];
   readonly epsilon?: number;
@@ -65,8 +72,31 @@ function settingsFor(scenario: string, flags: RunFlags): TrainingSettings {
     terms: terms === 'float-bounded' ? terms : undefined,
     unit: unit === undefined ? undefined : oneOf('--unit', ['record', 'participant'] as const, unit),
     ...(flags.hidden === undefined ? {} : { hidden: widthsOf(flags.hidden) }),
+    ...(flags.optimizer === undefined ? {} : { optimizer: optimizerFor(flags.optimizer) }),
+    ...(flags.localStep === undefined ? {} : { stepSize: flags.localStep }),
     ...((unit ?? settingsOf(scenario).unit) === 'record' ? thresholdOf(flags) : curriculumOf(flags)),
   });
+}
+
+/** The model of a file, in place of the scenario's. @throws CoveyError of `loadModelFile` */
+async function modelFor({ hidden, model }: RunFlags): Promise<Pick<TrainingSettings, 'model'>> {
+  if (model === undefined) return {};
+  if (hidden !== undefined)
+    throw new CoveyError('USAGE_CONFIG', '"--model" and "--hidden" expected one of them, got both');
+  const { shape } = await loadModelFile(model);
+  return { model: shape };
+}
+
+/** The optimizer of local training: `adam`, `sgd`, each with `:name=number` behind it. @throws CoveyError USAGE_CONFIG */
+function optimizerFor(text: string): LocalOptimizer {
+  const [kind, ...pairs] = text.split(':');
+  const numbers = Object.fromEntries(pairs.map((pair) => [pair.split('=')[0], Number(pair.split('=')[1])]));
+  const parsed = optimizerSchema.safeParse({ kind, ...numbers });
+  if (parsed.success) return parsed.data;
+  throw new CoveyError(
+    'USAGE_CONFIG',
+    `"--optimizer" expected sgd:momentum=0.9:weightDecay=0.001 or adam:weightDecay=0.001, got ${text}`,
+  );
 }
 
 /** Widths of hidden layers. @throws CoveyError USAGE_CONFIG */
@@ -142,17 +172,18 @@ function cutsOf(row: string, layers: number): string[] {
   return Array.from({ length: layers }, (_, i) => `${id}@${i + 1}${tuned ? '+ft' : ''}`);
 }
 
-function jobsOf(name: string, flags: RunFlags): BenchmarkJob[] {
+async function jobsOf(name: string, flags: RunFlags): Promise<BenchmarkJob[]> {
   const { scenario, options } = findScenario(name);
-  const settings = settingsFor(scenario.id, flags);
+  const settings = { ...settingsFor(scenario.id, flags), ...(await modelFor(flags)) };
   const runnable = ALGORITHMS.filter(
     ({ info }) =>
       settings.unit === 'participant' || settings.noise === 'local' || info.recordLevel.kind !== 'local-noise-only',
   ).filter(({ info }) => info.id !== 'fedavgm' || settings.momentum > 0);
   const asked = flags.algorithm === 'all' ? runnable.map(({ info }) => info.id) : flags.algorithm.split(',');
-  if (flags.cuts && settings.hidden === undefined)
-    throw new CoveyError('USAGE_CONFIG', '"--cuts" expected "--hidden": layers to cut between');
-  const layers = settings.hidden?.length ?? 0;
+  const { hidden = settings.model?.hidden, model } = settings;
+  const layers = model?.network === undefined ? (hidden?.length ?? 0) : weightedLayers(model.network) - 1;
+  if (flags.cuts && layers === 0)
+    throw new CoveyError('USAGE_CONFIG', '"--cuts" expected "--hidden" or "--model": layers to cut between');
   const named = asked.map((row) => row.trim()).flatMap((row) => (flags.cuts ? cutsOf(row, layers) : [row]));
   const rows = [...new Set([...(flags.only ? [] : BASELINES), ...named])];
   const given = readPairs(flags.set);
@@ -261,7 +292,7 @@ async function run(name: string, flags: RunFlags): Promise<void> {
     runOracle(name, oracle, flags);
     return;
   }
-  const jobs = jobsOf(name, flags);
+  const jobs = await jobsOf(name, flags);
   const steps = new Map<string, number>();
   const total = jobs.reduce((sum, { experiment }) => sum + experiment.settings.rounds, 0);
   const isTerminal = process.stderr.isTTY === true && !flags.json;
@@ -375,6 +406,9 @@ export function addExperimentCommand(program: Command): void {
     .option('--terms <kind>', 'sums of records: integer, or float-bounded (rounded once; unit record)', 'integer')
     .option('--slots <n>', 'slots of clustered algorithms', integerIn(2, 64))
     .option('--hidden <widths>', 'hidden layers, separated by commas (default: of the scenario)')
+    .option('--model <file>', 'a layers model (tfjs-layers or Keras JSON) in place of the model of the scenario')
+    .option('--optimizer <spec>', 'of local training: sgd:momentum=0.9:weightDecay=0.001 or adam (default: plain SGD)')
+    .option('--local-step <x>', 'step size of local training (default: of the scenario)', numberIn(1e-9, 1e3))
     .option('--cuts', 'a row for every cut of the model where the body alone is shared', false)
     .option('--set <name=number>', 'an option of an algorithm', (pair: string, all: string[]) => [...all, pair], [])
     .option('--epsilon <x>', 'target, server view', numberIn(1e-3, 1e6))

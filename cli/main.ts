@@ -7,6 +7,7 @@ import { addDemoCommand } from './demo.ts';
 import { exitCodeOf } from './exit-codes.ts';
 import { addExperimentCommand } from './experiment.ts';
 import { addKeygenCommand } from './keygen.ts';
+import { addModelCommand } from './model.ts';
 import { addNodeCommand } from './node.ts';
 import { addRosterCommand } from './roster.ts';
 import { addServerCommand } from './server.ts';
@@ -22,6 +23,7 @@ const program = new Command('covey')
 addDemoCommand(program);
 addServerCommand(program);
 addNodeCommand(program);
+addModelCommand(program);
 addKeygenCommand(program);
 addRosterCommand(program);
 addAuditCommand(program);

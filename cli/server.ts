@@ -10,7 +10,10 @@ export function addServerCommand(program: Command): void {
     .description('Run the coordinator of a federation')
     .requiredOption('--config <file>', 'covey.yaml')
     .option('--json', 'print one JSON object a line instead of text', false)
-    .addHelpText('after', '\nExample:\n  covey server --config covey.yaml')
+    .addHelpText(
+      'after',
+      '\nExample:\n  covey server --config covey.yaml\n\nThe model of a run is that of its scenario, or a layers model from a file:\n  run: { scenario: digits, algorithm: { id: fedavg }, model: { file: model.json } }   (docs/models.md)',
+    )
     .action(async (options: { config: string; json: boolean }) => {
       const config = await loadConfig(options.config, serverConfigSchema);
       await runServer({

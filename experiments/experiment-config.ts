@@ -63,16 +63,23 @@ export function rowOf(algorithm: string): Row {
   return { id, cut: cut === undefined ? null : Number(cut), tuned: tuned !== undefined };
 }
 
-/** The scenario's model, with other hidden layers and the row's cut where they are asked for. */
+/** The scenario's model or the one that takes its place, with other hidden layers and the row's cut where they are asked for. */
 export function modelOf(
   data: ScenarioData,
-  { algorithm, mode, settings: { hidden } }: ExperimentOptions,
+  { algorithm, mode, settings: { hidden, model } }: ExperimentOptions,
   clusters: RunConfig['clusters'],
 ): DenseShape {
   const { cut } = rowOf(algorithm);
   const isWhole = clusters !== null && (mode === 'hidden' || mode === 'open');
+  const own = model ?? data.model;
+  for (const size of ['inputs', 'classes'] as const)
+    if (own[size] !== data.model[size])
+      throw new CoveyError(
+        'USAGE_CONFIG',
+        `"model" expected ${data.model[size]} ${size} for ${data.manifest.scenario}, got ${own[size]}`,
+      );
   return {
-    ...data.model,
+    ...own,
     ...(hidden === undefined ? {} : { hidden }),
     ...(isWhole ? { sharedLayers: 0 } : cut === null ? {} : { sharedLayers: cut }),
   };
@@ -205,7 +212,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
   const survivors = smallest - lostOf(smallest, experiment);
   const record = settings.unit === 'record';
   const records = data.participants.map(({ train }) => train.count);
-  const { batchSize, curriculum, lossThreshold, epochs, stepSize, clippingNorm, rounds } = settings;
+  const { batchSize, curriculum, lossThreshold, epochs, stepSize, clippingNorm, optimizer, rounds } = settings;
   const all = records.reduce((sum, count) => sum + count, 0);
   const isAdaptive = findAlgorithm(id).optimizer !== undefined;
   const isLocal = record && settings.noise === 'local';
@@ -241,6 +248,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
               ...(batches === undefined ? {} : { batches }),
               batchSize,
               stepSize,
+              ...(optimizer === undefined ? {} : { optimizer }),
               ...(curriculum === undefined ? {} : { curriculum }),
             },
     },

@@ -3,6 +3,7 @@ import { nodeCrypto } from '../platform/node/crypto.ts';
 import { isCoveyError } from '../protocol/errors.ts';
 import type { BenchmarkJob, ScenarioChoice, WorkerMessage } from './benchmark.ts';
 import { runExperiment } from './experiment.ts';
+import { oraclesFor } from './oracles.ts';
 import { realSum } from './real-sum.ts';
 import { findScenario } from './scenarios/registry.ts';
 
@@ -23,9 +24,11 @@ async function guarded(of: 'job' | 'load', work: () => void | Promise<void>): Pr
 await guarded('load', async () => {
   const data = await findScenario(name).scenario.load(seed, options, source ?? undefined);
   parentPort?.on('message', ({ experiment, protocol }: Pick<BenchmarkJob, 'experiment' | 'protocol'>) => {
-    void guarded('job', () => {
+    void guarded('job', async () => {
+      const createOracle = await oraclesFor(experiment.settings.model);
       const result = runExperiment(nodeCrypto, data, experiment, {
         ...(protocol === 'real' ? { secureSum: realSum(data.participants.length) } : {}),
+        createOracle,
         onStep: (step) => post({ kind: 'step', step }),
       });
       post({ kind: 'result', result });

@@ -7,6 +7,7 @@ import type { ScenarioData } from '../src/data/scenario.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { accuracy, balancedAccuracy, type Evaluation, summarizeAccuracies } from '../src/learning/evaluation.ts';
 import { initialModel } from '../src/learning/initial-model.ts';
+import type { DenseShape } from '../src/learning/manifest.ts';
 import { copyModel, type GradientOracle, type Model } from '../src/learning/oracle.ts';
 import { fineTune } from '../src/personalize/fine-tuning.ts';
 import type { JsonObject } from '../src/privacy/event-json.ts';
@@ -16,6 +17,7 @@ import { evolutionRule } from '../src/run/evolution.ts';
 import { newcomerModel, personalModel, releasedModel } from '../src/run/home.ts';
 import { type MemberState, NEW_MEMBER } from '../src/run/member.ts';
 import { bestSlot } from '../src/run/member-model.ts';
+import { checkModel } from '../src/run/network-schema.ts';
 import type { ReleaseState } from '../src/run/release.ts';
 import { simulationStream } from './comparison.ts';
 import { type ExperimentOptions, experimentConfig, lostOf, modelOf } from './experiment-config.ts';
@@ -173,9 +175,14 @@ export function runExperiment(
   crypto: CryptoProvider,
   all: ScenarioData,
   experiment: ExperimentOptions,
-  run: { readonly secureSum?: SecureSum; onStep?(step: number): void } = {},
+  run: {
+    readonly secureSum?: SecureSum;
+    readonly createOracle?: (model: DenseShape) => GradientOracle;
+    onStep?(step: number): void;
+  } = {},
 ): ExperimentResult {
   const started = performance.now();
+  const { createOracle = createDenseOracle } = run;
   const { settings, seed } = experiment;
   const { data, newcomers } = withoutNewcomers(all, experiment);
   const common = {
@@ -187,7 +194,7 @@ export function runExperiment(
     rounds: settings.rounds,
   };
   if (experiment.algorithm === 'local') {
-    const oracle = createDenseOracle(modelOf(data, experiment, null));
+    const oracle = createOracle(checkedModel(data, experiment));
     const ended = atTheEnd(data);
     const models = localModels(ended, oracle, experiment);
     return {
@@ -211,7 +218,7 @@ export function runExperiment(
       `"scenario" expected features of one record alone at unit record, got ${data.manifest.scenario} with raw statistics`,
     );
   const config = experimentConfig(data, experiment);
-  const oracle = createDenseOracle(config.model);
+  const oracle = createOracle(config.model);
   const kept = config.clusters?.kept ?? 0;
   const sizes: SlotRecord['sizes'][number][] = [];
   const result = runInProcess({
@@ -260,6 +267,13 @@ export function runExperiment(
       ? {}
       : { newcomers: adaptNewcomers(config, result.state, newcomers, all, oracle, experiment) }),
   };
+}
+
+/** The model of participants that train alone, checked as that of a run. */
+function checkedModel(data: ScenarioData, experiment: ExperimentOptions): DenseShape {
+  const model = modelOf(data, experiment, null);
+  checkModel(model);
+  return model;
 }
 
 /** The scenario as it is when a run ends: whoever drifts has drifted. */

@@ -14,6 +14,7 @@ import type { JsonObject } from '../src/privacy/event-json.ts';
 import type { View } from '../src/privacy/views.ts';
 import type { RunConfig } from '../src/run/config.ts';
 import { groupMembers, isInGroup } from '../src/run/groups.ts';
+import { requireStart, type StartingWeights } from '../src/run/layout.ts';
 import {
   contribute,
   type MemberState,
@@ -38,6 +39,8 @@ import { buildRoster } from '../src/run/roster.ts';
 /** A federation in one process: the real contributions, summed through `SecureSum`. Labelled as simulated wherever shown. */
 export interface InProcessOptions {
   readonly config: RunConfig;
+  /** The weights that the configuration names, if it does. */
+  readonly start?: StartingWeights | undefined;
   readonly runId: string;
   readonly crypto: CryptoProvider;
   /** Seeds of contributions; a fixed stream makes a run repeatable and therefore not private. */
@@ -105,7 +108,8 @@ export function runInProcess(options: InProcessOptions): InProcessResult {
   const facts: RunFacts = { runId, config, plan, roster };
   const members: MemberState[] = organizations.map(() => NEW_MEMBER);
   const locals: LocalVectors[] = organizations.map(() => ({}));
-  let state = initialState(config);
+  requireStart(crypto, config, options.start);
+  let state = initialState(config, options.start);
   const { relation } = config.privacy;
   const none = { server: rdpAccountant({ relation }), release: rdpAccountant({ relation }) };
   // Groups are disjoint: each pays for its own sessions.

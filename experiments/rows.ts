@@ -19,6 +19,8 @@ export type SettingChanges = {
     | 'serverStep'
     | 'samplingProbability'
     | 'hidden'
+    | 'optimizer'
+    | 'stepSize'
     | 'lossThreshold'
     | 'curriculum']?: TrainingSettings[K] | undefined;
 };
@@ -30,6 +32,11 @@ export function settingsWith(scenario: string, changes: SettingChanges): Trainin
   const isRecord = (changes.unit ?? settings.unit) === 'record';
   if (changes.noise === 'local' && !isRecord)
     throw new CoveyError('USAGE_CONFIG', '"noise" expected shared at unit participant, got local');
+  if (isRecord && changes.noise !== 'local' && (changes.optimizer ?? changes.stepSize) !== undefined)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      '"optimizer" and "local step" expected none at unit record with shared noise: nobody trains locally',
+    );
   // One gradient of each record and step: larger steps with momentum and one clip a record.
   const momentum = changes.noise === 'local' ? {} : { momentum: 0.9 };
   const record = { clippingNorm: 1, serverStep: 1, ...momentum };

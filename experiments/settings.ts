@@ -1,5 +1,7 @@
 import type { OptionInfo } from '../src/learning/algorithm.ts';
 import type { Curriculum, LossThreshold } from '../src/learning/curriculum.ts';
+import type { DenseShape } from '../src/learning/manifest.ts';
+import type { LocalOptimizer } from '../src/learning/optimizer.ts';
 import type { RunConfig } from '../src/run/config.ts';
 
 /** How a scenario is trained unless the command says otherwise. Source: learning design, section 6 */
@@ -10,9 +12,13 @@ export interface TrainingSettings {
   readonly batches?: number;
   readonly batchSize: number;
   readonly stepSize: number;
-  /** Order in which participants take their own records up. */
+  /** Of local training; plain SGD if absent. */
+  readonly optimizer?: LocalOptimizer;
   /** Hidden layers in place of the scenario's. */
   readonly hidden?: readonly number[];
+  /** A model in place of the scenario's. */
+  readonly model?: DenseShape;
+  /** Order in which participants take their own records up. */
   readonly curriculum?: Curriculum;
   /** In its place at unit `record`. */
   readonly lossThreshold?: LossThreshold;

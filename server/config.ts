@@ -1,13 +1,25 @@
 import { z } from 'zod';
+import type { LocalOptimizer } from '../src/learning/optimizer.ts';
 import type { MetricsConfig, RunConfig } from '../src/run/config.ts';
 import {
   algorithmSchema,
   localNoiseSchema,
   metricsSchema,
+  optimizerSchema,
   termsSchema,
   xnoiseSchema,
 } from '../src/run/config-schema.ts';
 import type { ScenarioName, TableTask } from '../src/run/scenario.ts';
+
+/** A model file in the place of the model that the scenario or the configuration names. */
+export interface ModelChoice {
+  /** Sequential layers model of tfjs-layers or Keras. Relative to the configuration file, as `weights` is. */
+  readonly file: string;
+  /** Layers with weights that form the shared body; all but the last one by default. */
+  readonly sharedLayers?: number | undefined;
+  /** Weights to start from: a safetensors file, or the weights file of the model. Draws from the public seed by default. */
+  readonly weights?: string | undefined;
+}
 
 /** A run: an embedded scenario with its options, or a whole run configuration. */
 export type RunChoice =
@@ -33,8 +45,12 @@ export type RunChoice =
       readonly perPerson: boolean;
       /** What the sites' tables have in common, for the scenario `table`. */
       readonly table?: TableTask | undefined;
+      readonly model?: ModelChoice | undefined;
+      /** Of local training: plain SGD by default. */
+      readonly optimizer?: LocalOptimizer | undefined;
+      readonly localStep?: number | undefined;
     }
-  | { readonly config: unknown };
+  | { readonly config: unknown; readonly model?: ModelChoice | undefined };
 
 /** `covey.yaml`: the coordinator. Relative paths are relative to the file. */
 export interface ServerConfig {
@@ -60,6 +76,12 @@ export interface ServerConfig {
   readonly maskThreads: number;
   readonly run: RunChoice;
 }
+
+const modelSchema: z.ZodType<ModelChoice> = z.strictObject({
+  file: z.string().min(1),
+  sharedLayers: z.number().int().min(0).optional(),
+  weights: z.string().min(1).optional(),
+});
 
 export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
   host: z.string().min(1).default('127.0.0.1'),
@@ -97,7 +119,10 @@ export const serverConfigSchema: z.ZodType<ServerConfig> = z.strictObject({
           maxRecords: z.number().int().min(1).default(10_000),
         })
         .optional(),
+      model: modelSchema.optional(),
+      optimizer: optimizerSchema.optional(),
+      localStep: z.number().positive().optional(),
     }),
-    z.strictObject({ config: z.unknown() }),
+    z.strictObject({ config: z.unknown(), model: modelSchema.optional() }),
   ]),
 });

@@ -4,13 +4,16 @@ import { systemClock } from '../platform/node/clock.ts';
 import { nodeCrypto, nodeRandom } from '../platform/node/crypto.ts';
 import { readKeyFile } from '../platform/node/key-file.ts';
 import { createMaskPool } from '../platform/node/mask-pool.ts';
+import { loadModelFile } from '../platform/node/model-file.ts';
 import { openStore } from '../platform/node/store.ts';
 import { openTranscriptFolder } from '../platform/node/transcript-file.ts';
 import { type SocketServer, startSocketServer } from '../platform/transport/socket-server.ts';
 import { fromUtf8, toHex, utf8 } from '../protocol/bytes.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import { nodeId } from '../protocol/params.ts';
+import { type DenseShape, denseManifest } from '../src/learning/manifest.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
+import { type StartingWeights, startingHash, startingWeights } from '../src/run/layout.ts';
 import { federationFromJson } from '../src/run/roster.ts';
 import { scenarioConfig } from '../src/run/scenario.ts';
 import type { ServerConfig } from './config.ts';
@@ -30,10 +33,31 @@ export interface RunServerOptions {
   onError(error: unknown): void;
 }
 
-function runConfigOf(config: ServerConfig, participants: number): RunConfig {
+/** The configuration of the run with the model of its files, and the weights that it starts from. */
+export async function openRun(
+  config: ServerConfig,
+  participants: number,
+  at: (path: string) => string,
+): Promise<{ readonly config: RunConfig; readonly start: StartingWeights | undefined }> {
+  const { model } = config.run;
+  if (model === undefined) return { config: runConfigOf(config, participants), start: undefined };
+  const { shape, weights } = await loadModelFile(at(model.file), {
+    sharedLayers: model.sharedLayers,
+    weights: model.weights === undefined ? undefined : at(model.weights),
+  });
+  const own = runConfigOf(config, participants, shape);
+  if (weights === null) return { config: own, start: undefined };
+  const start = startingWeights(denseManifest(shape), weights);
+  const training = { ...own.training, initialWeights: startingHash(nodeCrypto, start) };
+  return { config: parseRunConfig({ ...own, training }), start };
+}
+
+function runConfigOf(config: ServerConfig, participants: number, model?: DenseShape): RunConfig {
   const { run } = config;
-  if ('config' in run) return parseRunConfig(run.config);
+  if ('config' in run)
+    return parseRunConfig(model === undefined ? run.config : { ...(run.config as object | undefined), model });
   return scenarioConfig(run.scenario, {
+    model,
     seed: run.seed,
     steps: run.steps,
     targetEpsilon: run.targetEpsilon,
@@ -46,6 +70,8 @@ function runConfigOf(config: ServerConfig, participants: number): RunConfig {
     localNoise: run.localNoise,
     perPerson: run.perPerson,
     table: run.table,
+    optimizer: run.optimizer,
+    localStep: run.localStep,
     participants,
   });
 }
@@ -68,7 +94,7 @@ export async function runServer(options: RunServerOptions): Promise<void> {
   const folder = at(config.state);
   await mkdir(folder, { recursive: true });
   const store = await openStore(join(folder, 'coordinator.sqlite'));
-  const runConfig = runConfigOf(config, federation.roster.entries.length);
+  const { config: runConfig, start } = await openRun(config, federation.roster.entries.length, at);
   // The run outlives the process: its identifier is drawn once and kept.
   let runId = (await store.get('run', 'id')) ?? null;
   if (runId === null) {
@@ -82,6 +108,7 @@ export async function runServer(options: RunServerOptions): Promise<void> {
   const masks = createMaskPool({ threads: config.maskThreads });
   const coordinator: Coordinator = await createCoordinator({
     config: runConfig,
+    start,
     runId: fromUtf8(runId),
     roster: federation.roster,
     identity,

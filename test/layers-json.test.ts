@@ -1,13 +1,13 @@
 import * as layersLibrary from '@tensorflow/tfjs-layers';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { readLayersNetwork } from '../clients/trainers/layers-json.ts';
 import { createNetwork } from '../clients/trainers/tfjs-network.ts';
 import { createTfjsOracle } from '../clients/trainers/tfjs-oracle.ts';
 import { loadTensorRuntime, type TensorRuntime } from '../clients/trainers/tfjs-runtime.ts';
 import { utf8 } from '../protocol/bytes.ts';
 import { isCoveyError } from '../protocol/errors.ts';
 import { createDataset } from '../src/data/dataset.ts';
+import { readLayersNetwork } from '../src/learning/layers-json.ts';
 import { splitModel } from '../src/learning/trainer.ts';
 import { toWord } from './support/networks.ts';
 import { sampleValues } from './tensor-samples.ts';

@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { createNetwork, denseNetwork, type NetworkSpec } from '../clients/trainers/tfjs-network.ts';
+import { createNetwork, networkOf } from '../clients/trainers/tfjs-network.ts';
 import { createTfjsOracle, rowsPerPass } from '../clients/trainers/tfjs-oracle.ts';
 import { loadTensorRuntime, type TensorEngine } from '../clients/trainers/tfjs-runtime.ts';
 import { isCoveyError } from '../protocol/errors.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { type DenseShape, denseManifest } from '../src/learning/manifest.ts';
+import type { NetworkSpec } from '../src/learning/network.ts';
 import type { GradientOracle } from '../src/learning/oracle.ts';
 import { sampleData, sampleModel } from './support/learning-samples.ts';
 import { convolutional, embedding, NETWORKS, toWord } from './support/networks.ts';
@@ -68,7 +69,7 @@ describe('tensor engines', () => {
       const model = sampleModel(dense, 1);
       const data = sampleData(dense, shape.inputs, 600, 2);
       for (const engine of ['tfjs-wasm', 'tfjs-cpu'] as const) {
-        const oracle = await tfjsOracle(engine, denseNetwork(shape));
+        const oracle = await tfjsOracle(engine, networkOf(shape));
         expect(oracle.manifest).toEqual(denseManifest(shape));
         for (let record = 0; record < 10; record++) {
           expectClose(gradientOf(oracle, model, data, record), gradientOf(dense, model, data, record), 1e-4);
@@ -166,7 +167,7 @@ describe('networks', () => {
   });
 
   it('run in passes that fit into memory, and not at all if one record does not', () => {
-    const network = createNetwork(denseNetwork({ inputs: 1000, hidden: [1000], classes: 10 }));
+    const network = createNetwork(networkOf({ inputs: 1000, hidden: [1000], classes: 10 }));
     const modelBytes = 16 * (1001 * 1000 + 1001 * 10);
     const rowBytes = 24 * 2010;
     expect(rowsPerPass(network)).toBe(256);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { denseNetwork } from '../clients/trainers/tfjs-network.ts';
+import { networkOf } from '../clients/trainers/tfjs-network.ts';
 import { isReached, ORACLE_RUNS } from '../experiments/oracle-runs.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { createDataset, type Dataset, datasetHash, selectRecords } from '../src/data/dataset.ts';
@@ -71,7 +71,7 @@ describe('the plain oracle of dense networks', () => {
     const squared = createDenseOracle({ inputs: 3, hidden: [], classes: 1, loss: 'squared' });
     const bare = createDataset(3, 1, features, new Uint8Array(5));
     expect(() => squared.losses(new Float64Array(0), new Float64Array(4), bare)).toThrow(/"data" expected 5 targets/);
-    expect(() => denseNetwork({ inputs: 3, hidden: [4], classes: 2, activation: 'tanh' })).toThrow(/ReLU/);
+    expect(() => networkOf({ inputs: 3, hidden: [4], classes: 2, activation: 'tanh' })).toThrow(/ReLU/);
     const base = scenarioConfig('digits', { seed: 1, steps: 2, targetEpsilon: 8, participants: 4 });
     const model = { ...base.model, loss: 'squared' };
     expect(() => parseRunConfig({ ...base, model })).toThrow(/"model.classes" expected 1 with squared error, got 10/);

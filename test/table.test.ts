@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
-import { loadTable, parseTable, tableDescriptionSchema, tableWidth } from '../clients/node/table.ts';
+import { loadTable, parseTable, tableDescriptionSchema, tableEntries, tableWidth } from '../clients/node/table.ts';
 import { isCoveyError } from '../protocol/errors.ts';
 
 const description = tableDescriptionSchema.parse({
@@ -169,6 +169,37 @@ describe('a table of a site', () => {
 const folders: string[] = [];
 afterAll(async () => {
   for (const folder of folders) await rm(folder, { recursive: true, force: true });
+});
+
+describe('columns of entries', () => {
+  const coded = tableDescriptionSchema.parse({
+    label: { column: 'label', values: ['no', 'yes'] },
+    features: [
+      { column: 'ward', entries: ['a', 'b', 'constructor'] },
+      { column: 'code', entries: ['x', 'y', 'x'] },
+    ],
+    missing: [''],
+  });
+  const rows = (...lines: string[]): Float32Array =>
+    parseTable(bytes(['ward,code,label', ...lines, ''].join('\n')), coded, 'coded.csv').data.features;
+
+  it('become rows of one table of embeddings, each column behind the one before it, missing ones last', () => {
+    expect([...rows('a,x,no', 'constructor,y,yes', ',,no')]).toEqual([0, 4, 2, 5, 3, 7]);
+    expect([tableWidth(coded), tableEntries(coded)]).toEqual([2, 8]);
+  });
+
+  it('stand alone: a network that looks rows up reads nothing else', () => {
+    const mixed = { ...coded, features: [...coded.features, { column: 'age', range: [0, 99] }] };
+    expect(tableDescriptionSchema.safeParse(mixed).error?.issues.map(({ message }) => message)).toEqual([
+      'expected entries in all columns or in none',
+    ]);
+  });
+
+  it('refuse entries that were not declared, without what is in the cell', () => {
+    const line = '"code" expected one of 3 declared entries in line 3';
+    expect(() => rows('a,x,no', 'a,secret,no')).toThrow(new RegExp(`^${line}$`));
+    expect(() => rows('toString,x,no')).toThrow('"ward" expected one of 3 declared entries in line 2');
+  });
 });
 
 describe('the held-out records', () => {

@@ -17,6 +17,7 @@ import { isFloatBounded, parseRunConfig } from '../../src/run/config.ts';
 import { evolvingOf, probeRelease, probesBefore } from '../../src/run/evolution.ts';
 import { requireFactors } from '../../src/run/factored-terms.ts';
 import { groupMembers, isInGroup } from '../../src/run/groups.ts';
+import { checkStart, requireLayout } from '../../src/run/layout.ts';
 import { contribute, type MemberState, missChoice, takeChoice, takeGaps, takeSeat } from '../../src/run/member.ts';
 import { encodeRunMessage, readRunMessage } from '../../src/run/messages.ts';
 import { decodeOrder, probeOf, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
@@ -67,7 +68,7 @@ export interface NodeOptions {
   /** Held-out records, which a run with metrics measures the released models on. */
   readonly test: Dataset;
   /** Makes the model of a run for the site's data. */
-  createOracle(model: RunFacts['config']['model']): GradientOracle;
+  createOracle(model: RunFacts['config']['model']): GradientOracle | Promise<GradientOracle>;
   /** Starts the site's own training program for a run; who opens it closes it. Absent: the oracle's gradients. */
   readonly openTrainer?: ((model: RunFacts['config']['model']) => Promise<OutsideTrainer>) | undefined;
   readonly crypto: CryptoProvider;
@@ -133,6 +134,14 @@ export function createNode(options: NodeOptions): FederationNode {
     }
     const received = decodeOrder(facts, attachment, memory.probes());
     checkSession(crypto, facts, received, params);
+    const { session } = received;
+    if (session.kind === 'train' && session.step === 0)
+      checkStart(
+        crypto,
+        facts.config,
+        received.models,
+        facts.config.clusters?.open === undefined ? null : groupOf(session),
+      );
     // Another group's session would charge this site for a step twice.
     if (!isInGroup(groupMembers(crypto, facts, groupOf(received.session)), identity.id))
       throw new CoveyError('PRIVACY_POLICY', `"groupId" expected the own group, got ${params.groupId}`);
@@ -235,13 +244,14 @@ export function createNode(options: NodeOptions): FederationNode {
 
   async function takeLog(line: string): Promise<void> {
     const entry = parseEntry(line, (actor) => (actor === coordinatorId ? coordinatorKey : undefined), crypto);
-    const body = entry.body as { rosterHash?: string; config?: unknown; modelHash?: string };
+    const body = entry.body as { rosterHash?: string; config?: unknown; layout?: string; modelHash?: string };
     if (entry.type === 'genesis') {
       if (body.rosterHash !== toHex(rosterHash(crypto, roster))) {
         throw new CoveyError('PRIVACY_POLICY', '"rosterHash" expected the pinned roster, got another');
       }
     } else if (entry.type === 'run.open' && run?.facts.runId !== entry.run) {
       const config = parseRunConfig(body.config);
+      requireLayout(crypto, config, body.layout, policy);
       const facts: RunFacts = { runId: entry.run, config, plan: planRun(config), roster };
       checkRun(policy, facts);
       checkData(config, options.data);
@@ -253,7 +263,7 @@ export function createNode(options: NodeOptions): FederationNode {
           `"data" expected at most ${config.training.maxRecordsPerStep} records, got ${options.data.count}`,
         );
       }
-      const oracle = options.createOracle(config.model);
+      const oracle = await options.createOracle(config.model);
       if (isFloatBounded(config)) requireFactors(oracle);
       const memory = await openMemory(store, entry.run);
       const { datasetBudget } = policy;

@@ -11,12 +11,13 @@ import { largestClip } from '../../src/run/adaptive-clip.ts';
 import { isFloatBounded, type RunConfig, sendsUpdates } from '../../src/run/config.ts';
 import { GAP_SCALE } from '../../src/run/evolution.ts';
 import { LABEL_SCALE } from '../../src/run/labels.ts';
+import type { ModelPolicy } from '../../src/run/layout.ts';
 import { orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
 import { COUNT_SCALE, trainingSensitivity } from '../../src/run/plan.ts';
 import { leastSurvivors } from '../../src/run/shrink.ts';
 
 /** What a site asks of every session; the coordinator can never lower it. */
-export interface SitePolicy {
+export interface SitePolicy extends ModelPolicy {
   /** Most epsilon (server view) that one record of this site, or the whole site, may pay in a run. */
   readonly maxEpsilon: number;
   /**

@@ -104,6 +104,15 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
       maxClippingNorm: z.number().positive().default(1),
       perPerson: z.boolean().default(false),
       integerTerms: z.boolean().default(false),
+      maxParameters: z
+        .number()
+        .int()
+        .min(1)
+        .default(2 ** 24),
+      layouts: z
+        .array(z.string().regex(/^[0-9a-f]{64}$/))
+        .min(1)
+        .optional(),
       sparse: z.boolean().default(false),
       datasetBudget: z
         .strictObject({

@@ -25,8 +25,8 @@ import { loadNodeData } from './data.ts';
 import { createEvaluator } from './evaluation.ts';
 
 export { nodeCrypto } from '../../platform/node/crypto.ts';
+export { readLayersNetwork } from '../../src/learning/layers-json.ts';
 export { type ExternalTrainerOptions, openExternalTrainer } from '../trainers/external-trainer.ts';
-export { readLayersNetwork } from '../trainers/layers-json.ts';
 
 /** Reads a federation file. @throws CoveyError USAGE_CONFIG */
 export async function readFederation(path: string): Promise<FederationFile> {
@@ -61,28 +61,35 @@ export interface RunNodeOptions {
   readonly drill?: (moment: 'before-upload' | 'after-upload', step: number) => void;
 }
 
-/** The part of an oracle that a tensor engine does not give. */
+/**
+ * The part of an oracle that a tensor engine does not give: sums of factors are exact, whichever engine the rest is computed by.
+ * A network of layers has none.
+ */
 function plainFactors(model: DenseShape): Pick<GradientOracle, 'factors'> {
+  if (model.network !== undefined) return {};
   const { factors } = createDenseOracle(model);
   return factors === undefined ? {} : { factors };
 }
 
-/** Makes models for a trainer; a tensor engine is loaded only if the site asks for it. */
+/** Makes models for a trainer; a tensor engine is loaded only if the site or a network of layers asks for it. */
 async function chooseTrainer(
   trainer: NodeConfig['trainer'],
   say: (text: string) => void,
-): Promise<(model: DenseShape) => GradientOracle> {
-  // Choices, metrics and personal parts of a site with a program of its own are computed here.
-  if (trainer !== 'tfjs') return createDenseOracle;
-  const [{ loadTensorRuntime }, { createTfjsOracle }, { denseNetwork }] = await Promise.all([
-    import('../trainers/tfjs-runtime.ts'),
-    import('../trainers/tfjs-oracle.ts'),
-    import('../trainers/tfjs-network.ts'),
-  ]);
-  const runtime = await loadTensorRuntime();
-  say(runtime.why);
-  // Factors of gradients come from the plain engine: sums of them are exact, whichever engine the rest is computed by.
-  return (model) => ({ ...createTfjsOracle(runtime, denseNetwork(model)), ...plainFactors(model) });
+): Promise<(model: DenseShape) => GradientOracle | Promise<GradientOracle>> {
+  const onTensors = async (): Promise<(model: DenseShape) => GradientOracle> => {
+    const [{ loadTensorRuntime }, { createTfjsOracle }, { networkOf }] = await Promise.all([
+      import('../trainers/tfjs-runtime.ts'),
+      import('../trainers/tfjs-oracle.ts'),
+      import('../trainers/tfjs-network.ts'),
+    ]);
+    const runtime = await loadTensorRuntime();
+    say(runtime.why);
+    return (model) => ({ ...createTfjsOracle(runtime, networkOf(model)), ...plainFactors(model) });
+  };
+  if (trainer === 'tfjs') return onTensors();
+  // Choices, metrics and personal parts of a site with a program of its own are computed here; a network of layers always
+  // needs a tensor engine, which is loaded when a run brings one.
+  return async (model) => (model.network === undefined ? createDenseOracle(model) : (await onTensors())(model));
 }
 
 /** The site's training program, started when a run says what model it trains, and ended with the node. */

@@ -16,10 +16,11 @@ import {
   withPersons,
 } from '../../src/data/dataset.ts';
 
-/** A column as one feature in [-1, 1], or as one feature of 0 or 1 for each of its values. */
+/** A column as one feature in [-1, 1], as one feature of 0 or 1 for each of its values, or as a row of a table of embeddings. */
 type Feature =
   | { readonly column: string; readonly range: readonly [number, number] }
-  | { readonly column: string; readonly values: readonly string[] };
+  | { readonly column: string; readonly values: readonly string[] }
+  | { readonly column: string; readonly entries: readonly string[] };
 
 /**
  * What the columns of a table mean, the same at every site. Ranges and values are public: they are agreed on before anybody
@@ -30,12 +31,13 @@ export interface TableDescription {
   /** Column that says whose record a row is. */
   readonly person?: string | undefined;
   readonly features: readonly Feature[];
-  /** Cells that hold nothing: the middle of a range, none of the values. */
+  /** Cells that hold nothing: the middle of a range, none of the values, a row of their own behind the entries. */
   readonly missing: readonly string[];
 }
 
 const column: z.ZodString = z.string().min(1).max(200);
 const values: z.ZodArray<z.ZodString> = z.array(z.string().max(200)).min(2).max(256);
+const entries: z.ZodArray<z.ZodString> = z.array(z.string().max(200)).min(2).max(65_536);
 const range: z.ZodType<readonly [number, number]> = z
   .tuple([z.number(), z.number()])
   .refine(
@@ -48,9 +50,19 @@ export const tableDescriptionSchema: z.ZodType<TableDescription> = z.strictObjec
   label: z.strictObject({ column, values }),
   person: column.optional(),
   features: z
-    .array(z.union([z.strictObject({ column, range }), z.strictObject({ column, values })]))
+    .array(
+      z.union([
+        z.strictObject({ column, range }),
+        z.strictObject({ column, values }),
+        z.strictObject({ column, entries }),
+      ]),
+    )
     .min(1)
-    .max(65_536),
+    .max(65_536)
+    .refine(
+      (features) => new Set(features.map((feature) => 'entries' in feature)).size < 2,
+      'expected entries in all columns or in none',
+    ),
   missing: z.array(z.string().max(200)).max(64).default(['', '?', 'NA']),
 });
 
@@ -61,7 +73,33 @@ const MAX_VALUES = 2 ** 28;
 /** In one way only for every text, so that a long one costs no more than its length. */
 const NUMBER = /^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$/;
 
-const widthOf = (feature: Feature): number => ('range' in feature ? 1 : feature.values.length);
+const widthOf = (feature: Feature): number => ('values' in feature ? feature.values.length : 1);
+
+/** Rows of a table of embeddings that a column has for itself. */
+const rowsOf = (feature: Feature): number => ('entries' in feature ? feature.entries.length + 1 : 0);
+
+/** Rows of a table of embeddings that the columns of entries need: for each its entries and what is missing. */
+export function tableEntries({ features }: TableDescription): number {
+  return features.reduce((sum, feature) => sum + rowsOf(feature), 0);
+}
+
+/** The row of each entry of a column. `firstRow`: behind the rows of the columns before it. */
+interface PlacedFeature {
+  readonly feature: Feature;
+  readonly rows: ReadonlyMap<string, number>;
+  readonly firstRow: number;
+}
+
+function placeFeatures(features: readonly Feature[]): PlacedFeature[] {
+  let firstRow = 0;
+  return features.map((feature) => {
+    const first = firstRow;
+    firstRow += rowsOf(feature);
+    const named = 'entries' in feature ? feature.entries.map((entry, i) => [entry, first + i] as const) : [];
+    // Of an entry that is declared twice the first row.
+    return { feature, firstRow: first, rows: new Map(named.reverse()) };
+  });
+}
 
 /** Numbers that a record becomes. */
 export function tableWidth({ features }: TableDescription): number {
@@ -70,20 +108,29 @@ export function tableWidth({ features }: TableDescription): number {
 
 /** Writes the features of one cell; messages name line and column, never what is in the cell. */
 function writeCell(
-  feature: Feature,
+  { feature, firstRow, rows }: PlacedFeature,
   cell: string,
   isMissing: boolean,
   line: number,
   to: Float32Array,
   at: number,
 ): void {
-  if (isMissing) return;
+  if (isMissing) {
+    if ('entries' in feature) to[at] = firstRow + feature.entries.length;
+    return;
+  }
   const wrong = (expected: string): CoveyError =>
     new CoveyError('CODEC_TYPE', `"${feature.column}" expected ${expected} in line ${line}`, { line });
   if ('values' in feature) {
     const found = feature.values.indexOf(cell);
     if (found < 0) throw wrong(`one of ${feature.values.length} declared values`);
     to[at + found] = 1;
+    return;
+  }
+  if ('entries' in feature) {
+    const row = rows.get(cell);
+    if (row === undefined) throw wrong(`one of ${feature.entries.length} declared entries`);
+    to[at] = row;
     return;
   }
   if (!NUMBER.test(cell)) throw wrong('a number');
@@ -130,6 +177,7 @@ export function parseTable(text: Uint8Array, description: TableDescription, name
   };
   const { features, label, missing, person } = description;
   const places = features.map((feature) => columnOf(feature.column));
+  const placed = placeFeatures(features);
   const labelPlace = columnOf(label.column);
   const width = tableWidth(description);
   if (rows.length * width > MAX_VALUES)
@@ -145,7 +193,7 @@ export function parseTable(text: Uint8Array, description: TableDescription, name
     let at = i * width;
     features.forEach((feature, j) => {
       const cell = row[places[j] as number] ?? '';
-      writeCell(feature, cell, missing.includes(cell), line, numbers, at);
+      writeCell(placed[j] as PlacedFeature, cell, missing.includes(cell), line, numbers, at);
       at += widthOf(feature);
     });
     const found = label.values.indexOf(row[labelPlace] ?? '');

@@ -1,39 +1,30 @@
 import type * as Core from '@tensorflow/tfjs-core';
 import { CoveyError } from '../../protocol/errors.ts';
+import { count } from '../../src/learning/layer-sizes.ts';
 import {
   bodyLayers,
   createManifest,
   type DenseShape,
   isClassifier,
   type ModelManifest,
-  type TensorSpec,
 } from '../../src/learning/manifest.ts';
-import { count, type LayerSpec, type Plan, planLayer } from './tfjs-layer-plans.ts';
+import { layoutNetwork, type NetworkLayout, type NetworkSpec } from '../../src/learning/network.ts';
+import { planLayer } from './tfjs-layer-plans.ts';
 
-/**
- * A classifier: the last layer must be dense and linear, it yields one logit a class. `sharedLayers`: layers with
- * parameters that form the body, from the input; all but the last one by default.
- */
-export interface NetworkSpec {
-  readonly inputShape: readonly number[];
-  readonly layers: readonly LayerSpec[];
-  readonly sharedLayers?: number | undefined;
-}
-
-/** A network whose sizes have been checked. Units: `activationFloats` counts the outputs of all layers for one record. */
-export interface Network {
+/** A network and what it computes. */
+export interface Network extends NetworkLayout {
   readonly manifest: ModelManifest;
-  readonly inputShape: readonly number[];
-  readonly classes: number;
-  readonly activationFloats: number;
-  /** Number of rows of the table that the features index, or null if they are plain numbers. */
-  readonly entries: number | null;
   /** Logits of a batch. Shapes: `x` rows x inputShape, `parameters` as in the manifest, result rows x classes. */
   forward(tf: typeof Core, x: Core.Tensor, parameters: readonly Core.Tensor[]): Core.Tensor2D;
+  /** Values that the head reads of a record. */
+  readonly featureLength: number;
+  /** Outputs of the body. Shapes: result rows x featureLength. */
+  features(tf: typeof Core, x: Core.Tensor, parameters: readonly Core.Tensor[]): Core.Tensor2D;
 }
 
-/** The network of a multilayer perceptron with ReLU, with the same manifest as the dense oracle of that shape. */
-export function denseNetwork(shape: DenseShape): NetworkSpec {
+/** The network of a model: its own layers, or a multilayer perceptron with ReLU in the layout of the dense oracle. */
+export function networkOf(shape: DenseShape): NetworkSpec {
+  if (shape.network !== undefined) return { ...shape.network, sharedLayers: bodyLayers(shape) };
   if (!isClassifier(shape))
     throw new CoveyError(
       'USAGE_CONFIG',
@@ -47,77 +38,32 @@ export function denseNetwork(shape: DenseShape): NetworkSpec {
   };
 }
 
-const UNWEIGHTED: readonly LayerSpec['kind'][] = [
-  'maxPool',
-  'averagePool',
-  'globalPool',
-  'activation',
-  'reshape',
-  'flatten',
-];
-
-function assertSizes(name: string, sizes: readonly number[], shape: readonly number[]): void {
-  if (sizes.every((size) => Number.isSafeInteger(size) && size > 0)) return;
-  throw new CoveyError(
-    'USAGE_CONFIG',
-    `"${name}" expected windows within ${shape.join(' x ')}, got ${sizes.join(' x ')} of them`,
-  );
-}
-
-/** Largest number of weights or of outputs of a layer that is worked out at all: beyond it sums are no longer exact. */
-const MAX_VALUES = 2 ** 40;
-
 /**
- * Checks the sizes of a network and lays out its parameters: the tensors of each layer in order, named by its name or
- * by kind and number; the shared layers are the body, the rest the head. Allocates nothing that grows with the sizes.
- * @throws CoveyError USAGE_CONFIG for layers that do not fit together, or a last layer that is not dense and linear.
+ * Plans what a network computes. Allocates nothing that grows with the sizes.
+ * @throws CoveyError USAGE_CONFIG of `layoutNetwork`
  */
 export function createNetwork(spec: NetworkSpec): Network {
-  const last = spec.layers.at(-1);
-  if (last?.kind !== 'dense' || last.activation !== 'linear') {
-    throw new CoveyError('USAGE_CONFIG', '"layers" expected a dense linear layer at the end');
-  }
-  const tensors: TensorSpec[] = [];
-  const plans: { plan: Plan; first: number }[] = [];
-  const numbers = new Map<string, number>();
-  const weighted = spec.layers.filter(({ kind }) => !UNWEIGHTED.includes(kind)).length;
-  const shared = spec.sharedLayers ?? weighted - 1;
-  if (!Number.isInteger(shared) || shared < 0 || shared >= weighted)
-    throw new CoveyError('USAGE_CONFIG', `"sharedLayers" expected 0 to ${weighted - 1}, got ${shared}`);
-  let shape = spec.inputShape;
-  assertSizes('inputShape', shape, shape);
-  let activationFloats = count(shape);
-  let weightedBefore = 0;
-  spec.layers.forEach((layer, i) => {
-    const plan = planLayer(layer, shape, i === 0);
-    assertSizes(layer.kind, plan.output, shape);
-    if (plan.tensors.some((tensor) => count(tensor.shape) > MAX_VALUES) || count(plan.output) > MAX_VALUES)
-      throw new CoveyError('USAGE_CONFIG', `"${layer.kind}" expected at most ${MAX_VALUES} weights and outputs`);
-    plans.push({ plan, first: tensors.length });
-    if (plan.tensors.length > 0) {
-      const number = (numbers.get(layer.kind) ?? 0) + 1;
-      numbers.set(layer.kind, number);
-      const group = weightedBefore < shared ? 'body' : 'head';
-      weightedBefore++;
-      const prefix = ('name' in layer ? layer.name : undefined) ?? `${layer.kind}_${number}`;
-      for (const tensor of plan.tensors) tensors.push({ name: `${prefix}/${tensor.name}`, shape: tensor.shape, group });
-    }
-    shape = plan.output;
-    activationFloats += count(shape);
-  });
-  const [first] = spec.layers;
+  const layout = layoutNetwork(spec);
+  const manifest = createManifest(layout.tensors);
+  const plans = layout.layers.map(({ layer, input, first, tensors }, i) => ({
+    ...planLayer(layer, input, i === 0),
+    first,
+    end: first + tensors,
+  }));
+  const bodyTensors = layout.tensors.filter(({ group }) => group === 'body').length;
+  // The first layer of the head; what has no parameters before it belongs to the body.
+  const cut = layout.layers.findIndex(({ first, tensors }) => tensors > 0 && first >= bodyTensors);
+  const featureLength = count(layout.layers[cut]?.input ?? []);
+  const run = (tf: typeof Core, x: Core.Tensor, parameters: readonly Core.Tensor[], layers: number): Core.Tensor =>
+    plans.slice(0, layers).reduce((y, { apply, end, first }) => apply(tf, y, parameters.slice(first, end)), x);
   return {
-    manifest: createManifest(tensors),
-    inputShape: spec.inputShape,
-    classes: last.units,
-    activationFloats,
-    entries: first?.kind === 'embedding' ? first.entries : null,
-    forward: (tf, x, parameters) => {
-      const logits = plans.reduce(
-        (y, { plan, first: at }) => plan.apply(tf, y, parameters.slice(at, at + plan.tensors.length)),
-        x,
-      );
-      return logits as Core.Tensor2D;
+    ...layout,
+    manifest,
+    forward: (tf, x, parameters) => run(tf, x, parameters, plans.length) as Core.Tensor2D,
+    featureLength,
+    features: (tf, x, parameters) => {
+      const features = run(tf, x, parameters, cut);
+      return tf.reshape(features, [x.shape[0] ?? 0, featureLength]) as Core.Tensor2D;
     },
   };
 }

@@ -2,8 +2,9 @@ import type * as Core from '@tensorflow/tfjs-core';
 import { CoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../../src/data/dataset.ts';
 import { type ModelManifest, tensorLength } from '../../src/learning/manifest.ts';
-import type { GradientOracle } from '../../src/learning/oracle.ts';
-import { createNetwork, type Network, type NetworkSpec } from './tfjs-network.ts';
+import type { NetworkSpec } from '../../src/learning/network.ts';
+import type { FeatureExtractor, GradientOracle } from '../../src/learning/oracle.ts';
+import { createNetwork, type Network } from './tfjs-network.ts';
 import { BACKENDS, type TensorRuntime } from './tfjs-runtime.ts';
 
 /** Most records of one pass; more do not run faster. */
@@ -63,6 +64,16 @@ function download(
         target[at + k] = (target[at + k] as number) + weight * (values[k] as number);
     offsets[group] += values.length;
   });
+}
+
+/** Adds tensors to a vector that holds them one after another. */
+function addTo(target: Float64Array, tensors: readonly Core.Tensor[]): void {
+  let at = 0;
+  for (const tensor of tensors) {
+    const values = tensor.dataSync();
+    for (let k = 0; k < values.length; k++) target[at + k] = (target[at + k] as number) + (values[k] as number);
+    at += values.length;
+  }
 }
 
 /** Cross entropy of softmax(logits) at `at` for a label, in double precision. */
@@ -204,7 +215,53 @@ export function createTfjsOracle(runtime: TensorRuntime, spec: NetworkSpec): Gra
     });
   }
 
-  return {
+  /** Calls `visit` within a scope of tensors with the batches of a pass over these records, all of them readable. */
+  function eachPass(
+    body: Float64Array,
+    data: Dataset,
+    records: Uint32Array,
+    visit: (x: Core.Tensor, parameters: readonly Core.Tensor[], start: number, end: number) => void,
+  ): void {
+    check(body, noHead, data);
+    tf.tidy(() => {
+      const parameters = upload(tf, manifest, body, noHead).slice(0, bodyTensors);
+      for (let start = 0; start < records.length; start += maxRows) {
+        const end = Math.min(records.length, start + maxRows);
+        tf.tidy(() => visit(batch(data, records, start, end).x, parameters, start, end));
+      }
+    });
+  }
+
+  const bodyTensors = manifest.tensors.filter(({ group }) => group === 'body').length;
+  const noHead = new Float64Array(manifest.headLength);
+  const { featureLength } = network;
+  const extractor: FeatureExtractor = {
+    featureLength,
+    features(body, data, records) {
+      const features = new Float64Array(records.length * featureLength);
+      eachPass(body, data, records, (x, parameters, start) => {
+        features.set(network.features(tf, x, parameters).dataSync(), start * featureLength);
+      });
+      for (const [row, record] of records.entries())
+        if (!isReadable(data, record)) features.fill(Number.NaN, row * featureLength, (row + 1) * featureLength);
+      return features;
+    },
+    gradient(body, data, records, errors, bodyGradient) {
+      bodyGradient.fill(0);
+      eachPass(body, data, records, (x, parameters, start, end) => {
+        const given = Float32Array.from(errors.subarray(start * featureLength, end * featureLength));
+        const dy = tf.tensor2d(given, [end - start, featureLength]);
+        const gradients = tf.grads((...tensors: Core.Tensor[]) => network.features(tf, x, tensors))(
+          [...parameters],
+          dy,
+        );
+        addTo(bodyGradient, gradients);
+      });
+      if (records.some((record) => !isReadable(data, record))) bodyGradient.fill(Number.NaN);
+    },
+  };
+
+  const oracle: GradientOracle = {
     manifest,
     meanGradient,
     perRecordGradient: (body, head, data, record, bodyGradient, headGradient) => {
@@ -227,4 +284,5 @@ export function createTfjsOracle(runtime: TensorRuntime, spec: NetworkSpec): Gra
       return predictions;
     },
   };
+  return bodyTensors === 0 ? oracle : { ...oracle, extractor };
 }

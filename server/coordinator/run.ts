@@ -9,12 +9,14 @@ import { wordsToBytes } from '../../protocol/ring.ts';
 import type { Roster, SessionOutcome, SessionParams } from '../../protocol/session.ts';
 import { evolveSlots } from '../../src/cluster/evolution.ts';
 import type { ReleasedModels } from '../../src/learning/algorithm.ts';
+import { layoutOf } from '../../src/learning/trainer.ts';
 import { totalVarianceOf } from '../../src/privacy/dropout-noise.ts';
 import { eventToJson } from '../../src/privacy/event-json.ts';
 import { reportSignal } from '../../src/privacy/noise-shares.ts';
 import { configHash, type RunConfig } from '../../src/run/config.ts';
 import { evolutionRule } from '../../src/run/evolution.ts';
 import { groupIdOf } from '../../src/run/groups.ts';
+import { requireStart, type StartingWeights } from '../../src/run/layout.ts';
 import { encodeRunMessage, type RunMessage, readRunMessage } from '../../src/run/messages.ts';
 import { summarizeMetrics } from '../../src/run/metrics.ts';
 import { encodeOrder, orderParams, type RunFacts, type SessionOrder } from '../../src/run/order.ts';
@@ -28,7 +30,7 @@ import {
   seatsAreDistinct,
   sumCoordinates,
 } from '../../src/run/release.ts';
-import { encodeModels, modelsHash } from '../../src/run/released.ts';
+import { encodeModels, modelManifest, modelsHash } from '../../src/run/released.ts';
 import { atSurvivors } from '../../src/run/shrink.ts';
 import type { Store } from '../../src/run/store.ts';
 import { createAccounts } from './accounts.ts';
@@ -60,6 +62,8 @@ export interface TranscriptKeeper {
 
 export interface CoordinatorOptions {
   readonly config: RunConfig;
+  /** The weights that the configuration names, if it does. */
+  readonly start?: StartingWeights | undefined;
   readonly runId: string;
   readonly roster: Roster;
   readonly identity: { readonly id: Uint8Array; readonly publicKey: Uint8Array; readonly secretSeed: Uint8Array };
@@ -118,7 +122,8 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     identity,
     now: options.now,
   });
-  let state: ReleaseState = initialState(config);
+  requireStart(crypto, config, options.start);
+  let state: ReleaseState = initialState(config, options.start);
   const openedSessions = new Map<string, OpenedSession>();
   const accounts = createAccounts(config, plan, roster);
   const cohort = createCohort(crypto, facts, accounts);
@@ -151,6 +156,16 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
     }
   }
 
+  /** A run goes on with the configuration that its members were told. */
+  function requireOpened(): void {
+    const { body } = JSON.parse(journal.lines()[1] ?? '{}') as { body?: { taskHash?: string } };
+    if (body?.taskHash !== toHex(configHash(crypto, config)))
+      throw new CoveyError(
+        'USAGE_CONFIG',
+        '"run" expected the configuration that this run was opened with, got another; hint: a new state folder starts a new run',
+      );
+  }
+
   async function openLog(): Promise<void> {
     // The process may have ended between the two.
     const opened = journal.lines().length;
@@ -165,10 +180,11 @@ export async function createCoordinator(options: CoordinatorOptions): Promise<Co
           organization: e.organization,
         })),
       });
-    if (opened >= 2) return;
+    if (opened >= 2) return requireOpened();
     await journal.append('run.open', {
       config,
       taskHash: toHex(configHash(crypto, config)),
+      layout: layoutOf(crypto, modelManifest(config)),
       plan: {
         unit: config.privacy.unit,
         relation: config.privacy.relation,

@@ -52,7 +52,13 @@ export interface EntryBodies {
     readonly rosterVersion: number;
     readonly members: readonly { readonly id: Hex; readonly publicKey: Hex; readonly organization: string }[];
   };
-  readonly 'run.open': { readonly config: JsonObject; readonly taskHash: Hex; readonly plan: RunPlanClaim };
+  /** `layout`: hash of the tensors of the model; left out by runs of earlier versions. */
+  readonly 'run.open': {
+    readonly config: JsonObject;
+    readonly taskHash: Hex;
+    readonly layout?: Hex | undefined;
+    readonly plan: RunPlanClaim;
+  };
   /** `params`: base64 of the parameters that the coordinator signs in P0. */
   readonly 'round.open': {
     readonly sid: Hex;
@@ -201,7 +207,7 @@ const BODIES: { readonly [T in EntryType]: Check<EntryBodies[T]> } = {
     rosterVersion: round,
     members: listOf(record({ id, publicKey: hexOf(32), organization: text(200) }), LIMITS.cohort),
   }),
-  'run.open': record({ config: anyObject, taskHash: hash, plan }),
+  'run.open': record({ config: anyObject, taskHash: hash, layout: optional(hash), plan }),
   'round.open': record({
     sid,
     round,

@@ -16,6 +16,7 @@ import { sparseQuorum, strictThreshold } from '../../protocol/roster.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import type { EntryBody, EntryType, SessionKind } from './bodies.ts';
 import { canonicalJson } from './canonical-json.ts';
+import { checkLayout } from './check-layout.ts';
 import { type AuditLocation, failAudit, inClass } from './failures.ts';
 import { announcedLabels } from './labels.ts';
 import { announcedMetrics, isMetricsStep } from './metrics.ts';
@@ -393,6 +394,7 @@ export function replayLog(entries: readonly LocatedEntry[], crypto: CryptoProvid
   const replay = new Replay(genesis, open, run, crypto);
   if (toHex(replay.configHash) !== open.taskHash)
     failAudit('rules', openedAt, '"taskHash" is not the hash of the configuration');
+  checkLayout(open, openedAt, crypto);
   entries.forEach(({ entry, at }, index) => {
     if (entry.federation !== federation || entry.run !== run)
       failAudit('rules', at, 'an entry of another federation or run');

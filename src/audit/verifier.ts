@@ -122,6 +122,8 @@ export async function verifyBundle(
     const entries = readLog(log, crypto);
     proved.push('every log entry canonical, signed by its actor, in its actor’s unbroken order');
     const history = replayLog(entries, crypto);
+    const { layout } = history.open;
+    if (layout !== undefined) proved.push(`layout ${layout.slice(0, 12)} is that of the model of the configuration`);
     checkNamedFiles(files, history, crypto);
     const released = history.sessions.filter(({ release }) => release !== undefined);
     const fewest = Math.min(...released.map(({ release }) => release?.body.survivors ?? 0));

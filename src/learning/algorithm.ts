@@ -138,6 +138,10 @@ export interface Algorithm {
   readonly shares: 'model' | 'body';
   /** Second moments of the server's optimizer, where the algorithm is named after one. */
   readonly optimizer?: 'adam' | 'yogi' | 'adagrad';
+  /** Why its local steps are plain ones of SGD; absent: any optimizer of local training. */
+  readonly plainSteps?: string;
+  /** Reads the bias of a head that is one dense layer. */
+  readonly readsBias?: true;
   /** Needs the same number of minibatches from everybody. */
   readonly fixedBatches?: true;
   /** Clips parts of its vector by themselves within C, so that the norm of the whole says nothing about a clip. */

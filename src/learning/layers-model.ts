@@ -1,12 +1,13 @@
 import { fromUtf8, utf8 } from '../../protocol/bytes.ts';
 import { CoveyError } from '../../protocol/errors.ts';
+import { encodeLayers } from './layers-encode.ts';
 import { type DenseShape, denseManifest, type ModelManifest } from './manifest.ts';
 import { modelTensors, tensorsToModel } from './model-files.ts';
 import type { Model } from './oracle.ts';
 import { readFloats, writeFloats } from './safetensors.ts';
 import { shown } from './shown.ts';
 
-/** A sequential dense model in the files that `tf.loadLayersModel` reads. */
+/** A sequential model in the files that `tf.loadLayersModel` reads. */
 export interface LayersModelFiles {
   readonly modelJson: Uint8Array;
   readonly weights: Uint8Array;
@@ -37,8 +38,16 @@ function denseLayer(index: number, inputs: number, units: number, activation: st
   };
 }
 
+function denseLayers(shape: DenseShape): unknown[] {
+  const widths = [shape.inputs, ...shape.hidden, shape.classes];
+  return widths.slice(1).map((units, i) => {
+    return denseLayer(i + 1, widths[i] ?? 0, units, i + 2 === widths.length ? 'softmax' : 'relu');
+  });
+}
+
 /**
- * Encodes a multilayer perceptron (ReLU, softmax output) as a TensorFlow.js layers model in single precision.
+ * Encodes a model (a perceptron of ReLU layers, or a network; softmax output) as a TensorFlow.js layers model in single
+ * precision.
  * @throws CoveyError USAGE_RANGE if the model does not have the lengths of its shape.
  */
 export function encodeLayersModel(
@@ -46,10 +55,7 @@ export function encodeLayersModel(
   model: Model,
   metadata: Readonly<Record<string, string>> = {},
 ): LayersModelFiles {
-  const widths = [shape.inputs, ...shape.hidden, shape.classes];
-  const layers = widths.slice(1).map((units, i) => {
-    return denseLayer(i + 1, widths[i] ?? 0, units, i + 2 === widths.length ? 'softmax' : 'relu');
-  });
+  const layers = shape.network === undefined ? denseLayers(shape) : encodeLayers(shape.network);
   const tensors = modelTensors(denseManifest(shape), model, 'F32');
   const modelJson = {
     format: 'layers-model',

@@ -2,6 +2,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import type { LocalContext, LocalUpdate } from './algorithm.ts';
 import { type EpochOptions, eachBatch } from './local-training.ts';
 import type { ModelManifest } from './manifest.ts';
+import { createOptimizer, optimizerOf } from './optimizer.ts';
 import { copyModel, type Model } from './oracle.ts';
 
 /** The groups of a model, in the order of its parameters. */
@@ -35,7 +36,25 @@ export function sgdStep(
   for (const group of groups) addScaled(model[group], -stepSize, gradient[group]);
 }
 
-/** Plain SGD over epochs on the groups that move; the model is changed in place. */
+/** Minibatch steps of an optimizer that remembers nothing of any earlier training; the model is changed in place. */
+function optimize(
+  { data, oracle, random }: LocalContext,
+  model: Model,
+  epochs: EpochOptions,
+  groups: readonly ('body' | 'head')[],
+  hook: GradientHook | undefined,
+): void {
+  const spec = optimizerOf(epochs.stepSize, epochs.optimizer);
+  const gradient = gradientOf(model);
+  const steps = groups.map((group) => ({ group, step: createOptimizer(spec, model[group].length) }));
+  eachBatch(data.count, epochs, random, (records) => {
+    oracle.meanGradient(model.body, model.head, data, records, gradient.body, gradient.head);
+    hook?.(model, gradient);
+    for (const { group, step } of steps) step(model[group], gradient[group]);
+  });
+}
+
+/** SGD, or the optimizer of the epochs, on the groups that move; the model is changed in place. */
 export function trainEpochs(
   context: LocalContext,
   model: Model,
@@ -52,6 +71,10 @@ export function trainEpochs(
       );
     const fitted = context.fit(context.data, model, epochs, context.random.word());
     for (const group of GROUPS) model[group].set(fitted[group]);
+    return;
+  }
+  if (epochs.optimizer !== undefined) {
+    optimize(context, model, epochs, groups, hook);
     return;
   }
   const gradient = gradientOf(model);

@@ -2,7 +2,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../data/dataset.ts';
 import type { DataRandom } from '../data/random.ts';
 import { initialModel } from './initial-model.ts';
-import { createOptimizer } from './optimizer.ts';
+import { createOptimizer, type LocalOptimizer } from './optimizer.ts';
 import { copyModel, type GradientOracle, type Model } from './oracle.ts';
 
 /** Minibatches of local training: whole epochs, or as many minibatches for everybody. Units: `stepSize` as a learning rate. */
@@ -12,6 +12,8 @@ export interface EpochOptions {
   readonly batches?: number | undefined;
   readonly batchSize: number;
   readonly stepSize: number;
+  /** Starts anew with every training; plain SGD if absent. */
+  readonly optimizer?: LocalOptimizer | undefined;
 }
 
 /** Adam with weight decay added to the gradient. */

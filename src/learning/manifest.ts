@@ -1,6 +1,7 @@
 import { hashParts, utf8 } from '../../protocol/bytes.ts';
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
+import { layoutNetwork, type NetworkSpec, weightedLayers } from './network.ts';
 
 /** A tensor and the part of the model it belongs to: the shared body or the head that is repeated in slots. */
 export interface TensorSpec {
@@ -17,7 +18,7 @@ export interface ModelManifest {
 }
 
 /**
- * Sizes of a multilayer perceptron; no hidden layer makes it a logistic regression, all of which is the head.
+ * Sizes of a multilayer perceptron, or a network of other layers; no hidden layer makes it a logistic regression, all of which is the head.
  * `sharedLayers`: layers of the body, counted from the input; the others are the head. All but the last one by default;
  * 0 repeats the whole model in every slot.
  */
@@ -32,18 +33,27 @@ export interface DenseShape {
   readonly loss?: 'cross-entropy' | 'squared' | undefined;
   /** False: layers without biases. */
   readonly bias?: boolean | undefined;
+  /** Layers of any kind in the place of the hidden ones, of which there are none then. */
+  readonly network?: Omit<NetworkSpec, 'sharedLayers'> | undefined;
 }
 
-/** True for ReLU layers with biases under cross entropy, which every engine computes. */
-export function isClassifier({ activation = 'relu', bias = true, loss = 'cross-entropy' }: DenseShape): boolean {
-  return activation === 'relu' && bias && loss === 'cross-entropy';
+/** True for a perceptron of ReLU layers with biases under cross entropy, which every engine computes. */
+export function isClassifier({
+  activation = 'relu',
+  bias = true,
+  loss = 'cross-entropy',
+  network,
+}: DenseShape): boolean {
+  return network === undefined && activation === 'relu' && bias && loss === 'cross-entropy';
 }
 
 /** Number of layers in the body. @throws CoveyError USAGE_CONFIG unless at least one layer is left for the head. */
-export function bodyLayers({ hidden, sharedLayers = hidden.length }: DenseShape): number {
-  if (!Number.isInteger(sharedLayers) || sharedLayers < 0 || sharedLayers > hidden.length)
-    throw new CoveyError('USAGE_CONFIG', `"sharedLayers" expected 0 to ${hidden.length}, got ${sharedLayers}`);
-  return sharedLayers;
+export function bodyLayers({ hidden, network, sharedLayers }: DenseShape): number {
+  const most = network === undefined ? hidden.length : weightedLayers(network) - 1;
+  const layers = sharedLayers ?? most;
+  if (!Number.isInteger(layers) || layers < 0 || layers > most)
+    throw new CoveyError('USAGE_CONFIG', `"sharedLayers" expected 0 to ${most}, got ${layers}`);
+  return layers;
 }
 
 /** Number of parameters of a tensor. */
@@ -72,8 +82,13 @@ export function createManifest(tensors: readonly TensorSpec[]): ModelManifest {
   return { tensors, bodyLength, headLength };
 }
 
-/** Manifest of a multilayer perceptron: kernels (inputs x outputs) and biases; body layers first, then the head. */
+/**
+ * Manifest of a model: of a perceptron kernels (inputs x outputs) and biases, of a network the tensors of its layers; body
+ * layers first, then the head.
+ */
 export function denseManifest(shape: DenseShape): ModelManifest {
+  if (shape.network !== undefined)
+    return createManifest(layoutNetwork({ ...shape.network, sharedLayers: bodyLayers(shape) }).tensors);
   const widths = [shape.inputs, ...shape.hidden, shape.classes];
   const tensors: TensorSpec[] = [];
   const shared = bodyLayers(shape);

@@ -8,6 +8,19 @@ export type OptimizerSpec =
   | { readonly kind: 'sgd'; readonly stepSize: number; readonly momentum: number; readonly weightDecay: number }
   | { readonly kind: 'adam'; readonly stepSize: number; readonly weightDecay: number };
 
+/** An optimizer without its step size, as a run names it; what is left out is zero. */
+export type LocalOptimizer =
+  | { readonly kind: 'sgd'; readonly momentum?: number | undefined; readonly weightDecay?: number | undefined }
+  | { readonly kind: 'adam'; readonly weightDecay?: number | undefined };
+
+/** The optimizer of local training; plain SGD if none is named. */
+export function optimizerOf(stepSize: number, named: LocalOptimizer = { kind: 'sgd' }): OptimizerSpec {
+  const { weightDecay = 0 } = named;
+  return named.kind === 'adam'
+    ? { kind: 'adam', stepSize, weightDecay }
+    : { kind: 'sgd', stepSize, momentum: named.momentum ?? 0, weightDecay };
+}
+
 /** Moves the parameters along a gradient, both of the length given at creation; remembers its own moments. */
 export type OptimizerStep = (parameters: Float64Array, gradient: Float64Array) => void;
 

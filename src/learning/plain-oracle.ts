@@ -57,8 +57,14 @@ function squaredError(outputs: Float64Array, target: number): number {
  * Creates the oracle of any dense network of the configuration - squared error or cross entropy, any activation, with or
  * without biases - record after record in plain loops. The blocked oracle of ReLU and cross entropy is faster.
  * Keeps scratch memory, no state.
+ * @throws CoveyError USAGE_CONFIG for a network of other layers
  */
 export function createPlainOracle(shape: DenseShape): GradientOracle {
+  if (shape.network !== undefined)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      '"model" expected a perceptron for this trainer, got a network of layers, which a tensor engine trains',
+    );
   const manifest = denseManifest(shape);
   const layers = layersOf(shape);
   const { of, slope } = ACTIVATIONS[shape.activation ?? 'relu'];

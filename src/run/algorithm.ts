@@ -1,5 +1,7 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import { type Algorithm, optionsOf, requireRecordRule, type SlotUse } from '../learning/algorithm.ts';
+import { biasOffset } from '../learning/local-steps.ts';
+import { bodyLayers, denseManifest } from '../learning/manifest.ts';
 import { findAlgorithm } from '../learning/registry.ts';
 import type { RunConfig } from './config.ts';
 
@@ -79,6 +81,10 @@ export function checkAlgorithm(config: RunConfig): void {
   require(fixedBatches === undefined ||
     config.training.local?.batches !==
       undefined, `"training.local.batches" expected a number for ${info.id}: everybody takes as many steps`);
+  require(algorithm.plainSteps === undefined ||
+    config.training.local?.optimizer ===
+      undefined, `"training.local.optimizer" expected none for ${info.id}: ${algorithm.plainSteps}`);
+  if (algorithm.readsBias) biasOffset(denseManifest(config.model), info.id);
   // What a server derives from the number of survivors needs them in one sum.
   require(extra === undefined ||
     config.cohort.groups === 1, `"cohort.groups" expected 1 for ${info.id}, got ${config.cohort.groups}`);
@@ -86,7 +92,7 @@ export function checkAlgorithm(config: RunConfig): void {
     algorithm.clipsParts?.(options) !==
       true, `"training.adaptiveClip" expected a fixed clip for ${info.id} with parts that are clipped by themselves`);
   if (shares === 'body') {
-    const cut = config.model.sharedLayers ?? config.model.hidden.length;
+    const cut = bodyLayers(config.model);
     require(cut > 0, `"model.sharedLayers" expected at least 1 for ${info.id}, got ${cut}: nothing would be shared`);
   }
 }

@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import { LIMITS } from '../../protocol/limits.ts';
+import type { LocalOptimizer } from '../learning/optimizer.ts';
 import type { MetricsConfig, RunConfig } from './config.ts';
+import { networkSchema } from './network-schema.ts';
 
 const positive: z.ZodNumber = z.number().positive();
 const count: z.ZodNumber = z.number().int().min(1);
@@ -27,6 +29,14 @@ export const algorithmSchema: z.ZodType<NonNullable<RunConfig['algorithm']>> = z
     .optional(),
 });
 
+const decay = z.number().min(0).max(10).optional();
+
+/** Reads the `optimizer` of local training. */
+export const optimizerSchema: z.ZodType<LocalOptimizer> = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('sgd'), momentum: z.number().min(0).lt(1).optional(), weightDecay: decay }),
+  z.strictObject({ kind: z.literal('adam'), weightDecay: decay }),
+]);
+
 /** Reads the `xnoise` of a configuration. */
 export const xnoiseSchema: z.ZodType<NonNullable<RunConfig['privacy']['xnoise']>> = z.strictObject({
   tolerance: z.number().int().min(1).max(LIMITS.tolerance),
@@ -47,6 +57,7 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     activation: z.enum(['relu', 'tanh', 'linear']).optional(),
     loss: z.enum(['cross-entropy', 'squared']).optional(),
     bias: z.boolean().optional(),
+    network: networkSchema.optional(),
   }),
   training: z.strictObject({
     steps: z.number().int().min(1).max(100_000),
@@ -58,6 +69,10 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     nominalRecords: positive,
     maxRecordsPerStep: count,
     initialSeed: seed,
+    initialWeights: z
+      .string()
+      .regex(/^[0-9a-f]{64}$/)
+      .optional(),
     local: z
       .strictObject({
         epochs: count,
@@ -65,6 +80,7 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
         batches: count.max(100_000).optional(),
         batchSize: count,
         stepSize: positive,
+        optimizer: optimizerSchema.optional(),
         curriculum: z
           .strictObject({
             expert: z.enum(['global', 'local', 'hybrid']),

@@ -18,6 +18,7 @@ import { checkEvolving } from './evolving-config.ts';
 import { groupCount, largestGroup } from './groups.ts';
 import type { LabelSource } from './labels.ts';
 import { localQueries } from './local-queries.ts';
+import { checkModel } from './network-schema.ts';
 
 /** Hidden slots with founding seats, private choice and a public schedule. @see learning design, embedded scenario */
 export interface ClusterConfig {
@@ -99,6 +100,8 @@ export interface RunConfig {
     /** Most records one organization may add to a step; bounds the ring. */
     readonly maxRecordsPerStep: number;
     readonly initialSeed: number;
+    /** Hash of the weights that all models start from, in hex; draws from `initialSeed` if absent. */
+    readonly initialWeights?: string | undefined;
     /** Local epochs of a member at unit `participant`; null at unit `record`, where a step is one gradient a record. */
     readonly local: (EpochOptions & { readonly curriculum?: Curriculum | undefined }) | null;
     /** Which records join a step at unit `record`, by their own loss; all of them if absent. */
@@ -182,6 +185,16 @@ function describeIssue(issue: z.core.$ZodIssue): string {
   return `"${issue.path.join('.') || 'config'}" ${issue.message}`;
 }
 
+/** Slots that are chosen by their losses and start alike would stay alike for ever. */
+function checkStarts({ clusters, training }: RunConfig): void {
+  if (training.initialWeights === undefined || clusters === null || clusters.foundingSlots > 0) return;
+  if (clusters.open === undefined && clusters.assignment !== 'evolving')
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      '"training.initialWeights" expected none with slots that are chosen from the start: they would stay alike',
+    );
+}
+
 /** With noise inside the organizations the number of gradients in a step is public and nothing else reads a record. */
 function checkLocalNoise(
   { clusters, encoding, training }: RunConfig,
@@ -239,13 +252,8 @@ export function parseRunConfig(value: unknown): RunConfig {
   if (!parsed.success)
     throw new CoveyError('USAGE_CONFIG', parsed.error.issues.map(describeIssue).slice(0, 3).join('; '));
   const config = parsed.data;
-  bodyLayers(config.model);
-  const { classes, loss } = config.model;
-  if (loss === 'squared' ? classes !== 1 : classes < 2)
-    throw new CoveyError(
-      'USAGE_CONFIG',
-      `"model.classes" expected ${loss === 'squared' ? '1 with squared error' : 'at least 2'}, got ${classes}`,
-    );
+  checkModel(config.model);
+  checkStarts(config);
   const { participants, groups, minSurvivors, colluders } = config.cohort;
   const { open } = config.clusters ?? {};
   const require = (holds: boolean, line: string): void => {
@@ -307,6 +315,8 @@ export function parseRunConfig(value: unknown): RunConfig {
       'record', '"privacy.terms" expected integer at unit participant: its one update is rounded within a bound of its own');
     require(localNoise ===
       undefined, '"privacy.terms" expected integer with noise inside the organizations: their gradients are summed as integers');
+    require(config.model.network ===
+      undefined, '"privacy.terms" expected integer with a network of layers: float-bounded terms need a perceptron');
   }
   const { xnoise } = config.privacy;
   if (xnoise !== undefined) {

@@ -2,7 +2,7 @@ import { CoveyError, isCoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { createRandom } from '../data/random.ts';
 import type { LocalContext, LocalFit } from '../learning/algorithm.ts';
-import { type DenseShape, denseManifest, type ModelManifest } from '../learning/manifest.ts';
+import { bodyLayers, type DenseShape, denseManifest, type ModelManifest } from '../learning/manifest.ts';
 import { copyModel, type GradientOracle } from '../learning/oracle.ts';
 import { algorithmOf } from './algorithm.ts';
 import type { RunConfig } from './config.ts';
@@ -45,7 +45,11 @@ export function gradientsOnly(manifest: ModelManifest, meanGradient: GradientOra
 /** What one run of the algorithm's local work asks for, on a model of single units. */
 function countOnce(config: RunConfig, seed: number, outside: boolean): { queries: number; fits: number } {
   const { algorithm, options } = algorithmOf(config);
-  const model = { ...config.model, inputs: 1, hidden: config.model.hidden.map(() => 1) };
+  const { network, ...own } = config.model;
+  // Of a network the cut alone: how many gradients are asked for follows from the algorithm.
+  const dense = { classes: own.classes, hidden: bodyLayers(config.model) > 0 ? [1] : [] };
+  const model =
+    network === undefined ? { ...own, inputs: 1, hidden: own.hidden.map(() => 1) } : { ...dense, inputs: 1 };
   const manifest = denseManifest(model);
   const start = { body: new Float64Array(manifest.bodyLength), head: new Float64Array(manifest.headLength) };
   let queries = 0;

@@ -5,6 +5,7 @@ import type { SessionParams } from '../../protocol/session.ts';
 import type { Dataset } from '../data/dataset.ts';
 import type { LocalFit } from '../learning/algorithm.ts';
 import type { EpochOptions } from '../learning/local-training.ts';
+import { optimizerOf } from '../learning/optimizer.ts';
 import { copyModel, type GradientOracle, type Model } from '../learning/oracle.ts';
 import { fitOrKeep } from '../learning/record-rule-probe.ts';
 import { flattenModel, MAX_GRADIENT_VALUES, parameterCount, splitModel, type Trainer } from '../learning/trainer.ts';
@@ -189,7 +190,7 @@ async function fetchFit(
   const { trainer } = outside;
   const timeLimitMs = timeLeft(outside, spent);
   if (timeLimitMs === null) return copyModel(start);
-  const optimizer = { kind: 'sgd', stepSize: epochs.stepSize, momentum: 0, weightDecay: 0 } as const;
+  const optimizer = optimizerOf(epochs.stepSize, epochs.optimizer);
   const task = { layout: trainer.layout, parameters: flattenModel(start), data, timeLimitMs };
   const batchSize = Math.min(epochs.batchSize, 1_000_000);
   const fitted = await fitOrKeep(trainer, { ...task, epochs: epochs.epochs, batchSize, optimizer, seed });

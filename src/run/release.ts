@@ -21,6 +21,7 @@ import { type RunConfig, sendsUpdates } from './config.ts';
 import { evolutionRule, mergeVectors, probeRelease, sessionLayout, splitHeads } from './evolution.ts';
 import { groupCount } from './groups.ts';
 import { LABEL_SCALE } from './labels.ts';
+import type { StartingWeights } from './layout.ts';
 import { addMetrics, type MetricsRelease } from './metrics.ts';
 import type { SessionOrder } from './order.ts';
 import {
@@ -67,9 +68,9 @@ export function sumCoordinates(params: SessionParams, sum: Uint32Array): Int32Ar
   return unpackLanes(sum, coordinates, params.ring.lanes);
 }
 
-/** State before the first session. */
-export function initialState(config: RunConfig): ReleaseState {
-  const models = initialModels(config, slotsAt(config, 0));
+/** State before the first session. `start`: the weights that the configuration names, if it does. */
+export function initialState(config: RunConfig, start?: StartingWeights): ReleaseState {
+  const models = initialModels(config, slotsAt(config, 0), start);
   const method = algorithmOf(config).algorithm.optimizer ?? 'momentum';
   return {
     position: 0,

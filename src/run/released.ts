@@ -19,15 +19,29 @@ export function modelManifest(config: RunConfig): ModelManifest {
 }
 
 /**
- * Public starting point: normal-like draws from a public seed, so that everybody computes the same models.
- * Random: none that protects anyone.
+ * Public starting point: the weights that the configuration names, or normal-like draws from a public seed, so that
+ * everybody computes the same models. Random: none that protects anyone.
+ * @throws CoveyError USAGE_CONFIG without the weights that the configuration names
  */
-export function initialModels(config: RunConfig, slots: number): ReleasedModels {
+export function initialModels(
+  config: RunConfig,
+  slots: number,
+  start?: { readonly body: Float32Array; readonly head: Float32Array },
+): ReleasedModels {
+  const extra = extraLengths(config).map((length) => new Float32Array(length));
+  if (config.training.initialWeights !== undefined) {
+    if (start === undefined)
+      throw new CoveyError(
+        'USAGE_CONFIG',
+        '"weights" expected the starting weights that "training.initialWeights" names',
+      );
+    return { body: start.body, heads: Array.from({ length: slots }, () => start.head), extra };
+  }
   const random = createRandom(config.training.initialSeed, INITIAL_STREAM);
   const manifest = modelManifest(config);
   const body = Float32Array.from(initialModel(manifest, random).body);
   const heads = Array.from({ length: slots }, () => Float32Array.from(initialModel(manifest, random).head));
-  return { body, heads, extra: extraLengths(config).map((length) => new Float32Array(length)) };
+  return { body, heads, extra };
 }
 
 /** Lengths of the vectors that are broadcast beside the models. */

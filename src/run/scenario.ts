@@ -1,6 +1,7 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { digitsNominalRecords } from '../data/digits.ts';
+import type { LocalOptimizer } from '../learning/optimizer.ts';
 import { findAlgorithm } from '../learning/registry.ts';
 import type { SumMechanism } from '../privacy/sum-event.ts';
 import { type ClusterConfig, type MetricsConfig, parseRunConfig, type RunConfig } from './config.ts';
@@ -41,6 +42,12 @@ export interface ScenarioOptions {
   readonly localNoise?: RunConfig['privacy']['localNoise'];
   /** Protects persons with all their records at a site, in place of single records. */
   readonly perPerson?: boolean | undefined;
+  /** Of local training, at unit `participant` or with noise inside the organizations. */
+  readonly optimizer?: LocalOptimizer | undefined;
+  /** Learning rate of local training; the scenario's own by default, which suits plain SGD. */
+  readonly localStep?: number | undefined;
+  /** In place of the scenario's own model: of as many features and classes. */
+  readonly model?: RunConfig['model'] | undefined;
   /** Needed for the scenario `table`, and for no other. */
   readonly table?: TableTask | undefined;
 }
@@ -173,6 +180,24 @@ function presetOf(scenario: ScenarioName, { participants, table }: ScenarioOptio
   };
 }
 
+/** The scenario's own model, or one that reads the same records. */
+function modelFor(
+  { model: own }: Preset,
+  scenario: ScenarioName,
+  { model, table }: ScenarioOptions,
+): RunConfig['model'] {
+  if (model === undefined) return own;
+  if (table !== undefined && table.hidden.length > 0)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"table.hidden" expected none beside a model, got ${table.hidden.length} layers`,
+    );
+  for (const size of ['inputs', 'classes'] as const)
+    if (model[size] !== own[size])
+      throw new CoveyError('USAGE_CONFIG', `"model" expected ${own[size]} ${size} for ${scenario}, got ${model[size]}`);
+  return model;
+}
+
 /** A scenario with settings that were measured for it, or that suit tables. @throws CoveyError USAGE_CONFIG */
 export function scenarioConfig(scenario: ScenarioName, options: ScenarioOptions): RunConfig {
   const { algorithm, localNoise, mechanism, metrics, participants, perPerson, seed, steps, targetEpsilon } = options;
@@ -180,6 +205,12 @@ export function scenarioConfig(scenario: ScenarioName, options: ScenarioOptions)
   const record = unit === 'record' && localNoise === undefined;
   const preset = presetOf(scenario, options);
   const { kept, nominalRecords } = preset;
+  const { localStep = preset.localStep, optimizer } = options;
+  if (record && (optimizer !== undefined || options.localStep !== undefined))
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"${optimizer === undefined ? 'localStep' : 'optimizer'}" expected none at unit record with noise in the sum: nobody trains locally`,
+    );
   // Nothing is known of a site's own data: slots are asked for, never given.
   const own =
     scenario === 'table' && algorithm === undefined
@@ -193,7 +224,7 @@ export function scenarioConfig(scenario: ScenarioName, options: ScenarioOptions)
   return parseRunConfig({
     federation: scenario === 'table' ? 'covey' : 'covey-demo',
     data: { scenario, seed },
-    model: preset.model,
+    model: modelFor(preset, scenario, options),
     training: {
       steps,
       samplingProbability: record ? 0.5 : drawn,
@@ -203,7 +234,7 @@ export function scenarioConfig(scenario: ScenarioName, options: ScenarioOptions)
       nominalRecords,
       maxRecordsPerStep: preset.maxRecordsPerStep,
       initialSeed: seed,
-      local: record ? null : { ...epochs, stepSize: preset.localStep },
+      local: record ? null : { ...epochs, stepSize: localStep, ...(optimizer === undefined ? {} : { optimizer }) },
     },
     clusters: algorithm === undefined ? own : slotsFor(algorithm.id, own, kept, unit, steps),
     ...(algorithm === undefined ? {} : { algorithm }),

@@ -1,4 +1,4 @@
-import { createNode, type FederationNode, type NodeProgress } from '../../clients/core/node.ts';
+import { createNode, type FederationNode, type NodeOptions, type NodeProgress } from '../../clients/core/node.ts';
 import type { SitePolicy } from '../../clients/core/policy.ts';
 import { createMemoryStore } from '../../platform/memory/store.ts';
 import { nodeCrypto, nodeRandom } from '../../platform/node/crypto.ts';
@@ -9,6 +9,7 @@ import { createCoordinator } from '../../server/coordinator/run.ts';
 import { generateDigits } from '../../src/data/digits.ts';
 import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
 import type { RunConfig } from '../../src/run/config.ts';
+import type { StartingWeights } from '../../src/run/layout.ts';
 import { buildRoster } from '../../src/run/roster.ts';
 import type { Store } from '../../src/run/store.ts';
 import { COORDINATOR, createIdentity } from './transport.ts';
@@ -36,11 +37,15 @@ export interface DeploymentOptions {
   /** Seed of everybody's data. */
   readonly dataSeed?: number;
   readonly now?: () => string;
+  /** Weights that the configuration names. */
+  readonly start?: StartingWeights;
+  /** Changes what a member receives. */
+  tamper?(member: number, bytes: Uint8Array): Uint8Array;
   readonly heads?: readonly NonNullable<Parameters<typeof createNode>[0]['datasetHeads']>[];
   /** How long to wait for the rest once enough members are there; a minute if left out. */
   readonly joinMs?: number;
   /** By member; the plain oracle if left out. */
-  createOracle?(member: number): typeof createDenseOracle;
+  createOracle?(member: number): NodeOptions['createOracle'];
   /** The node of a member dies at an error: its connection is gone, the others go on. Thrown if left out. */
   onNodeError?(member: number, error: unknown): void;
   onCoordinator?(progress: RunProgress): void;
@@ -75,8 +80,10 @@ export async function deploy(options: DeploymentOptions): Promise<Deployment> {
   const dead = new Set<string>();
   const progress: RunProgress[] = [];
   const nodeProgress: NodeProgress[][] = policies.map(() => []);
+  const { tamper = (_, bytes) => bytes } = options;
   const coordinator = await createCoordinator({
     config,
+    start: options.start,
     runId,
     roster,
     identity: COORDINATOR,
@@ -85,7 +92,8 @@ export async function deploy(options: DeploymentOptions): Promise<Deployment> {
     peers: {
       connected: () => identities.map(({ id }) => id).filter((id) => !dead.has(toHex(id))),
       async send(id, bytes) {
-        if (!dead.has(toHex(id))) nodes.get(toHex(id))?.onMessage(bytes.slice());
+        const member = identities.findIndex((identity) => toHex(identity.id) === toHex(id));
+        if (!dead.has(toHex(id))) nodes.get(toHex(id))?.onMessage(tamper(member, bytes.slice()));
         return true;
       },
     },

@@ -1,4 +1,5 @@
-import { denseNetwork, type NetworkSpec } from '../../clients/trainers/tfjs-network.ts';
+import { networkOf } from '../../clients/trainers/tfjs-network.ts';
+import type { NetworkSpec } from '../../src/learning/network.ts';
 
 /** Convolutions and pooling of every kind, square and not. */
 export const convolutional: NetworkSpec = {
@@ -60,7 +61,7 @@ export const NETWORKS: readonly {
   readonly spec: NetworkSpec;
   readonly toFeature?: (value: number) => number;
 }[] = [
-  { name: 'multilayer perceptron', spec: denseNetwork({ inputs: 11, hidden: [9, 6], classes: 4 }) },
+  { name: 'multilayer perceptron', spec: networkOf({ inputs: 11, hidden: [9, 6], classes: 4 }) },
   { name: 'convolutional network', spec: convolutional },
   { name: 'uneven network', spec: uneven },
   { name: 'embeddings', spec: embedding, toFeature: toWord },

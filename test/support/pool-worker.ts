@@ -1,4 +1,4 @@
-import { denseNetwork } from '../../clients/trainers/tfjs-network.ts';
+import { networkOf } from '../../clients/trainers/tfjs-network.ts';
 import { createTfjsOracle } from '../../clients/trainers/tfjs-oracle.ts';
 import { loadTensorRuntime } from '../../clients/trainers/tfjs-runtime.ts';
 import { systemClock } from '../../platform/node/clock.ts';
@@ -28,7 +28,7 @@ async function train(engine: 'dense' | 'tfjs-wasm', organization: number): Promi
   const oracle =
     engine === 'dense'
       ? createDenseOracle(SHAPE)
-      : createTfjsOracle(await loadTensorRuntime({ candidates: ['tfjs-wasm'] }), denseNetwork(SHAPE));
+      : createTfjsOracle(await loadTensorRuntime({ candidates: ['tfjs-wasm'] }), networkOf(SHAPE));
   const trainer = createOracleTrainer(oracle, {
     crypto: nodeCrypto,
     featureLength: SHAPE.inputs,

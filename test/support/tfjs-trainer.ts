@@ -1,8 +1,9 @@
-import { createNetwork, type NetworkSpec } from '../../clients/trainers/tfjs-network.ts';
+import { createNetwork } from '../../clients/trainers/tfjs-network.ts';
 import { createTfjsOracle } from '../../clients/trainers/tfjs-oracle.ts';
 import { loadTensorRuntime, type TensorEngine } from '../../clients/trainers/tfjs-runtime.ts';
 import { systemClock } from '../../platform/node/clock.ts';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
+import type { NetworkSpec } from '../../src/learning/network.ts';
 import { createOracleTrainer } from '../../src/learning/oracle-trainer.ts';
 import type { Trainer } from '../../src/learning/trainer.ts';
 

@@ -43,6 +43,7 @@ export const fedRod: Algorithm = {
     slots: 'none',
   },
   shares: 'model',
+  readsBias: true,
   recordHead(head, labels, manifest) {
     if (labels === null) throw new CoveyError('INTERNAL_INVARIANT', 'fedrod at unit record without label counts');
     const at = biasOffset(manifest, 'fedrod');

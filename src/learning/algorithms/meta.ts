@@ -51,6 +51,7 @@ export const perFedAvg: Algorithm = {
     },
   },
   shares: 'model',
+  plainSteps: 'its steps are gradients of what an inner step leads to',
   update(context) {
     const { alpha = 0, hessianFree } = context.options;
     const epochs = epochsOf(context);

@@ -97,6 +97,8 @@ export const metaVers: Algorithm = {
     slots: 'none',
   },
   shares: 'body',
+  plainSteps: 'it moves the extractor along the gradients of episodes',
+  readsBias: true,
   update(context) {
     const { data, options, random, start } = context;
     const { margin = 0 } = options;

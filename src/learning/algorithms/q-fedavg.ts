@@ -30,6 +30,7 @@ export const qFedAvg: Algorithm = {
     slots: 'none',
   },
   shares: 'model',
+  plainSteps: 'it takes the inverse of the step size for a bound on the curvature',
   extra: () => ({
     blocks: [{ segment: 'denominator', realLength: 1, length: 1, rotated: false }],
     released: [],

@@ -124,6 +124,7 @@ export const scaffold: Algorithm = {
     slots: 'none',
   },
   shares: 'model',
+  plainSteps: 'control variates are the means of plain steps',
   fixedBatches: true,
   clipsParts: sendsControls,
   extra({ bodyLength, headLength }, options) {

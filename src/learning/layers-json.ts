@@ -1,9 +1,10 @@
 import { CoveyError } from '../../protocol/errors.ts';
-import { decodeLayersWeights, type LayersModelFiles, parseModelJson } from '../../src/learning/layers-model.ts';
-import type { Model } from '../../src/learning/oracle.ts';
-import { shown } from '../../src/learning/shown.ts';
-import { ACTIVATIONS, type Activation, type LayerSpec, type Padding } from './tfjs-layer-plans.ts';
-import { createNetwork, type NetworkSpec } from './tfjs-network.ts';
+import { ACTIVATIONS, type Activation, type LayerSpec, type Padding } from './layer-sizes.ts';
+import { decodeLayersWeights, type LayersModelFiles, parseModelJson } from './layers-model.ts';
+import { createManifest } from './manifest.ts';
+import { layoutNetwork, type NetworkSpec } from './network.ts';
+import type { Model } from './oracle.ts';
+import { shown } from './shown.ts';
 
 /** Largest model that is accepted. Units: bytes of the model file, layers, parameters. */
 export interface LayersCaps {
@@ -268,7 +269,7 @@ export function readLayersNetwork(
     layers: [...hidden.map(readLayer), last],
     ...(sharedLayers === undefined ? {} : { sharedLayers }),
   };
-  const { manifest } = createNetwork(spec);
+  const manifest = createManifest(layoutNetwork(spec).tensors);
   const parameters = manifest.bodyLength + manifest.headLength;
   if (parameters > caps.parameters)
     throw new CoveyError('CODEC_LIMIT', `"layers" expected at most ${caps.parameters} parameters, got ${parameters}`);

@@ -82,9 +82,7 @@ function printPlan(plan: BudgetPlan, warnings: readonly BudgetWarning[]): void {
   const answer = plan.solved === 'epsilon' ? epsilonText(plan.headline.server) : quantityText(plan, plan.solved);
   console.log(`${SOLVED_TEXT[plan.solved]}: ${answer}`);
   if (assumed.length > 0)
-    console.log(
-      `assumed, as not given: ${assumed.map((key) => `${QUANTITY_TEXT[key]} ${problem[key]}`).join(', ')}`,
-    );
+    console.log(`assumed, as not given: ${assumed.map((key) => `${QUANTITY_TEXT[key]} ${problem[key]}`).join(', ')}`);
   console.log();
   console.log(
     table([

@@ -100,13 +100,17 @@ describe('from any two quantities the rest', () => {
     expect(found.solved).toBe(solved);
     expect(found.problem.assumed).toEqual(assumed);
     const { noiseMultiplier, rounds, sampling, server } = found;
+    const { participants } = found.problem;
+    const standIns = { noiseMultiplier: 1, rounds: 100, participants: 12, sampling: 1 };
+    const values = { noiseMultiplier, rounds, participants, sampling };
+    for (const key of assumed as (keyof typeof standIns)[]) expect([key, values[key]]).toEqual([key, standIns[key]]);
     // The discrete sum costs what plain Gaussian noise costs; integer orders alone may lose a little.
     const independent = independentEpsilon(noiseMultiplier, rounds, sampling, 1e-5);
     expect(server).toBeLessThanOrEqual(independent * (1 + 1e-6));
     expect(server).toBeGreaterThan(independent * 0.98);
     // Planned again with what was solved: the same epsilon, or the target.
     const again = await planned(
-      `--noise-multiplier ${noiseMultiplier} --rounds ${rounds} --sampling ${sampling} --participants ${found.problem.participants} ${CLEAN}`,
+      `--noise-multiplier ${noiseMultiplier} --rounds ${rounds} --sampling ${sampling} --participants ${participants} ${CLEAN}`,
     );
     expect(again.server / server).toBeCloseTo(1, 9);
     if (solved === 'epsilon') return;

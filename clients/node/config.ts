@@ -104,6 +104,7 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
       maxClippingNorm: z.number().positive().default(1),
       perPerson: z.boolean().default(false),
       sparse: z.boolean().default(false),
+      maxRuns: z.number().int().min(1).max(1_000_000).optional(),
       datasetBudget: z
         .strictObject({
           dataset: z.string().min(1).max(64),

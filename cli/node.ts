@@ -42,6 +42,12 @@ export function addNodeCommand(program: Command): void {
               { event: 'charged', epsilon: progress.epsilon },
               `epsilon so far ${progress.epsilon.toFixed(3)} of ${progress.maxEpsilon}`,
             );
+          } else if (progress.event === 'further-run') {
+            const { runs, budget } = progress;
+            say(
+              { event: 'further-run', runs, epsilon: budget.epsilon, delta: budget.delta },
+              `run ${runs} on the data of this site: each may cost epsilon ${budget.epsilon} at delta ${budget.delta}, all together ${runs} times both (policy.datasetBudget would limit the sum)`,
+            );
           } else if (progress.event === 'left') {
             const { kind, step } = progress.session;
             say(

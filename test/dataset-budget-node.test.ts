@@ -53,7 +53,8 @@ describe('a budget of a data set over all runs', () => {
   it('lets the first run of a quarter pass, stops in the second, and is whole again in the next quarter', async () => {
     const stores = Array.from({ length: MEMBERS }, () => createMemoryStore());
     const heads = stores.map(() => createHeads());
-    const policies = [{ ...OPEN_POLICY, datasetBudget: budget }, OPEN_POLICY, OPEN_POLICY, OPEN_POLICY];
+    const others = { ...OPEN_POLICY, maxRuns: 100 };
+    const policies = [{ ...OPEN_POLICY, datasetBudget: budget }, others, others, others];
     const run = (n: number, time: string): Promise<Deployment> =>
       deploy({ config, runId: `0${n}`.repeat(16), policies, stores, heads, now: () => time });
     const summed = ({ ids, log }: Deployment): number =>

@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { loadTable, parseTable, tableDescriptionSchema, tableEntries, tableWidth } from '../clients/node/table.ts';
@@ -93,6 +95,29 @@ describe('a table of a site', () => {
     const wide = { ...description, features: Array.from({ length: 60_000 }, () => ({ column: 'sex', values })) };
     const rows = Array.from({ length: 20 }, (_, i) => `p${i},no,50,v1\n`).join('');
     expect(messageOf(`patient,sick,age,sex\n${rows}`, wide)).toMatch(/^CODEC_LIMIT "site.csv" .*20 rows of 15360000/);
+  });
+
+  it('keeps no cells: a table that is read takes little more memory than its numbers', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'covey-table-'));
+    const path = join(folder, 'long.csv');
+    const row = (i: number): string => `p${i % 100},no,${20 + (i % 60)},f,${'-'.repeat(40)}\n`;
+    const rows = 150_000;
+    await writeFile(path, `patient,sick,age,sex,note\n${Array.from({ length: rows }, (_, i) => row(i)).join('')}`);
+    await writeFile(join(folder, 'table.json'), JSON.stringify(description));
+    const script = `
+      const { loadTable } = await import(${JSON.stringify(new URL('../dist/clients/node/table.js', import.meta.url).href)});
+      const folder = process.cwd();
+      const files = { description: folder + '/table.json', train: folder + '/long.csv', test: folder + '/long.csv', testShare: 0.2 };
+      const { train } = await loadTable(files);
+      console.log(train.count);`;
+    // Kept as texts the cells would not fit this heap.
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      ['--max-old-space-size=48', '--input-type=module', '-e', script],
+      { cwd: folder },
+    );
+    expect(Number(stdout)).toBe(rows);
+    await rm(folder, { recursive: true });
   });
 
   it('keeps names of object prototypes, control characters and huge numbers as what they are', () => {

@@ -67,7 +67,7 @@ const NO_SESSION = '0'.repeat(64);
 const REPEATED_LINES = 8;
 
 /** Streams of a node's store: the ledger with its budget, and the signed charges that an audit reads. */
-const ledgerStream = (runId: string): string => `ledger/${runId}`;
+export const ledgerStream = (runId: string): string => `ledger/${runId}`;
 export const chargeStream = (runId: string): string => `charges/${runId}`;
 
 /** The ledger and the signed entries of a node are written together: one without the other was restored or changed. */

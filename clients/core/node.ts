@@ -11,6 +11,7 @@ import { parseEntry } from '../../src/audit/entries.ts';
 import type { Dataset } from '../../src/data/dataset.ts';
 import type { LocalVectors, ReleasedModels } from '../../src/learning/algorithm.ts';
 import type { GradientOracle } from '../../src/learning/oracle.ts';
+import type { Budget } from '../../src/privacy/accountant.ts';
 import { removeDropoutNoise } from '../../src/privacy/dropout-noise.ts';
 import { requireSameHistory } from '../../src/run/adaptive-clip.ts';
 import { isFloatBounded, parseRunConfig } from '../../src/run/config.ts';
@@ -30,12 +31,15 @@ import { atSurvivors, nextSessionOf } from '../../src/run/shrink.ts';
 import type { Store } from '../../src/run/store.ts';
 import { type ChargeBook, openChargeBook } from './charge-book.ts';
 import { type HeadKeeper, openDatasetBook } from './dataset-book.ts';
+import { joinRun } from './earlier-runs.ts';
 import { type NodeMemory, openMemory } from './memory.ts';
 import { budgetOf, checkData, checkRun, checkSession, type SitePolicy } from './policy.ts';
 import { type ParticipantSessions, startParticipant } from './session.ts';
 
 /** What the site sees of its own node while a run goes on; stays at the site. */
 export type NodeProgress =
+  /** Another run on data that paid before, without a budget over all runs: each may cost as much as `budget`. */
+  | { readonly event: 'further-run'; readonly runs: number; readonly budget: Budget }
   | { readonly event: 'contributing'; readonly session: ScheduledSession }
   | { readonly event: 'agreed'; readonly session: ScheduledSession }
   | {
@@ -265,6 +269,7 @@ export function createNode(options: NodeOptions): FederationNode {
       }
       const oracle = await options.createOracle(config.model);
       if (isFloatBounded(config)) requireFactors(oracle);
+      const earlier = await joinRun(store, policy, entry.run);
       const memory = await openMemory(store, entry.run);
       const { datasetBudget } = policy;
       if (datasetBudget !== undefined && options.datasetHeads === undefined)
@@ -288,6 +293,8 @@ export function createNode(options: NodeOptions): FederationNode {
         dataset,
         outside?.trainer.assurance,
       );
+      if (earlier.length > 0 && datasetBudget === undefined)
+        await onProgress({ event: 'further-run', runs: earlier.length + 1, budget: budgetOf(policy, config) });
       run = { facts, oracle, outside, memory, charges };
       // The coordinator may have ended before it stored what this node had told it before its own end.
       for (const line of charges.recentLines()) await sendLog(line);

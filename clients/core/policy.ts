@@ -45,6 +45,11 @@ export interface SitePolicy extends ModelPolicy {
   readonly integerTerms?: boolean | undefined;
   /** Whether secrets may be shared among random neighbours instead of the whole cohort (profile `sparse`). */
   readonly sparse: boolean;
+  /**
+   * Most runs that this site pays in, each up to its own budget. Left out: one, or any number within `datasetBudget`. A run that
+   * goes on after a restart is the same run.
+   */
+  readonly maxRuns?: number | undefined;
   /** Budget of the data set over all runs in each calendar period; none if left out. */
   readonly datasetBudget?: DatasetBudget | undefined;
 }

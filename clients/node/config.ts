@@ -114,6 +114,7 @@ export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
         .min(1)
         .optional(),
       sparse: z.boolean().default(false),
+      maxRuns: z.number().int().min(1).max(1_000_000).optional(),
       datasetBudget: z
         .strictObject({
           dataset: z.string().min(1).max(64),

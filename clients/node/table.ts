@@ -1,12 +1,12 @@
 import { isUtf8 } from 'node:buffer';
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { z } from 'zod';
 import { loadConfig } from '../../platform/node/config.ts';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
 import { concatBytes, toHex, u32le, utf8 } from '../../protocol/bytes.ts';
-import { CoveyError } from '../../protocol/errors.ts';
+import { CoveyError, isCoveyError } from '../../protocol/errors.ts';
 import {
   createDataset,
   type Dataset,
@@ -138,14 +138,31 @@ function writeCell(
   to[at] = (2 * (Math.min(high, Math.max(low, Number(cell))) - low)) / (high - low) - 1;
 }
 
-function readRows(text: Uint8Array, name: string): string[][] {
+/** Most rows that a text can hold: every line break may end one. */
+function countLines(text: Uint8Array): number {
+  let lines = 1;
+  for (let i = 0; i < text.length; i++) if (text[i] === 10 || (text[i] === 13 && text[i + 1] !== 10)) lines += 1;
+  return lines;
+}
+
+/** Hands over row after row, the header first: cells of a large table take ten times its bytes if all are kept. */
+function eachRow(text: Uint8Array, name: string, take: (row: readonly string[]) => void): void {
   if (text.length > MAX_BYTES)
     throw new CoveyError('CODEC_LIMIT', `"${name}" expected at most ${MAX_BYTES} bytes, got ${text.length}`);
   // Decoded with replacements, different names or values would become one.
   if (!isUtf8(text)) throw new CoveyError('CODEC_TYPE', `"${name}" expected text in UTF-8`);
   try {
-    return parse(text, { bom: true, skip_empty_lines: true, trim: true });
+    parse(text, {
+      bom: true,
+      skip_empty_lines: true,
+      trim: true,
+      on_record(row: readonly string[]) {
+        take(row);
+        return null;
+      },
+    });
   } catch (error) {
+    if (isCoveyError(error)) throw error;
     // The parser's own messages may quote the table.
     const { code, lines } = error as { readonly code?: string; readonly lines?: number };
     const line = typeof lines === 'number' ? ` near line ${lines}` : '';
@@ -165,59 +182,94 @@ export interface Table {
  * @throws CoveyError CODEC_TYPE, naming file, line and column, or CODEC_LIMIT
  */
 export function parseTable(text: Uint8Array, description: TableDescription, name: string): Table {
-  const rows = readRows(text, name);
-  const head = rows.shift() ?? [];
+  const { features, label, missing, person } = description;
+  const width = tableWidth(description);
+  let most = countLines(text);
+  if (most * width > MAX_VALUES) {
+    // Empty lines and quoted breaks are no records: counted before the numbers take memory.
+    let rows = -1;
+    eachRow(text, name, () => {
+      rows += 1;
+    });
+    if (rows * width > MAX_VALUES)
+      throw new CoveyError(
+        'CODEC_LIMIT',
+        `"${name}" expected at most ${MAX_VALUES} numbers, got ${rows} rows of ${width}`,
+      );
+    most = Math.max(0, rows);
+  }
+  const numbers = new Float32Array(most * width);
+  const labels = new Uint8Array(most);
+  const placed = placeFeatures(features);
+  // One text for each person, not one for each row.
+  const spellings = new Map<string, string>();
+  const names: string[] = [];
+  let count = 0;
+  let places: ReturnType<typeof placesOf> | null = null;
+
+  const takeRecord = (row: readonly string[], at: NonNullable<typeof places>): void => {
+    // The header is line 1; quoted line breaks may shift what follows.
+    const line = count + 2;
+    let to = count * width;
+    features.forEach((feature, j) => {
+      const cell = row[at.features[j] as number] ?? '';
+      writeCell(placed[j] as PlacedFeature, cell, missing.includes(cell), line, numbers, to);
+      to += widthOf(feature);
+    });
+    const found = label.values.indexOf(row[at.label] ?? '');
+    if (found < 0)
+      throw new CoveyError(
+        'CODEC_TYPE',
+        `"${label.column}" expected one of ${label.values.length} classes in line ${line}`,
+        { line },
+      );
+    labels[count] = found;
+    if (person !== undefined) {
+      const cell = row[at.person ?? -1] ?? '';
+      if (missing.includes(cell))
+        throw new CoveyError('CODEC_TYPE', `"${person}" expected whose record it is in line ${line}`, { line });
+      // One name in two spellings of the same letters would be two persons.
+      const normal = cell.normalize('NFC');
+      const known = spellings.get(normal) ?? normal;
+      spellings.set(known, known);
+      names.push(known);
+    }
+    count += 1;
+  };
+  eachRow(text, name, (row) => {
+    if (places === null) places = placesOf(row, description, name);
+    else takeRecord(row, places);
+  });
+  // Without any row the columns of the header are missing, too.
+  if (places === null) placesOf([], description, name);
+  const data = createDataset(
+    width,
+    label.values.length,
+    count === most ? numbers : numbers.slice(0, count * width),
+    labels.slice(0, count),
+  );
+  return person === undefined ? { data, names: null } : { data: withPersons(data, names), names };
+}
+
+/** Where the header has the columns that a description names. @throws CoveyError CODEC_TYPE */
+function placesOf(
+  head: readonly string[],
+  { features, label, person }: TableDescription,
+  name: string,
+): { readonly features: readonly number[]; readonly label: number; readonly person: number | null } {
   const first = new Map(head.map((column, i) => [column, i] as const).reverse());
   const last = new Map(head.map((column, i) => [column, i] as const));
-  const columnOf = (wanted: string): number => {
+  const placeOf = (wanted: string): number => {
     const found = first.get(wanted);
     if (found === undefined || last.get(wanted) !== found)
       throw new CoveyError('CODEC_TYPE', `"${name}" expected one column "${wanted}" in its header`);
     return found;
   };
-  const { features, label, missing, person } = description;
-  const places = features.map((feature) => columnOf(feature.column));
-  const placed = placeFeatures(features);
-  const labelPlace = columnOf(label.column);
-  const width = tableWidth(description);
-  if (rows.length * width > MAX_VALUES)
-    throw new CoveyError(
-      'CODEC_LIMIT',
-      `"${name}" expected at most ${MAX_VALUES} numbers, got ${rows.length} rows of ${width}`,
-    );
-  const numbers = new Float32Array(rows.length * width);
-  const labels = new Uint8Array(rows.length);
-  rows.forEach((row, i) => {
-    // The header is line 1; quoted line breaks may shift what follows.
-    const line = i + 2;
-    let at = i * width;
-    features.forEach((feature, j) => {
-      const cell = row[places[j] as number] ?? '';
-      writeCell(placed[j] as PlacedFeature, cell, missing.includes(cell), line, numbers, at);
-      at += widthOf(feature);
-    });
-    const found = label.values.indexOf(row[labelPlace] ?? '');
-    if (found < 0)
-      throw new CoveyError(
-        'CODEC_TYPE',
-        `"${label.column}" expected one of ${label.values.length} classes in line ${line}`,
-        {
-          line,
-        },
-      );
-    labels[i] = found;
-  });
-  const data = createDataset(width, label.values.length, numbers, labels);
-  if (person === undefined) return { data, names: null };
-  const place = columnOf(person);
-  const names = rows.map((row, i) => {
-    const cell = row[place] ?? '';
-    if (missing.includes(cell))
-      throw new CoveyError('CODEC_TYPE', `"${person}" expected whose record it is in line ${i + 2}`, { line: i + 2 });
-    // One name in two spellings of the same letters would be two persons.
-    return cell.normalize('NFC');
-  });
-  return { data: withPersons(data, names), names };
+  return {
+    features: features.map((feature) => placeOf(feature.column)),
+    label: placeOf(label.column),
+    person: person === undefined ? null : placeOf(person),
+  };
 }
 
 /** What decides on which side a record is: its person, or the row itself and how many equal ones came before it. */
@@ -270,8 +322,12 @@ export interface TableFiles {
 
 async function read(path: string): Promise<Uint8Array> {
   try {
+    const { size } = await stat(path);
+    if (size > MAX_BYTES)
+      throw new CoveyError('CODEC_LIMIT', `"${basename(path)}" expected at most ${MAX_BYTES} bytes, got ${size}`);
     return new Uint8Array(await readFile(path));
   } catch (cause) {
+    if (isCoveyError(cause)) throw cause;
     throw new CoveyError('USAGE_CONFIG', `"data" expected a readable file ${path}`, {}, { cause });
   }
 }

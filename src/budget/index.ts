@@ -1,5 +1,5 @@
 export { plotBudget } from './plots.ts';
-export { type BudgetProblem, budgetProblemSchema, type Practice } from './problem.ts';
+export { type AssumedQuantity, type BudgetProblem, budgetProblemSchema, type Practice } from './problem.ts';
 export { type BudgetPlan, type Headline, leastCohort, planBudget } from './solve.ts';
 export {
   colluderTable,

@@ -22,7 +22,7 @@ export function plotBudget(plan: BudgetPlan): string {
   const limit = epsilon === undefined ? {} : { limit: { value: epsilon, label: `budget ${formatEpsilon(epsilon)}` } };
   return chartFigure([
     {
-      title: `Epsilon of one ${unit} over rounds (delta ${delta})`,
+      title: `Epsilon charged to one ${unit} over rounds (delta ${delta.toExponential()})`,
       xLabel: 'rounds',
       yLabel: 'epsilon',
       formatY: formatEpsilon,
@@ -30,7 +30,7 @@ export function plotBudget(plan: BudgetPlan): string {
       ...limit,
     },
     {
-      title: `Epsilon over delta after ${plan.rounds} rounds`,
+      title: `Epsilon charged over delta after ${plan.rounds} ${plan.rounds === 1 ? 'round' : 'rounds'}`,
       xLabel: 'delta',
       yLabel: 'epsilon',
       formatY: formatEpsilon,

@@ -15,20 +15,23 @@ export interface Practice {
   readonly tuningRuns?: number | undefined;
 }
 
-/** A planning problem: two of `epsilon`, `noiseMultiplier` and `rounds`, and everything that is fixed. */
+/**
+ * A planning problem: two or more of `epsilon`, `noiseMultiplier`, `rounds`, `participants` and `sampling`, and everything that
+ * is fixed. One equation links epsilon, noise, rounds and sampling, so what it does not give is assumed, and said so.
+ */
 export interface BudgetProblem {
   readonly epsilon?: number | undefined;
   readonly noiseMultiplier?: number | undefined;
   readonly rounds?: number | undefined;
   readonly delta: number;
   readonly unit: 'record' | 'participant';
-  /** Invited participants of a round. */
-  readonly participants: number;
+  /** Invited participants of a round; 12 if nobody says. */
+  readonly participants?: number | undefined;
   /** Fewest survivors a round accepts; by default three quarters of the cohort, at least 3. */
   readonly minSurvivors?: number | undefined;
   readonly colluders: number;
-  /** Probability of each record in a step (Poisson, inside the organization). */
-  readonly sampling: number;
+  /** Probability of each record in a step (Poisson, inside the organization); 1 if nobody says. */
+  readonly sampling?: number | undefined;
   /** Probability of a participant in a round, if anybody wants to claim it; hidden from outsiders at best. */
   readonly cohortSampling: number;
   /** Most rounds that one participant joins; all of them by default. */
@@ -65,10 +68,10 @@ export const budgetProblemSchema: z.ZodType<BudgetProblem> = z.strictObject({
   rounds: count.max(10_000_000).optional(),
   delta: z.number().gt(0).lt(1).default(1e-5),
   unit: z.enum(['record', 'participant']).default('record'),
-  participants: z.number().int().min(3).max(65_536).default(12),
+  participants: z.number().int().min(3).max(65_536).optional(),
   minSurvivors: z.number().int().min(2).optional(),
   colluders: z.number().int().min(0).default(0),
-  sampling: z.number().gt(0).max(1).default(1),
+  sampling: z.number().gt(0).max(1).optional(),
   cohortSampling: z.number().gt(0).max(1).default(1),
   participationCap: count.optional(),
   population: count.optional(),
@@ -80,9 +83,35 @@ export const budgetProblemSchema: z.ZodType<BudgetProblem> = z.strictObject({
   practice: practice.prefault({}),
 });
 
+/** What one has to say two of; the rest is solved or assumed. */
+const QUANTITIES = ['epsilon', 'noiseMultiplier', 'rounds', 'participants', 'sampling'] as const;
+
+/** Values that stand in for what neither is given nor follows. */
+const ASSUMED = { noiseMultiplier: 1, rounds: 100, participants: 12, sampling: 1 } as const;
+
+export type AssumedQuantity = keyof typeof ASSUMED;
+
 /** A problem with every default filled in and the rules between its fields checked. */
 export interface CheckedProblem extends BudgetProblem {
+  readonly participants: number;
   readonly minSurvivors: number;
+  readonly sampling: number;
+  /** Which of the five quantities are stand-ins. */
+  readonly assumed: readonly AssumedQuantity[];
+}
+
+/** Stand-ins until two of epsilon, noise multiplier and rounds are known; never for epsilon, which is an output. */
+function assumptionsFor(problem: BudgetProblem): AssumedQuantity[] {
+  const { epsilon, noiseMultiplier, rounds, participants, sampling } = problem;
+  const knows = [epsilon, noiseMultiplier].some((value) => value !== undefined);
+  const isOpen = [epsilon, noiseMultiplier, rounds].filter((value) => value !== undefined).length < 2;
+  const solvesSampling = epsilon !== undefined && noiseMultiplier !== undefined && rounds !== undefined;
+  return [
+    ...(knows ? [] : (['noiseMultiplier'] as const)),
+    ...(isOpen && rounds === undefined ? (['rounds'] as const) : []),
+    ...(participants === undefined ? (['participants'] as const) : []),
+    ...(sampling === undefined && !solvesSampling ? (['sampling'] as const) : []),
+  ];
 }
 
 /** @throws CoveyError USAGE_CONFIG with one line that names the field. */
@@ -90,10 +119,22 @@ export function checkProblem(problem: BudgetProblem): CheckedProblem {
   const require = (holds: boolean, line: string): void => {
     if (!holds) throw new CoveyError('USAGE_CONFIG', line);
   };
-  const given = [problem.epsilon, problem.noiseMultiplier, problem.rounds].filter((value) => value !== undefined);
-  require(given.length >=
-    2, `"epsilon", "noiseMultiplier", "rounds" expected two of them (the third is solved) or all three, got ${given.length}`);
-  const { participants, colluders, unit, sampling } = problem;
+  const given = QUANTITIES.filter((key) => problem[key] !== undefined);
+  require(given.length >= 2, `${QUANTITIES.map((key) => `"${key}"`).join(', ')} expected two of them, got ${
+    given.length === 0 ? 'none' : `"${given[0]}" only`
+  }; hint: covey budget plan --epsilon 4 --rounds 200`);
+  const { colluders, unit, population, practice } = problem;
+  const isFull = ['epsilon', 'noiseMultiplier', 'rounds'].every((key) => (given as string[]).includes(key));
+  require(!isFull ||
+    unit === 'record', '"epsilon", "noiseMultiplier", "rounds" expected two of them at unit participant, got 3');
+  require(!isFull ||
+    problem.sampling ===
+      undefined, `"sampling" expected to be left out, since epsilon, noiseMultiplier and rounds determine it, got ${problem.sampling}`);
+  require(!isFull ||
+    practice.batches === 'poisson', '"practice.batches" expected poisson to solve for the sampling rate');
+  const assumed = assumptionsFor(problem);
+  const filled = { ...problem, ...Object.fromEntries(assumed.map((key) => [key, ASSUMED[key]])) };
+  const { participants = ASSUMED.participants, sampling = ASSUMED.sampling } = filled;
   const minSurvivors = problem.minSurvivors ?? Math.max(3, Math.ceil(participants * 0.75));
   require(minSurvivors <=
     participants, `"minSurvivors" expected at most ${participants} participants, got ${minSurvivors}`);
@@ -102,9 +143,10 @@ export function checkProblem(problem: BudgetProblem): CheckedProblem {
     Math.max(1, colluders), `"colluders" expected fewer than ${minSurvivors} survivors, got ${colluders}`);
   require(unit === 'record' ||
     sampling === 1, `"sampling" (of records) expected 1 at unit participant, got ${sampling}`);
-  require(given.length < 3 ||
-    unit === 'record', '"epsilon", "noiseMultiplier", "rounds" expected two of them at unit participant, got 3');
+  require(unit === 'record' ||
+    (population ?? participants) >=
+      participants, `"population" expected at least ${participants} participants, got ${population}`);
   const { mechanism = 'discrete-gaussian', xnoise } = problem;
   require(xnoise !== true || mechanism === 'skellam', `"xnoise" expected "mechanism" skellam, got ${mechanism}`);
-  return { ...problem, minSurvivors };
+  return { ...filled, participants, minSurvivors, sampling, assumed };
 }

@@ -49,7 +49,7 @@ const PLANNING: readonly { readonly name: string; create(relation: Relation): Ac
 
 const MAX_ROUNDS = 2 ** 40;
 
-function amplifying({ practice, sampling }: BudgetProblem): number {
+function amplifying({ practice, sampling }: CheckedProblem): number {
   // A shuffled epoch is not a Poisson draw: nothing may be claimed for it.
   return practice.batches === 'poisson' ? sampling : 1;
 }
@@ -125,8 +125,6 @@ function solveRounds(problem: CheckedProblem, epsilon: number, noiseMultiplier: 
 }
 
 function solveSampling(problem: CheckedProblem, epsilon: number, noiseMultiplier: number, rounds: number): number {
-  if (problem.practice.batches !== 'poisson')
-    throw new CoveyError('USAGE_CONFIG', '"practice.batches" expected poisson to solve for the sampling rate');
   const fits = (sampling: number): boolean => {
     const terms = sumTerms(problem, sampling);
     const event = sumEvent(terms, shareOf(problem, terms, noiseMultiplier), problem.minSurvivors, 'server');
@@ -208,8 +206,9 @@ function planningNumbers(plan: BudgetPlan): BudgetPlan['planning'] {
 
 /**
  * Fills in what a problem leaves open: noise multiplier, rounds or epsilon from the two others; the largest record
- * sampling rate if all three are given. The target holds in the server's view with the fewest accepted survivors and
- * without the colluders' shares, as `planRun` calibrates a run.
+ * sampling rate if all three are given. Where less is known, stand-ins come first (`problem.assumed`): 100 rounds, a noise
+ * multiplier of 1 if there is neither a target nor a noise, 12 participants, every record in every round. The target holds
+ * in the server's view with the fewest accepted survivors and without the colluders' shares, as `planRun` calibrates a run.
  * @throws CoveyError USAGE_CONFIG for a problem that is none, PRIVACY_BUDGET if nothing can meet the target.
  */
 export function planBudget(given: BudgetProblem): BudgetPlan {
@@ -257,8 +256,11 @@ export function planBudget(given: BudgetProblem): BudgetPlan {
 
 /** Least cohort whose mean has noise of at most `meanNoise` clips (all present), for a problem at unit `participant`. */
 export function leastCohort(given: BudgetProblem, meanNoise: number): BudgetPlan {
-  if (given.unit !== 'participant' || given.minSurvivors !== undefined)
-    throw new CoveyError('USAGE_CONFIG', '"meanNoise" expected unit participant and no "minSurvivors"');
+  if (given.unit !== 'participant' || given.minSurvivors !== undefined || given.participants !== undefined)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      '"meanNoise" expected unit participant, and neither "participants" (it is solved) nor "minSurvivors"',
+    );
   if (!(meanNoise > 0)) throw new CoveyError('USAGE_RANGE', `"meanNoise" expected a number > 0, got ${meanNoise}`);
   const noiseOf = (plan: BudgetPlan): number =>
     Math.sqrt(plan.problem.participants * plan.shareVariance) / plan.sensitivity / plan.problem.participants;

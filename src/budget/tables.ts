@@ -72,14 +72,17 @@ export function groupEpsilon(accountant: Accountant, rows: number, delta: number
 export function personEpsilon(plan: BudgetPlan): number {
   const { problem, relation, rounds } = plan;
   const spent = rdpAccountant({ relation }).compose(roundEvents(plan).server, paidRounds(problem, rounds));
-  return groupEpsilon(spent, problem.practice.rowsPerPerson, problem.delta);
+  // Everything of a participant is one unit already.
+  return groupEpsilon(spent, problem.unit === 'record' ? problem.practice.rowsPerPerson : 1, problem.delta);
 }
 
 /** Points of epsilon over rounds, both views. */
 export function epsilonOverRounds(plan: BudgetPlan, points = 40): EffectRow[] {
-  const rounds = distinct(
-    Array.from({ length: points }, (_, i) => Math.max(1, Math.round(((i + 1) / points) * plan.rounds))),
-  );
+  const at = (part: number): number => Math.max(1, Math.round(part * plan.rounds));
+  // The curve is steepest at its start, and bends where a participant reaches its cap.
+  const cap = Math.min(plan.problem.participationCap ?? plan.rounds, plan.rounds);
+  const early = [1, at(0.002), at(0.005), at(0.01)];
+  const rounds = distinct([...early, cap, ...Array.from({ length: points }, (_, i) => at((i + 1) / points))]);
   return rounds.map((value) => ({ value, ...viewEpsilons(plan, value) }));
 }
 

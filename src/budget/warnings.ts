@@ -31,6 +31,10 @@ const FEW_PARTICIPANTS = 30;
 
 const isRecord = ({ unit }: CheckedProblem): boolean => unit === 'record';
 
+/** Units that the claim is about, as far as they are known: there are at least as many participants as a round invites. */
+const unitsOf = ({ unit, participants, population }: CheckedProblem): number =>
+  population ?? (unit === 'participant' ? participants : 1);
+
 const RULES: Readonly<Record<BudgetWarningName, Rule>> = {
   'sampling-against-server': {
     severity: 'caution',
@@ -40,9 +44,9 @@ const RULES: Readonly<Record<BudgetWarningName, Rule>> = {
   },
   'delta-above-1/n': {
     severity: 'caution',
-    applies: ({ delta, population }) => population !== undefined && delta > 1 / population,
-    text: ({ delta, population, unit }) =>
-      `delta ${delta} is above 1/n = ${(1 / (population ?? 1)).toPrecision(3)}: it would allow publishing whole ${unit}s; take at most a tenth of 1/n`,
+    applies: (problem) => problem.delta * unitsOf(problem) > 1,
+    text: (problem) =>
+      `delta ${problem.delta} is above 1/n = ${(1 / unitsOf(problem)).toPrecision(3)}: it would allow publishing whole ${problem.unit}s; take at most a tenth of 1/n`,
   },
   'participant-noise-few-participants': {
     severity: 'caution',

@@ -1,6 +1,8 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import { logPhi } from './normal.ts';
 
+const MOST_EXACT_MU = 2e6;
+
 /**
  * log delta of the Gaussian mechanism at epsilon: delta = Phi(mu/2 - eps/mu) - e^eps Phi(-mu/2 - eps/mu), mu = 1/z,
  * as exp(a) (1 - exp(b - a)): the two terms are subtracted as logarithms, so that 1e-30 is as exact as 0.5.
@@ -9,6 +11,9 @@ import { logPhi } from './normal.ts';
 function gaussianLogDelta(noiseMultiplier: number, epsilon: number): number {
   const mu = 1 / noiseMultiplier;
   const a = logPhi(mu / 2 - epsilon / mu);
+  // Epsilon is then of the order of mu^2 / 2, and a difference of two such numbers has no digits left: the first term alone
+  // bounds delta, and epsilon to a relative 1e-12.
+  if (mu > MOST_EXACT_MU) return a;
   const b = epsilon + logPhi(-mu / 2 - epsilon / mu);
   return b >= a ? Number.NEGATIVE_INFINITY : a + Math.log(-Math.expm1(b - a));
 }
@@ -16,6 +21,7 @@ function gaussianLogDelta(noiseMultiplier: number, epsilon: number): number {
 /** Exact delta of Gaussian noise at epsilon >= 0. Units: `noiseMultiplier` = deviation / l2 sensitivity. */
 export function gaussianDelta(noiseMultiplier: number, epsilon: number): number {
   if (noiseMultiplier === 0) return 1;
+  if (epsilon === Number.POSITIVE_INFINITY) return 0;
   return Math.exp(gaussianLogDelta(noiseMultiplier, epsilon));
 }
 
@@ -24,7 +30,7 @@ function fallingRoot(f: (x: number) => number, start: number): number {
   let high = start;
   while (f(high) > 0) {
     high *= 2;
-    if (high > 1e12) throw new CoveyError('USAGE_RANGE', 'no finite value reaches the target');
+    if (high > 1e300) throw new CoveyError('USAGE_RANGE', 'no finite value reaches the target');
   }
   let low = high;
   while (low > 1e-300 && f(low) <= 0) {

@@ -1,9 +1,9 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import { type Accountant, type Budget, rdpAccountant } from './accountant.ts';
+import { areNeverDearer } from './event-order.ts';
 import type { DpEvent, Relation } from './events.ts';
 import { admitsAll, type Filter } from './filter.ts';
 import { comparePaths, type Path, UNNAMED_PATH } from './paths.ts';
-import { rdpCurve } from './rdp-curve.ts';
 import type { View } from './views.ts';
 
 /** What one session costs, for each view that is followed; an empty list where the release depends on no data. */
@@ -139,16 +139,6 @@ export function reserveCharge(
   return { ...charges, reserved: new Map(charges.reserved).set(sid, reserve) };
 }
 
-// Orders at which a realised cost is compared with its reserve: from the smallest epsilon budgets to the largest.
-const COMPARED_ORDERS = [1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256];
-
-/** True if the first list costs no more than the second at every compared order. */
-function costsAtMost(realised: readonly DpEvent[], reserved: readonly DpEvent[], relation: Relation): boolean {
-  const cost = (events: readonly DpEvent[], order: number): number =>
-    events.reduce((sum, event) => sum + rdpCurve(event, relation)(order), 0);
-  return COMPARED_ORDERS.every((order) => cost(realised, order) <= cost(reserved, order) * (1 + 1e-12));
-}
-
 function withoutReserve(
   charges: Charges,
   sid: string,
@@ -162,7 +152,7 @@ function withoutReserve(
 
 /**
  * Replaces a reserve by what the session really cost.
- * @throws CoveyError PRIVACY_LEDGER if nothing is reserved or the cost is above the reserve in any view.
+ * @throws CoveyError PRIVACY_LEDGER if nothing is reserved or the cost is not, event by event, at most that of the reserve in any view.
  */
 export function settleCharge(charges: Charges, sid: string, events: ViewEvents): Charges {
   const { reserve, reserved } = withoutReserve(charges, sid);
@@ -170,7 +160,8 @@ export function settleCharge(charges: Charges, sid: string, events: ViewEvents):
   for (const view of charges.views) {
     const spent = charges.settled[view] as Accountant;
     const realised = eventsOf(events, view, sid);
-    if (!costsAtMost(realised, eventsOf(reserve.events, view, sid), spent.relation)) {
+    // By parameters, for orders are endless: costs that agree at some may cross at others.
+    if (!areNeverDearer(realised, eventsOf(reserve.events, view, sid))) {
       throw broken(`"events" expected a cost of at most the reserve in the ${view} view`, sid);
     }
     settled[view] = composeAll(spent, realised);

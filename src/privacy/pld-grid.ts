@@ -42,11 +42,14 @@ export function largestLoss(pair: LossPair): number {
   return largest + 2 * pair.error;
 }
 
+/** Beyond every loss that a noise multiplier above 1e-9 can give. */
+const FARTHEST = 1e18;
+
 /** Cells of ratio 2^{1/4} from 1e-8 outwards, down to tails of 1e-120. */
 function sketchDensity(pair: DensityPair): LossSketch {
   const ratio = 2 ** (1 / 4);
   const edges: number[] = [0];
-  for (let e = 1e-8; e < 1e5; e *= ratio) {
+  for (let e = 1e-8; e < FARTHEST; e *= ratio) {
     edges.push(e);
     if (upperTail(pair, e) < 1e-120) break;
   }

@@ -81,6 +81,8 @@ function logSpread(c: Cumulants, lambda: number): number {
   return -Math.log1p(lambda * Math.sqrt(2 * Math.PI * c.variance)) - Math.log1p(lambda);
 }
 
+/** Finer grids fit no loss; without a least step a loss that never varies would ask for a step of 0. */
+const LEAST_STEP = 2 ** -40;
 const LEAST_TILT = 2 ** -20;
 /** Tilts are taken from a fixed set, so that transforms can be used again by the next query. */
 const TILT_RATIO = 2 ** 0.125;
@@ -137,7 +139,7 @@ function chooseStep(
   };
   const releases = terms.reduce((sum, { count }) => sum + count, 0);
   // Even losses cost h^2/6; unevenly spread ones may allow up to twice that step.
-  const even = Math.sqrt((12 * allowed) / (releases * (slope + 1)));
+  const even = Math.max(LEAST_STEP, Math.sqrt((12 * allowed) / (releases * (slope + 1))));
   let k = Math.floor(-2 * Math.log2(Math.min(2 * even, 0.5 / slope, 1)));
   while (cost(2 ** (-k / 2)) > allowed && 2 ** (-k / 2) > even / 4) k++;
   return 2 ** (-k / 2);

@@ -1,4 +1,4 @@
-import { CoveyError } from '../../protocol/errors.ts';
+import { CoveyError, isCoveyError } from '../../protocol/errors.ts';
 import {
   type Accountant,
   type AccountantOptions,
@@ -45,6 +45,21 @@ function someEvent(event: DpEvent, holds: (event: DpEvent) => boolean): boolean 
   if (event.kind === 'composed') return event.events.some((part) => someEvent(part, holds));
   return 'event' in event && someEvent(event.event, holds);
 }
+
+const BOUNDED: ReadonlySet<DpEvent['kind']> = new Set([
+  'laplace',
+  'discreteLaplace',
+  'exponentialMechanism',
+  'permuteAndFlip',
+  'randomizedResponse',
+  'approximateDp',
+]);
+
+/** True if no outcome of the event, but for its delta, has a loss above some epsilon. */
+const isBounded = ({ kind }: DpEvent): boolean => BOUNDED.has(kind);
+
+/** From here on losses may be too far apart for any grid that fits into memory. */
+const HOPELESS_EPSILON = 1_000;
 
 interface Composition {
   readonly terms: readonly { readonly directions: Directions; readonly count: number }[];
@@ -103,16 +118,18 @@ function pldMethod(relation: Relation, gridStep: number | undefined, reduction: 
       : Math.max(removed, ask('add'));
   };
   const renyi = rdpMethod(relation, undefined);
-  // The pair of all bounded-range mechanisms is wider than any of them: over many choices the Renyi bound is tighter.
-  const alternative = (charges: readonly Charge[], ask: () => number): number => {
-    const isChoice = (e: DpEvent): boolean => e.kind === 'exponentialMechanism';
-    if (!charges.some(({ event }) => someEvent(event, isChoice))) return Number.POSITIVE_INFINITY;
+  /** The lesser of a bound and the Renyi one, where that may be tighter and knows all events. */
+  const orRenyi = (bound: number, isHopeless: boolean, charges: readonly Charge[], ask: () => number): number => {
+    // The pair of all bounded-range mechanisms is wider than any of them: over many choices the Renyi bound is tighter. Where
+    // losses are bounded, so it may be by the little that a grid costs, and by more where they are too far apart for any grid.
+    if (!isHopeless && !charges.some(({ event }) => someEvent(event, isBounded))) return bound;
     try {
       for (const { event } of charges) renyi.check(event);
-    } catch {
-      return Number.POSITIVE_INFINITY;
+    } catch (error) {
+      if (!isCoveyError(error, 'PRIVACY_UNSUPPORTED_EVENT')) throw error;
+      return bound;
     }
-    return ask();
+    return Math.min(bound, ask());
   };
   const options = {
     ...(gridStep === undefined ? {} : { gridStep: Number.isSafeInteger(gridStep) ? gridStep : String(gridStep) }),
@@ -139,10 +156,7 @@ function pldMethod(relation: Relation, gridStep: number | undefined, reduction: 
       if (!composition.isPrivate) return Number.POSITIVE_INFINITY;
       const { shift } = composition;
       const epsilon = worst(composition, { delta: delta * Math.exp(-shift) });
-      return Math.min(
-        epsilon + 2 * shift,
-        alternative(charges, () => renyi.epsilon(charges, delta)),
-      );
+      return orRenyi(epsilon + 2 * shift, !(epsilon < HOPELESS_EPSILON), charges, () => renyi.epsilon(charges, delta));
     },
     delta(charges, epsilon) {
       const composition = compose(charges);
@@ -150,10 +164,7 @@ function pldMethod(relation: Relation, gridStep: number | undefined, reduction: 
       const { shift } = composition;
       const within = epsilon - 2 * shift;
       const delta = within < 0 ? 1 : Math.min(1, Math.exp(shift) * worst(composition, { epsilon: within }));
-      return Math.min(
-        delta,
-        alternative(charges, () => renyi.delta(charges, epsilon)),
-      );
+      return orRenyi(delta, delta >= 1, charges, () => renyi.delta(charges, epsilon));
     },
   };
 }

@@ -173,7 +173,7 @@ describe('the auditor fires', { timeout: 400_000 }, () => {
   it('when one member alone adds its share: one-shot', () =>
     fires(attack('one-share', { method: 'one-shot', canaries: 80, participants: 4 })));
   it('through a head trained on raw records', () => {
-    const options = { method: 'two-worlds', steps: 1, canaries: 1_000, participants: 4 } as const;
+    const options = { method: 'two-worlds', steps: 1, canaries: 1_600, participants: 4 } as const;
     const report = attack('raw-head', options);
     fires(report);
     expect(report.evidence['shiftInClips']).toBeGreaterThan(7);

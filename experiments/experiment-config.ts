@@ -153,8 +153,10 @@ function openClusters({ manifest, participants }: ScenarioData): string[][] {
 }
 
 function clustersOf(data: ScenarioData, experiment: ExperimentOptions): RunConfig['clusters'] {
-  const { algorithm, mode, settings } = experiment;
-  const { countNoise = 8, rounds, slotMean, slots, unit } = settings;
+  const { algorithm, mode, privacy, settings } = experiment;
+  const { rounds, slotMean, slots, unit } = settings;
+  // Where sums are divided by the counts, noise on them is felt.
+  const { countNoise = privacy === null && slotMean === 'counts' ? UNPROTECTED_COUNTS : 8 } = settings;
   const { slots: use } = findAlgorithm(rowOf(algorithm).id).info;
   if (mode === 'open') {
     const open = openClusters(data);

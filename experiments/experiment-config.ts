@@ -98,11 +98,15 @@ function targetOf({ privacy, settings }: ExperimentOptions): number {
 
 /** Noise on counts and gaps that is of no consequence. Units: members. */
 const UNPROTECTED_COUNTS = 0.05;
+/** Noise on gaps at unit record, over all records. */
+const RECORD_GAP_NOISE = 0.01;
 
 function evolvingClusters(
   { options, privacy, settings }: ExperimentOptions,
-  participants: number,
+  { participants: members }: ScenarioData,
 ): RunConfig['clusters'] {
+  const participants = members.length;
+  const records = members.reduce((sum, { train }) => sum + train.count, 0);
   const { firstProbe, probeEvery, probeSteps, perturbation, minGap, minShare, noiseShare } = optionsOf(
     { ...findAlgorithm('evolving').info, options: EVOLVING_OPTIONS },
     options,
@@ -130,7 +134,7 @@ function evolvingClusters(
       perturbation,
       minGap,
       minMembers: Math.max(1, minShare * participants),
-      gapNoiseStddev: unit === 'record' && privacy !== null ? 1 : noise,
+      gapNoiseStddev: unit === 'record' && privacy !== null ? RECORD_GAP_NOISE * records : noise,
     },
   };
 }
@@ -173,7 +177,7 @@ function clustersOf(data: ScenarioData, experiment: ExperimentOptions): RunConfi
     };
   }
   if (use === undefined || use === 'none') return null;
-  if (use === 'evolving') return evolvingClusters(experiment, data.participants.length);
+  if (use === 'evolving') return evolvingClusters(experiment, data);
   const everyRound = Array.from({ length: rounds }, (_, step) => step);
   return {
     assignment: use === 'chosen' ? 'hard' : use,

@@ -79,6 +79,8 @@ describe('a row of evolving clusters', () => {
     expect(noiseOf({})).toBe(0.05);
     expect(noiseOf({ privacy: { epsilon: 1_000 } })).toBe(8);
     expect(noiseOf({ settings: settingsWith('digits', {}) })).toBe(8);
+    const byScenario = (unit: 'record' | 'participant') => settingsWith('rotated-mnist', { unit }).slotMean;
+    expect([byScenario('participant'), byScenario('record')]).toEqual(['counts', undefined]);
   });
 
   it('goes on with other records where a participant drifts, and is judged by them', () => {

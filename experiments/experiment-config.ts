@@ -105,11 +105,15 @@ function targetOf({ privacy, settings }: ExperimentOptions): number {
 
 /** Noise on counts and gaps that is of no consequence. Units: members. */
 const UNPROTECTED_COUNTS = 0.05;
+/** Noise on gaps at unit record, over all records. */
+const RECORD_GAP_NOISE = 0.01;
 
 function evolvingClusters(
   { options, privacy, settings }: ExperimentOptions,
-  participants: number,
+  { participants: members }: ScenarioData,
 ): RunConfig['clusters'] {
+  const participants = members.length;
+  const records = members.reduce((sum, { train }) => sum + train.count, 0);
   const { firstProbe, probeEvery, probeSteps, perturbation, minGap, minShare, noiseShare } = optionsOf(
     { ...findAlgorithm('evolving').info, options: EVOLVING_OPTIONS },
     options,
@@ -137,7 +141,7 @@ function evolvingClusters(
       perturbation,
       minGap,
       minMembers: Math.max(1, minShare * participants),
-      gapNoiseStddev: unit === 'record' && privacy !== null ? 1 : noise,
+      gapNoiseStddev: unit === 'record' && privacy !== null ? RECORD_GAP_NOISE * records : noise,
     },
   };
 }
@@ -160,8 +164,10 @@ function openClusters({ manifest, participants }: ScenarioData): string[][] {
 }
 
 function clustersOf(data: ScenarioData, experiment: ExperimentOptions): RunConfig['clusters'] {
-  const { algorithm, mode, settings } = experiment;
-  const { countNoise = 8, rounds, slotMean, slots, unit } = settings;
+  const { algorithm, mode, privacy, settings } = experiment;
+  const { rounds, slotMean, slots, unit } = settings;
+  // Where sums are divided by the counts, noise on them is felt.
+  const { countNoise = privacy === null && slotMean === 'counts' ? UNPROTECTED_COUNTS : 8 } = settings;
   const { slots: use } = findAlgorithm(rowOf(algorithm).id).info;
   if (mode === 'open') {
     const open = openClusters(data);
@@ -178,7 +184,7 @@ function clustersOf(data: ScenarioData, experiment: ExperimentOptions): RunConfi
     };
   }
   if (use === undefined || use === 'none') return null;
-  if (use === 'evolving') return evolvingClusters(experiment, data.participants.length);
+  if (use === 'evolving') return evolvingClusters(experiment, data);
   const everyRound = Array.from({ length: rounds }, (_, step) => step);
   return {
     assignment: use === 'chosen' ? 'hard' : use,

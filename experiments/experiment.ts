@@ -22,6 +22,7 @@ import type { ReleaseState } from '../src/run/release.ts';
 import { simulationStream } from './comparison.ts';
 import { type ExperimentOptions, experimentConfig, lostOf, modelOf } from './experiment-config.ts';
 import { runInProcess } from './in-process.ts';
+import { rememberPredictions } from './remembered-predictions.ts';
 
 /** What became of evolving clusters. `gaps`: of the trials of each probe, with what came of them. */
 export interface EvolutionResult {
@@ -197,6 +198,7 @@ export function runExperiment(
     const oracle = createOracle(checkedModel(data, experiment));
     const ended = atTheEnd(data);
     const models = localModels(ended, oracle, experiment);
+    const judge = rememberPredictions(oracle);
     return {
       ...common,
       unit: null,
@@ -208,8 +210,8 @@ export function runExperiment(
       bytesDown: 0,
       seconds: (performance.now() - started) / 1_000,
       released: null,
-      personal: summarize(ended, oracle, models),
-      balanced: meanBalanced(ended, oracle, models),
+      personal: summarize(ended, judge, models),
+      balanced: meanBalanced(ended, judge, models),
     };
   }
   if (settings.unit === 'record' && !data.manifest.recordRule)
@@ -248,6 +250,7 @@ export function runExperiment(
   const { body, heads, extra } = result.state.models;
   const broadcast = 4 * [body, ...heads, ...extra].reduce((sum, vector) => sum + vector.length, 0);
   const models = modelsBy(personalModel);
+  const judge = rememberPredictions(oracle);
   return {
     ...common,
     unit: settings.unit,
@@ -259,9 +262,9 @@ export function runExperiment(
     bytesUp: result.uploadBytes,
     bytesDown: broadcast * result.sessions,
     seconds: (performance.now() - started) / 1_000,
-    released: summarize(ended, oracle, modelsBy(releasedModel)),
-    personal: summarize(ended, oracle, models),
-    balanced: meanBalanced(ended, oracle, models),
+    released: summarize(ended, judge, modelsBy(releasedModel)),
+    personal: summarize(ended, judge, models),
+    balanced: meanBalanced(ended, judge, models),
     ...(evolutionRule(config) === null ? {} : { evolution: evolutionOf(config, result.state, ended, oracle) }),
     ...(newcomers.length === 0
       ? {}

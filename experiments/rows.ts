@@ -40,7 +40,10 @@ export function settingsWith(scenario: string, changes: SettingChanges): Trainin
   // One gradient of each record and step: larger steps with momentum and one clip a record.
   const momentum = changes.noise === 'local' ? {} : { momentum: 0.9 };
   const record = { clippingNorm: 1, serverStep: 1, ...momentum };
-  return { ...settings, ...(isRecord ? record : {}), ...given };
+  // Counts divide at unit participant alone; a key that is not there is no part of a job's hash.
+  const { slotMean, ...rest } = settings;
+  const kept = slotMean === undefined || isRecord ? rest : settings;
+  return { ...kept, ...(isRecord ? record : {}), ...given };
 }
 
 /** The given options where the algorithm has them, else those that were found for the scenario. */

@@ -34,7 +34,7 @@ export interface TrainingSettings {
   readonly terms?: 'float-bounded';
   readonly delta: number;
   readonly slots: number;
-  /** Deviation of the noise on slot counts, in members; 8 if absent. Counts are charged like everything else. */
+  /** Deviation of the noise on slot counts, in members; 8 if absent, next to none where counts divide and nothing is claimed. Counts are charged like everything else. */
   readonly countNoise?: number;
   /** What the sum of a chosen slot is divided by at unit participant; an even share of the cohort if absent. */
   readonly slotMean?: 'even' | 'counts';
@@ -106,6 +106,8 @@ const SETTINGS: Readonly<Record<string, TrainingSettings>> = {
     rounds: 40,
     batches: 10,
     batchSize: FULL,
+    // As IFCA is published.
+    slotMean: 'counts',
     tuning: { epochs: 10, batchSize: FULL, stepSize: 0.1 },
   },
   'turned-mnist': {

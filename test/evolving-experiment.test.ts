@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { runExperiment } from '../experiments/experiment.ts';
 import { type ExperimentOptions, experimentConfig } from '../experiments/experiment-config.ts';
+import { settingsWith } from '../experiments/rows.ts';
 import { findScenario } from '../experiments/scenarios/registry.ts';
 import { settingsOf } from '../experiments/settings.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
@@ -11,6 +12,7 @@ import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { accuracy } from '../src/learning/evaluation.ts';
 import { newcomerModel, personalModel } from '../src/run/home.ts';
 import { NEW_MEMBER } from '../src/run/member.ts';
+import { planRun } from '../src/run/plan.ts';
 import { initialModels } from '../src/run/released.ts';
 
 const ask = (changes: Partial<ExperimentOptions> = {}, rounds = 8): ExperimentOptions => ({
@@ -54,6 +56,31 @@ describe('a row of evolving clusters', () => {
     expect(() => experimentConfig(data, ask({ options: { ...ask().options, perturbation: 5 } }))).toThrow(
       /"algorithm.options.perturbation" expected a number from 0.001 to 4, got 5/,
     );
+  });
+
+  it('takes noise for gaps from the records at unit record, so that a budget can be met', () => {
+    const records = data.participants.reduce((sum, { train }) => sum + train.count, 0);
+    const config = experimentConfig(
+      data,
+      ask({
+        settings: settingsWith('digits', { unit: 'record', rounds: 12, slots: 4 }),
+        privacy: { epsilon: 8 },
+        options: { ...ask().options, noiseShare: 0.06 },
+      }),
+    );
+    expect(config.clusters?.evolving?.gapNoiseStddev).toBeCloseTo(0.01 * records, 9);
+    expect(() => planRun(config)).not.toThrow();
+  });
+
+  it('divides slots by exact counts where nothing is claimed', () => {
+    const settings = settingsWith('digits', { slotMean: 'counts' });
+    const noiseOf = (changes: Partial<ExperimentOptions>): number | undefined =>
+      experimentConfig(data, ask({ algorithm: 'ifca', options: {}, settings, ...changes })).clusters?.countNoiseStddev;
+    expect(noiseOf({})).toBe(0.05);
+    expect(noiseOf({ privacy: { epsilon: 1_000 } })).toBe(8);
+    expect(noiseOf({ settings: settingsWith('digits', {}) })).toBe(8);
+    const byScenario = (unit: 'record' | 'participant') => settingsWith('rotated-mnist', { unit }).slotMean;
+    expect([byScenario('participant'), byScenario('record')]).toEqual(['counts', undefined]);
   });
 
   it('goes on with other records where a participant drifts, and is judged by them', () => {

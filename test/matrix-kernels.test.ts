@@ -57,6 +57,42 @@ it('grows the memory of the kernel and keeps what is not finite', () => {
   expect(result(productSimd, given)).toEqual(expected);
 });
 
+/** Zeros of both signs in place of most of `a`. */
+function thinned(given: MatrixProduct, share: number): MatrixProduct {
+  return { ...given, a: given.a.map((value) => (random.uniform(0, 1) < share ? value : random.integer(2) ? 0 : -0)) };
+}
+
+/** Tells zeros apart by their sign, which `toEqual` does too, and says so. */
+const bits = (values: Float64Array): BigUint64Array => new BigUint64Array(values.slice().buffer);
+
+it('leaves zeros out without changing a bit', () => {
+  for (const m of [1, 2, 5, 8])
+    for (const n of [16, 17, 19, 26])
+      for (const k of [1, 3, 40])
+        for (const byColumns of [false, true])
+          for (const share of [0, 0.1, 0.4, 0.9]) {
+            const given = thinned(task(m, n, k, byColumns), share);
+            if (share < 0.2) given.c.fill(0);
+            expect(bits(result(productSimd, given)), `${m} x ${n} x ${k}, ${share}`).toEqual(
+              bits(result(definition, given)),
+            );
+          }
+});
+
+it.each([
+  ['an infinite weight', (given: MatrixProduct) => given.b.fill(Number.NEGATIVE_INFINITY, -5, -4)],
+  ['a weight that is no number', (given: MatrixProduct) => given.b.fill(Number.NaN, 1, 2)],
+  ['a negative zero to add to', (given: MatrixProduct) => given.c.fill(-0, -4, -3)],
+  ['negative zeros to add to', (given: MatrixProduct) => given.c.fill(-0)],
+])('keeps zeros beside %s', (_, spoil) => {
+  for (const n of [16, 17]) {
+    const given = thinned(task(6, n, 9, false), 0.1);
+    spoil(given);
+    given.a.fill(0, 3, 3 + 54);
+    expect(result(productSimd, given)).toEqual(result(definition, given));
+  }
+});
+
 it('is the module that its hash names', () => {
   expect(createHash('sha256').update(Buffer.from(MATRIX_WASM, 'base64')).digest('hex')).toBe(MATRIX_WASM_SHA256);
 });

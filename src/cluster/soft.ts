@@ -34,7 +34,11 @@ export function scaleBySoftWeights(update: Float64Array, weights: Float64Array):
   if (!weights.every((weight) => weight >= 0) || squares > 1 + 1e-9) {
     throw new CoveyError('USAGE_RANGE', `"weights" expected numbers >= 0 of norm 1 at most, got ${Math.sqrt(squares)}`);
   }
-  return Array.from(weights, (weight) => update.map((value) => weight * value));
+  return Array.from(weights, (weight) => {
+    const scaled = new Float64Array(update.length);
+    for (let i = 0; i < update.length; i++) scaled[i] = weight * (update[i] as number);
+    return scaled;
+  });
 }
 
 /**

@@ -85,7 +85,9 @@ export function trainEpochs(
 
 /** Broadcast minus local parameters: the direction in which a server step descends. */
 export function descent(before: ArrayLike<number>, after: Float64Array): Float64Array {
-  return after.map((value, i) => (before[i] as number) - value);
+  const direction = new Float64Array(after.length);
+  for (let i = 0; i < after.length; i++) direction[i] = (before[i] as number) - (after[i] as number);
+  return direction;
 }
 
 /** What a participant sends that moved from the released model to `after`. */

@@ -51,7 +51,7 @@ export function refuseOffers(scene: Scene, { add, own }: Collector): void {
     wrong('ring lanes 5', 13, u8(5));
     wrong('clippingNorm not a number', 14, concatBytes(f64le(Number.NaN), f64le(1)));
     wrong('scale infinite', 14, concatBytes(f64le(1), f64le(Number.POSITIVE_INFINITY)));
-    wrong('rounding 3', 16, u8(3));
+    wrong('rounding 4', 16, u8(4));
     wrong('noise mechanism 3', 17, concatBytes(u8(3), f64le(0)));
     wrong('shareVariance without a mechanism', 17, concatBytes(u8(1), f64le(1)));
     wrong('minSurvivors 0', 18, u32le(0));

@@ -12,6 +12,7 @@ import { checkNoise } from '../src/audit/check-noise.ts';
 import { deriveEvents, deriveSensitivity } from '../src/audit/derive-events.ts';
 import { readLog } from '../src/audit/read-log.ts';
 import { replayLog } from '../src/audit/replay.ts';
+import { checkRounding } from '../src/audit/rounding.ts';
 import { verifyBundle } from '../src/audit/verifier.ts';
 import { spentBudgets, spentLedger } from '../src/budget/spent.ts';
 import { createDataset, type Dataset, selectRecords } from '../src/data/dataset.ts';
@@ -463,6 +464,54 @@ describe('the audit of float-bounded terms', () => {
     }
     for (const terms of [{ announced: true }, { used: true }])
       expect((await audit(terms)).failure?.message).toMatch(/"rounding" expected/);
+  });
+});
+
+describe('the rounding that an audit accepts', () => {
+  const at = { file: 'log.jsonl' };
+  const { params } = firstStep(floatOf());
+  const withEncoding = (encoding: Partial<SessionParams['encoding']>, changes: Partial<SessionParams> = {}) => ({
+    params: { ...params, ...changes, encoding: { ...params.encoding, ...encoding } },
+  });
+  const open = (unit: 'record' | 'participant', terms?: string, maxRecordsPerStep?: number) =>
+    ({
+      config: { privacy: terms === undefined ? {} : { terms }, training: { maxRecordsPerStep } },
+      plan: { unit },
+    }) as never;
+
+  it('is the one of the unit, and no other', () => {
+    const names = ['toward-zero', 'conditional', 'none', 'float-bounded'] as const;
+    for (const [unit, terms, expected] of [
+      ['record', undefined, 'toward-zero'],
+      ['record', 'integer', 'toward-zero'],
+      ['record', 'float-bounded', 'float-bounded'],
+      ['participant', undefined, 'conditional'],
+    ] as const)
+      for (const rounding of names)
+        expect(codeOf(() => checkRounding(withEncoding({ rounding }), open(unit, terms, 100), at))).toBe(
+          rounding === expected ? null : 'AUDIT_FAILED',
+        );
+    const update = open('participant', 'float-bounded', 100);
+    expect(codeOf(() => checkRounding({ params }, update, at))).toBe('AUDIT_FAILED');
+  });
+
+  it('is within the bound that float-bounded terms are charged by', () => {
+    const check = (records: number | undefined, session = { params }): string | null =>
+      codeOf(() => checkRounding(session, open('record', 'float-bounded', records), at));
+    for (const records of [1, 2 ** 20]) expect(check(records)).toBeNull();
+    for (const records of [undefined, 0, 1.5, 2 ** 20 + 1]) expect(check(records)).toBe('AUDIT_FAILED');
+    for (const scale of [2 ** 27, 0.5, Number.NaN])
+      expect(check(1, withEncoding({ scale, clippingNorm: 1 }))).toBe('AUDIT_FAILED');
+    const long = (length: number) => withEncoding({}, { layout: [{ segment: 'body', length }] });
+    expect(check(2 ** 16, long(2 ** 26))).toBeNull();
+    expect(check(2 ** 16 + 1, long(2 ** 26))).toBe('AUDIT_FAILED');
+    expect(check(1, long(2 ** 27))).toBe('AUDIT_FAILED');
+  });
+
+  it('is looked at in a whole bundle', async () => {
+    const { reader } = createBundle({ floatTerms: { announced: true, used: true, records: 2 ** 20 + 1 } });
+    const { failure } = await verifyBundle(reader, nodeCrypto);
+    expect(failure?.message).toMatch(/"maxRecordsPerStep" expected/);
   });
 });
 

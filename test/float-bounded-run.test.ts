@@ -218,6 +218,15 @@ describe('parameters and charge of float-bounded terms', () => {
     expect(ratio).toBeGreaterThan(1);
   });
 
+  it('cost an audit twice as much where a log claims that records are replaced', () => {
+    for (const unit of ['record', 'participant'] as const) {
+      const claim = { unit, relation: 'replace-one', samplingProbability: '1' } as never;
+      expect(deriveEvents('train', params, claim, MEMBERS, 'server')).toMatchObject([
+        { sensitivity: 2 * trainingSensitivity(config, 1) },
+      ]);
+    }
+  });
+
   it('are named in the ledger of a site and in what is reported from it', () => {
     const terms = {
       participant: 'ab'.repeat(32),

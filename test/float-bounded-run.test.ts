@@ -12,6 +12,7 @@ import { checkNoise } from '../src/audit/check-noise.ts';
 import { deriveEvents, deriveSensitivity } from '../src/audit/derive-events.ts';
 import { readLog } from '../src/audit/read-log.ts';
 import { replayLog } from '../src/audit/replay.ts';
+import { checkRounding } from '../src/audit/rounding.ts';
 import { verifyBundle } from '../src/audit/verifier.ts';
 import { spentBudgets, spentLedger } from '../src/budget/spent.ts';
 import { createDataset, type Dataset, selectRecords } from '../src/data/dataset.ts';
@@ -217,6 +218,15 @@ describe('parameters and charge of float-bounded terms', () => {
     expect(ratio).toBeGreaterThan(1);
   });
 
+  it('cost an audit twice as much where a log claims that records are replaced', () => {
+    for (const unit of ['record', 'participant'] as const) {
+      const claim = { unit, relation: 'replace-one', samplingProbability: '1' } as never;
+      expect(deriveEvents('train', params, claim, MEMBERS, 'server')).toMatchObject([
+        { sensitivity: 2 * trainingSensitivity(config, 1) },
+      ]);
+    }
+  });
+
   it('are named in the ledger of a site and in what is reported from it', () => {
     const terms = {
       participant: 'ab'.repeat(32),
@@ -365,6 +375,22 @@ describe.each<[string, RunConfig, Partial<MemberState>?]>([
   });
 });
 
+it('finds the slot of a record by the engine of the factors, whatever another engine says of its batches', () => {
+  const soft = floatOf({ clusters: { ...clusters, assignment: 'soft' } });
+  const { order, params } = firstStep(soft);
+  const quiet = { ...params, noise: { mechanism: 'none', shareVariance: 0 } as const };
+  const oracle = createDenseOracle(soft.model);
+  const other = {
+    ...oracle,
+    losses: (_b: Float64Array, head: Float64Array) => new Float64Array(train.count).fill(head[0] ?? 0),
+  };
+  const [own, batched] = [oracle, other].map((engine) => {
+    const inputs = { data: train, oracle: engine, local: {}, seed: new Uint8Array(32).fill(9) };
+    return sumCoordinates(quiet, contribute(nodeCrypto, soft, order, quiet, NEW_MEMBER, inputs).words);
+  });
+  expect(batched).toEqual(own);
+});
+
 describe('persons in float-bounded terms', () => {
   const config = floatOf({}, {}, { perPerson: true });
   // One person has more records than a pass, the others two or three.
@@ -463,6 +489,54 @@ describe('the audit of float-bounded terms', () => {
     }
     for (const terms of [{ announced: true }, { used: true }])
       expect((await audit(terms)).failure?.message).toMatch(/"rounding" expected/);
+  });
+});
+
+describe('the rounding that an audit accepts', () => {
+  const at = { file: 'log.jsonl' };
+  const { params } = firstStep(floatOf());
+  const withEncoding = (encoding: Partial<SessionParams['encoding']>, changes: Partial<SessionParams> = {}) => ({
+    params: { ...params, ...changes, encoding: { ...params.encoding, ...encoding } },
+  });
+  const open = (unit: 'record' | 'participant', terms?: string, maxRecordsPerStep?: number) =>
+    ({
+      config: { privacy: terms === undefined ? {} : { terms }, training: { maxRecordsPerStep } },
+      plan: { unit },
+    }) as never;
+
+  it('is the one of the unit, and no other', () => {
+    const names = ['toward-zero', 'conditional', 'none', 'float-bounded'] as const;
+    for (const [unit, terms, expected] of [
+      ['record', undefined, 'toward-zero'],
+      ['record', 'integer', 'toward-zero'],
+      ['record', 'float-bounded', 'float-bounded'],
+      ['participant', undefined, 'conditional'],
+    ] as const)
+      for (const rounding of names)
+        expect(codeOf(() => checkRounding(withEncoding({ rounding }), open(unit, terms, 100), at))).toBe(
+          rounding === expected ? null : 'AUDIT_FAILED',
+        );
+    const update = open('participant', 'float-bounded', 100);
+    expect(codeOf(() => checkRounding({ params }, update, at))).toBe('AUDIT_FAILED');
+  });
+
+  it('is within the bound that float-bounded terms are charged by', () => {
+    const check = (records: number | undefined, session = { params }): string | null =>
+      codeOf(() => checkRounding(session, open('record', 'float-bounded', records), at));
+    for (const records of [1, 2 ** 20]) expect(check(records)).toBeNull();
+    for (const records of [undefined, 0, 1.5, 2 ** 20 + 1]) expect(check(records)).toBe('AUDIT_FAILED');
+    for (const scale of [2 ** 27, 0.5, Number.NaN])
+      expect(check(1, withEncoding({ scale, clippingNorm: 1 }))).toBe('AUDIT_FAILED');
+    const long = (length: number) => withEncoding({}, { layout: [{ segment: 'body', length }] });
+    expect(check(2 ** 16, long(2 ** 26))).toBeNull();
+    expect(check(2 ** 16 + 1, long(2 ** 26))).toBe('AUDIT_FAILED');
+    expect(check(1, long(2 ** 27))).toBe('AUDIT_FAILED');
+  });
+
+  it('is looked at in a whole bundle', async () => {
+    const { reader } = createBundle({ floatTerms: { announced: true, used: true, records: 2 ** 20 + 1 } });
+    const { failure } = await verifyBundle(reader, nodeCrypto);
+    expect(failure?.message).toMatch(/"maxRecordsPerStep" expected/);
   });
 });
 

@@ -8,7 +8,6 @@ import {
   announcedDraws,
   announcedMechanism,
   announcedTolerance,
-  announcesFloatTerms,
   deriveCountUnits,
   deriveEvents,
   derivePaths,
@@ -20,6 +19,7 @@ import { announcedLabels } from './labels.ts';
 import { type AnnouncedLocalNoise, announcedLocalNoise, chargedQueries, localEvents } from './local-noise.ts';
 import { announcedMetrics } from './metrics.ts';
 import type { RunHistory, SessionHistory } from './replay.ts';
+import { checkRounding } from './rounding.ts';
 
 /** Noise and clip of a session must be what the run announced. */
 function checkParams(session: SessionHistory, open: EntryBody<'run.open'>, mechanism: string, at: AuditLocation): void {
@@ -123,11 +123,7 @@ function checkParams(session: SessionHistory, open: EntryBody<'run.open'>, mecha
     );
     return;
   }
-  const isFloat = announcesFloatTerms(open.config);
-  expect(
-    (params.encoding.rounding === 'float-bounded') === isFloat,
-    `"rounding" expected ${isFloat ? 'float-bounded' : 'toward-zero or conditional'} of the run, got ${params.encoding.rounding}`,
-  );
+  checkRounding(session, open, at);
   const adaptive = announcedClip(open);
   const isCounted = params.layout.some(({ segment }) => segment.startsWith('clip-count'));
   const units = deriveCountUnits(params);

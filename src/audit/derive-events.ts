@@ -77,6 +77,8 @@ export function unknownShare({ minSurvivors, noise }: SessionParams, survivors: 
  */
 function movedFactor(kind: SessionKind, { unit, relation }: RunPlanClaim): number {
   if (kind === 'labels') return relation === 'replace-one' ? Math.SQRT2 : 1;
+  // One vector goes and another one, as long and opposite, comes.
+  if (kind === 'train') return relation === 'replace-one' ? 2 : 1;
   // Two numbers of one slot, each at most one; a replaced participant may move both of two slots.
   if (kind === 'gaps') return relation === 'replace-one' ? 2 * Math.SQRT2 : Math.SQRT2;
   return kind === 'metrics' && (unit === 'record' || relation === 'replace-one') ? Math.SQRT2 : 1;

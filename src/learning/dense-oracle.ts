@@ -260,6 +260,7 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
   const factors: GradientFactors = {
     layers: layers.map((layer) => ({ ...layer, hasBias: true })),
     mostRecords: BLOCK,
+    losses,
     pass(body, head, data, records) {
       check(body, head, data);
       const rows = records.length;

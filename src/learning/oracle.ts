@@ -72,6 +72,8 @@ export interface GradientFactors {
   readonly mostRecords: number;
   /** One pass forward and back. The bits of a row depend on its record alone, whatever the others are and wherever it stands. */
   pass(body: Float64Array, head: Float64Array, data: Dataset, records: Uint32Array): FactorRows;
+  /** Loss of every record, as bits of that record alone: an engine that multiplies in batches need not give such. */
+  losses(body: Float64Array, head: Float64Array, data: Dataset): Float64Array;
 }
 
 /** The body of a model by itself: what algorithms on representations need. */

@@ -169,6 +169,7 @@ export function createPlainOracle(shape: DenseShape): GradientOracle {
   const factors: GradientFactors = {
     layers: layers.map(({ bias, ...layer }) => ({ ...layer, hasBias: bias >= 0 })),
     mostRecords: ROWS,
+    losses,
     pass(body, head, data, records) {
       check(body, head, data);
       if (records.length > ROWS)

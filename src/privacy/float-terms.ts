@@ -1,6 +1,7 @@
 import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { type EncodingSpec, jointNorm, prepareBlocks } from './encode.ts';
+import { exactGramNorm, gramNorm } from './gram-norm.ts';
 import { transformWalshHadamard } from './hadamard.ts';
 import { RandomWords } from './random-words.ts';
 import { roundRandomly } from './rounding.ts';
@@ -175,56 +176,14 @@ export function quantizeTerm(factors: readonly TermFactor[], clippingNorm: numbe
   clear(factors);
 }
 
-function dot(a: Float64Array, b: Float64Array): number {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += (a[i] as number) * (b[i] as number);
-  return sum;
-}
-
-/** Layer l of every row. */
-const layerOf = (rows: readonly (readonly TermFactor[])[], l: number): TermFactor[] =>
-  rows.map((row) => row[l] as TermFactor);
-
-/** Squared norm of the summed gradient of some records: the sum over layers and pairs of (a_r a_s) (d_r d_s). */
-function gramNorm(rows: readonly (readonly TermFactor[])[]): number {
-  let squares = 0;
-  rows[0]?.forEach(({ copies, hasBias, weight }, l) => {
-    const layer = layerOf(rows, l);
-    layer.forEach((one, r) => {
-      for (let s = 0; s <= r; s++) {
-        const other = layer[s] as TermFactor;
-        const pair = (dot(one.left, other.left) + (hasBias ? 1 : 0)) * dot(one.right, other.right);
-        squares += copies * weight * weight * (s < r ? 2 : 1) * pair;
-      }
-    });
-  });
-  return squares;
-}
-
-/** As `gramNorm`, of the integers and exact: each dot product is at most 2^52 by their norms. */
-function exactGramNorm(rows: readonly (readonly TermFactor[])[]): bigint {
-  let squares = 0n;
-  rows[0]?.forEach(({ copies }, l) => {
-    const layer = layerOf(rows, l);
-    layer.forEach((one, r) => {
-      for (let s = 0; s <= r; s++) {
-        const other = layer[s] as TermFactor;
-        const pair = BigInt(dot(one.leftUnits, other.leftUnits)) * BigInt(dot(one.rightUnits, other.rightUnits));
-        squares += BigInt(copies) * (s < r ? 2n : 1n) * pair;
-      }
-    });
-  });
-  return squares;
-}
-
 /** Shorter and shorter: what cutting does to each record need not shorten their sum. */
 const SHRINK_STEPS = [0, 2 ** -26, 2 ** -12, 2 ** -8, 2 ** -5, 2 ** -2] as const;
 
 /**
  * As `quantizeTerm`, for the summed gradient of all records of a person: the exact norm of the sum of their P Q^T is at most
  * 2^T. So is that of each record by itself, as exact sums need it; records that cancel are clipped by the longest of them.
- * Shapes: the factors of each record. Cost: quadratic in the records. Not guaranteed: a sum of records whose gradients pass
- * 1e75; it becomes zero.
+ * Shapes: the factors of each record. Cost: of all pairs of records, or of their gradients written out where those are less.
+ * Not guaranteed: a sum of records whose gradients pass 1e75; it becomes zero.
  */
 export function quantizePerson(rows: readonly (readonly TermFactor[])[], clippingNorm: number, bits: number): void {
   const sizes = rows.map(sizesOf);
@@ -235,7 +194,7 @@ export function quantizePerson(rows: readonly (readonly TermFactor[])[], clippin
   const most = 1n << BigInt(2 * bits);
   for (const shrink of isTerm ? SHRINK_STEPS : []) {
     const each = rows.map((row, r) => cutFactors(row, sizes[r] as FactorSize[], unit / (1 - shrink), bits));
-    if (each.every((squares) => squares <= most) && exactGramNorm(rows) <= most) return;
+    if (each.every((squares) => squares <= most) && exactGramNorm(rows, bits) <= most) return;
   }
   for (const row of rows) clear(row);
 }

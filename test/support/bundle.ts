@@ -89,6 +89,8 @@ export interface BundleChanges {
     readonly used?: boolean;
     readonly charged?: number;
     readonly planned?: number;
+    /** Most records of a sum that the configuration names; 100 if left out. */
+    readonly records?: number;
   };
   /** Noise inside the organizations, in this many gradients a step. */
   readonly localQueries?: number;
@@ -220,7 +222,12 @@ function runOf({
     ...configOf({ ...noise, cohort }),
     ...(localQueries === undefined ? {} : LOCAL),
     ...(perPerson === undefined ? {} : { privacy: { perPerson } }),
-    ...(floatTerms?.announced === true ? { privacy: { terms: 'float-bounded' } } : {}),
+    ...(floatTerms?.announced === true
+      ? {
+          privacy: { terms: 'float-bounded' },
+          training: { steps: 4, samplingProbability: 0.5, maxRecordsPerStep: floatTerms.records ?? 100 },
+        }
+      : {}),
     ...(clusters === undefined ? {} : { clusters }),
   };
   if (labels)

@@ -466,6 +466,7 @@ describe('the audit of an adaptive clip', () => {
 
   const plan = planRun(config);
   const claim = {
+    unit: config.privacy.unit,
     minSurvivors: config.cohort.minSurvivors,
     colluders: config.cohort.colluders,
     noiseMultiplier: String(plan.noiseMultiplier),

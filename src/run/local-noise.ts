@@ -13,7 +13,7 @@ import { createSkellam } from '../privacy/skellam.ts';
 import { sumEvent } from '../privacy/sum-event.ts';
 import { isDrawable } from '../privacy/table-sampler.ts';
 import { mechanismOf, type RunConfig } from './config.ts';
-import { gradientsOnly, placeholder } from './local-queries.ts';
+import { gradientsOnly, unreadableRecord } from './local-queries.ts';
 
 /*
  * Unit `record` with noise inside the organization (DP-SGD, Abadi et al. 2016): every local gradient is a sum of clipped
@@ -123,5 +123,5 @@ export function privateInputs(
     // The loss of the drawn records is no release.
     return Number.NaN;
   });
-  return { oracle, data: placeholder(config.model) };
+  return { oracle, data: unreadableRecord(config.model) };
 }

@@ -12,7 +12,7 @@ function unavailable(what: string): never {
 }
 
 /** What an algorithm sees in place of the records: one record that cannot be read. */
-export function placeholder({ inputs, classes }: DenseShape): Dataset {
+export function unreadableRecord({ inputs, classes }: DenseShape): Dataset {
   return {
     count: 1,
     featureLength: inputs,
@@ -66,7 +66,7 @@ function countOnce(config: RunConfig, seed: number, outside: boolean): { queries
   };
   const context: LocalContext = {
     oracle,
-    data: placeholder(model),
+    data: unreadableRecord(model),
     start,
     released: {
       body: Float32Array.from(start.body),

@@ -5,7 +5,8 @@ import { type ExperimentOptions, rowOf } from '../experiments/experiment-config.
 import { isReached, ORACLE_RUNS } from '../experiments/oracle-runs.ts';
 import { algorithmOptions, checkRows, settingsWith } from '../experiments/rows.ts';
 import { findScenario, SCENARIOS } from '../experiments/scenarios/registry.ts';
-import { settingsOf, type TrainingSettings } from '../experiments/settings.ts';
+import type { Scenario } from '../experiments/scenarios/scenario-type.ts';
+import type { TrainingSettings } from '../experiments/settings.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { loadModelFile } from '../platform/node/model-file.ts';
 import { CoveyError } from '../protocol/errors.ts';
@@ -59,11 +60,11 @@ const BASELINES = ['local', 'fedavg', 'fedavg+ft'];
 
 const percent = (share: number): string => (100 * share).toFixed(1);
 
-function settingsFor(scenario: string, flags: RunFlags): TrainingSettings {
+function settingsFor(scenario: Scenario, flags: RunFlags): TrainingSettings {
   const noise = oneOf('--noise', ['shared', 'local'] as const, flags.noise);
   const terms = oneOf('--terms', ['integer', 'float-bounded'] as const, flags.terms);
   const { clip: clippingNorm, delta, rounds, slots, unit } = flags;
-  return settingsWith(scenario, {
+  return settingsWith(scenario.settings, {
     rounds,
     clippingNorm,
     delta,
@@ -74,7 +75,7 @@ function settingsFor(scenario: string, flags: RunFlags): TrainingSettings {
     ...(flags.hidden === undefined ? {} : { hidden: widthsOf(flags.hidden) }),
     ...(flags.optimizer === undefined ? {} : { optimizer: optimizerFor(flags.optimizer) }),
     ...(flags.localStep === undefined ? {} : { stepSize: flags.localStep }),
-    ...((unit ?? settingsOf(scenario).unit) === 'record' ? thresholdOf(flags) : curriculumOf(flags)),
+    ...((unit ?? scenario.settings.unit) === 'record' ? thresholdOf(flags) : curriculumOf(flags)),
   });
 }
 
@@ -174,7 +175,7 @@ function cutsOf(row: string, layers: number): string[] {
 
 async function jobsOf(name: string, flags: RunFlags): Promise<BenchmarkJob[]> {
   const { scenario, options } = findScenario(name);
-  const settings = { ...settingsFor(scenario.id, flags), ...(await modelFor(flags)) };
+  const settings = { ...settingsFor(scenario, flags), ...(await modelFor(flags)) };
   const runnable = ALGORITHMS.filter(
     ({ info }) =>
       settings.unit === 'participant' || settings.noise === 'local' || info.recordLevel.kind !== 'local-noise-only',

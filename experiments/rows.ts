@@ -2,7 +2,7 @@ import { CoveyError } from '../protocol/errors.ts';
 import { optionsOf, requireRecordRule } from '../src/learning/algorithm.ts';
 import { findAlgorithm } from '../src/learning/registry.ts';
 import { rowOf } from './experiment-config.ts';
-import { EVOLVING_OPTIONS, settingsOf, type TrainingSettings } from './settings.ts';
+import { EVOLVING_OPTIONS, type TrainingSettings } from './settings.ts';
 
 /** What a command or a study changes in the settings of a scenario. */
 export type SettingChanges = {
@@ -26,8 +26,7 @@ export type SettingChanges = {
 };
 
 /** Settings of a scenario with changes; absent ones keep the scenario's value, or that of unit record. */
-export function settingsWith(scenario: string, changes: SettingChanges): TrainingSettings {
-  const settings = settingsOf(scenario);
+export function settingsWith(settings: TrainingSettings, changes: SettingChanges): TrainingSettings {
   const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
   const isRecord = (changes.unit ?? settings.unit) === 'record';
   if (changes.noise === 'local' && !isRecord)

@@ -63,7 +63,7 @@ describe('a row of evolving clusters', () => {
     const config = experimentConfig(
       data,
       ask({
-        settings: settingsWith('digits', { unit: 'record', rounds: 12, slots: 4 }),
+        settings: settingsWith(settingsOf('digits'), { unit: 'record', rounds: 12, slots: 4 }),
         privacy: { epsilon: 8 },
         options: { ...ask().options, noiseShare: 0.06 },
       }),
@@ -73,13 +73,13 @@ describe('a row of evolving clusters', () => {
   });
 
   it('divides slots by exact counts where nothing is claimed', () => {
-    const settings = settingsWith('digits', { slotMean: 'counts' });
+    const settings = settingsWith(settingsOf('digits'), { slotMean: 'counts' });
     const noiseOf = (changes: Partial<ExperimentOptions>): number | undefined =>
       experimentConfig(data, ask({ algorithm: 'ifca', options: {}, settings, ...changes })).clusters?.countNoiseStddev;
     expect(noiseOf({})).toBe(0.05);
     expect(noiseOf({ privacy: { epsilon: 1_000 } })).toBe(8);
-    expect(noiseOf({ settings: settingsWith('digits', {}) })).toBe(8);
-    const byScenario = (unit: 'record' | 'participant') => settingsWith('rotated-mnist', { unit }).slotMean;
+    expect(noiseOf({ settings: settingsWith(settingsOf('digits'), {}) })).toBe(8);
+    const byScenario = (unit: 'record' | 'participant') => settingsWith(settingsOf('rotated-mnist'), { unit }).slotMean;
     expect([byScenario('participant'), byScenario('record')]).toEqual(['counts', undefined]);
   });
 

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { RecordedResult } from '../experiments/benchmark.ts';
 import { settingsWith } from '../experiments/rows.ts';
+import { settingsOf } from '../experiments/settings.ts';
 import { cellsOf, describeSettings, epsilonOf, filterCells, measure, varyingAxes } from '../experiments/study/cells.ts';
 import { studyJobs } from '../experiments/study/grid.ts';
 import { estimateMean, studentQuantile } from '../experiments/study/interval.ts';
@@ -25,7 +26,7 @@ interface Made {
 
 /** A recorded run with the numbers that a test is about. */
 function made({ algorithm = 'fedavg', seed = 1, mean = 0.8, epsilon = 1, clip = 1, ...rest }: Made): RecordedResult {
-  const settings = { ...settingsWith('digits', { unit: 'record', clippingNorm: clip }) };
+  const settings = { ...settingsWith(settingsOf('digits'), { unit: 'record', clippingNorm: clip }) };
   const evaluation = { mean, weightedMean: mean, stddev: 0.1, worst: mean - 0.2, worstTenth: mean - 0.1 };
   const isLocal = algorithm === 'local';
   return {

@@ -6,6 +6,7 @@ import {
   type ScenarioData,
   type ScenarioParticipant,
 } from '../../src/data/scenario.ts';
+import { settingsOf, type TrainingSettings } from '../settings.ts';
 import type { DataSource } from './data-source.ts';
 import { type OptionSpecs, type Options, type OptionValues, readOptions } from './options.ts';
 
@@ -20,6 +21,8 @@ export interface Scenario {
   /** Folders below the data folder that it reads; none if it is generated. */
   readonly folders: readonly string[];
   readonly options: OptionSpecs;
+  /** How it is trained unless somebody says otherwise. */
+  readonly settings: TrainingSettings;
   /**
    * Loads or generates the data.
    * @throws CoveyError USAGE_CONFIG for options that do not fit or a missing source, CODEC_* for broken files.
@@ -28,7 +31,7 @@ export interface Scenario {
 }
 
 /** What the definition of a scenario adds to its description. */
-interface Definition<S extends OptionSpecs> extends Omit<Scenario, 'kind' | 'load' | 'options'> {
+interface Definition<S extends OptionSpecs> extends Omit<Scenario, 'kind' | 'load' | 'options' | 'settings'> {
   readonly options: S;
   build(
     seed: number,
@@ -53,6 +56,7 @@ export function defineScenario<const S extends OptionSpecs>(definition: Definiti
     licence,
     folders,
     options: specs,
+    settings: settingsOf(id),
     async load(seed, given = {}, source) {
       const options = readOptions(specs, given);
       if (folders.length > 0 && source === undefined) {

@@ -102,7 +102,7 @@ export function studyJobs(study: Study, source: DataSource | null): BenchmarkJob
     if (rows.length === 0)
       throw new CoveyError('USAGE_CONFIG', '"mode" expected hidden or hybrid for clustered algorithms, got open');
     const { unit, delta, set = {}, colluders = 0 } = part;
-    checkRows(rows, settingsWith(scenario.id, { unit, delta }), set, 'set');
+    checkRows(rows, settingsWith(scenario.settings, { unit, delta }), set, 'set');
     return { scenario, options, points, set, colluders };
   });
   const total = seeds * grids.reduce((sum, { points }) => sum + points.length, 0);
@@ -111,7 +111,7 @@ export function studyJobs(study: Study, source: DataSource | null): BenchmarkJob
   for (let seed = firstSeed; seed < firstSeed + seeds; seed++)
     for (const { scenario, options, points, set, colluders } of grids)
       for (const { algorithm, changes, privacy, perStep, dropouts, mode } of points) {
-        const settings = settingsWith(scenario.id, changes);
+        const settings = settingsWith(scenario.settings, changes);
         const job: BenchmarkJob = {
           scenario: scenario.id,
           options,

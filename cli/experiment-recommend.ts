@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { findScenario } from '../experiments/scenarios/registry.ts';
+import { SCENARIOS } from '../experiments/scenarios/registry.ts';
 import {
   type Cell,
   describeSettings,
@@ -128,6 +128,12 @@ function printAnswer(
     console.log('  "local" is among them: that the federation helps at this budget is not shown');
 }
 
+/** What the records of a scenario are: those of one's own are private unless somebody says otherwise. */
+function dataOf(scenario: string): 'simulated' | 'public' | 'private' {
+  const known = SCENARIOS.find(({ id }) => id === scenario);
+  return known === undefined ? 'private' : known.folders.length === 0 ? 'simulated' : 'public';
+}
+
 async function recommendFrom(folder: string, flags: RecommendFlags): Promise<void> {
   const goal = goalOf(flags);
   const { cells } = await loadCells(folder);
@@ -158,7 +164,7 @@ async function recommendFrom(folder: string, flags: RecommendFlags): Promise<voi
   // Whatever was left out of the choice was still computed from the same data.
   const runs = recorded.flatMap((cell) => cell.runs).filter((run) => run.unit === null || run.unit === unit);
   const price = priceOfSearch(runs, delta);
-  const data = flags.data ?? (findScenario(scenario).scenario.folders.length === 0 ? 'simulated' : 'public');
+  const data = flags.data ?? dataOf(scenario);
   if (flags.json) {
     const line = ({ cell, epsilon, value }: Candidate): object => ({
       settings: cell.settings,

@@ -1,8 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { basename, extname, join } from 'node:path';
+import { basename, dirname, extname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { type BenchmarkJob, RESULTS_FILE, type RecordedResult, runBenchmark } from '../experiments/benchmark.ts';
+import { isDescription } from '../experiments/own/scenario.ts';
 import { type Cell, cellsOf, describeSettings, epsilonOf, measure, varyingAxes } from '../experiments/study/cells.ts';
 import { studyJobs } from '../experiments/study/grid.ts';
 import { parseStudy, STUDY_FILE, type Study } from '../experiments/study/schema.ts';
@@ -45,13 +46,12 @@ const PART_FLAGS = [
 ] as const;
 
 const flagName = (key: string): string => `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-const isFile = (what: string): boolean => ['.yaml', '.yml', '.json'].includes(extname(what));
 
 /** The study of a file, or the one that the flags describe. */
 async function readStudy(what: string, flags: SweepFlags): Promise<Study> {
   const given = PART_FLAGS.filter((key) => flags[key] !== undefined);
   const { firstSeed, seeds } = flags;
-  if (isFile(what)) {
+  if (isDescription(what)) {
     const [stray] = [...given, ...(Object.keys(flags.set).length > 0 ? ['set'] : [])];
     if (stray !== undefined)
       throw new CoveyError('USAGE_CONFIG', `"${flagName(stray)}" expected in the study file, got it beside ${what}`);
@@ -59,7 +59,16 @@ async function readStudy(what: string, flags: SweepFlags): Promise<Study> {
       throw new CoveyError('USAGE_CONFIG', `"study" expected a readable file, got ${cause.code} for ${what}`);
     });
     const study = parseStudy(text, basename(what));
-    return { ...study, ...(seeds === undefined ? {} : { seeds }), ...(firstSeed === undefined ? {} : { firstSeed }) };
+    // Files that a study names are found from where it is.
+    const parts = study.parts.map((part) =>
+      isDescription(part.scenario) ? { ...part, scenario: resolve(dirname(what), part.scenario) } : part,
+    );
+    return {
+      ...study,
+      parts,
+      ...(seeds === undefined ? {} : { seeds }),
+      ...(firstSeed === undefined ? {} : { firstSeed }),
+    };
   }
   const part = {
     scenario: what,
@@ -114,7 +123,8 @@ async function sweep(what: string, flags: SweepFlags): Promise<void> {
   const study = await readStudy(what, flags);
   const jobs = studyJobs(study, sourceOf(flags));
   const folder =
-    flags.out ?? join('runs', isFile(what) ? basename(what, extname(what)) : `sweep-${what.replace(/\W+/g, '-')}`);
+    flags.out ??
+    join('runs', isDescription(what) ? basename(what, extname(what)) : `sweep-${what.replace(/\W+/g, '-')}`);
   if (flags.dryRun) {
     if (flags.json) for (const { source: _, ...job } of jobs) console.log(JSON.stringify(job));
     else console.log(`${jobs.length} runs into ${folder}\n${jobs.map(jobName).join('\n')}`);

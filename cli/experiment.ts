@@ -1,6 +1,12 @@
 import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
-import { type BenchmarkJob, type RecordedResult, runBenchmark, TABLE_FILE } from '../experiments/benchmark.ts';
+import {
+  type BenchmarkJob,
+  choiceOf,
+  type RecordedResult,
+  runBenchmark,
+  TABLE_FILE,
+} from '../experiments/benchmark.ts';
 import { type ExperimentOptions, rowOf } from '../experiments/experiment-config.ts';
 import { isReached, ORACLE_RUNS } from '../experiments/oracle-runs.ts';
 import { algorithmOptions, checkRows, settingsWith } from '../experiments/rows.ts';
@@ -174,7 +180,9 @@ function cutsOf(row: string, layers: number): string[] {
 }
 
 async function jobsOf(name: string, flags: RunFlags): Promise<BenchmarkJob[]> {
-  const { scenario, options } = findScenario(name);
+  const source = sourceOf(flags);
+  const found = findScenario(name, source);
+  const { scenario } = found;
   const settings = { ...settingsFor(scenario, flags), ...(await modelFor(flags)) };
   const runnable = ALGORITHMS.filter(
     ({ info }) =>
@@ -192,12 +200,9 @@ async function jobsOf(name: string, flags: RunFlags): Promise<BenchmarkJob[]> {
   if (flags.protocol !== 'ideal' && flags.protocol !== 'real')
     throw new CoveyError('USAGE_CONFIG', `"--protocol" expected ideal or real, got ${flags.protocol}`);
   const { protocol } = flags;
-  const source = sourceOf(flags);
   return Array.from({ length: flags.seeds }, (_, i) => flags.firstSeed + i).flatMap((seed) =>
     rows.map((algorithm) => ({
-      scenario: scenario.id,
-      options,
-      source,
+      ...choiceOf(found, source),
       protocol,
       experiment: {
         algorithm,
@@ -390,7 +395,7 @@ export function addExperimentCommand(program: Command): void {
     .description('Run rows of the benchmark: encoding, noise, ledger and decoding of a deployment')
     .argument(
       '<scenario>',
-      'one of "covey experiment list", with options in brackets: fedprox-synthetic(1,1); or a problem: oracle/quadratics',
+      'one of "covey experiment list", with options in brackets: fedprox-synthetic(1,1); a file that describes your own records (docs/scenarios.md); or a problem: oracle/quadratics',
     )
     .option('--algorithm <ids>', 'separated by commas, or all; local, fedavg and fedavg+ft are always shown', 'fedavg')
     .option('--only', 'the rows asked for alone', false)

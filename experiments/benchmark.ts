@@ -11,12 +11,20 @@ import type { ExperimentMode, ExperimentOptions } from './experiment-config.ts';
 import { lockFolder } from './folder-lock.ts';
 import type { DataSource } from './scenarios/data-source.ts';
 import type { OptionValues } from './scenarios/options.ts';
+import type { FoundScenario } from './scenarios/scenario-type.ts';
 
 /** A scenario and how to get its data. */
 export interface ScenarioChoice {
   readonly scenario: string;
   readonly options: OptionValues;
   readonly source: DataSource | null;
+  /** The file that describes the scenario, where it is one's own. */
+  readonly file?: string;
+}
+
+/** A scenario that was found, with where its data are. */
+export function choiceOf({ file, options, scenario }: FoundScenario, source: DataSource | null): ScenarioChoice {
+  return { scenario: scenario.id, options, source, ...(file === undefined ? {} : { file }) };
 }
 
 /** One row to compute: everything that decides its numbers. */

@@ -8,7 +8,7 @@ import { realSum } from './real-sum.ts';
 import { findScenario } from './scenarios/registry.ts';
 
 /** Rows of the benchmark in a thread of their own, all of one scenario and seed. */
-const { scenario: name, options, source, seed } = workerData as ScenarioChoice & { readonly seed: number };
+const { scenario: name, file, options, source, seed } = workerData as ScenarioChoice & { readonly seed: number };
 const post = (message: WorkerMessage): void => parentPort?.postMessage(message);
 
 async function guarded(of: 'job' | 'load', work: () => void | Promise<void>): Promise<void> {
@@ -22,7 +22,7 @@ async function guarded(of: 'job' | 'load', work: () => void | Promise<void>): Pr
 }
 
 await guarded('load', async () => {
-  const data = await findScenario(name).scenario.load(seed, options, source ?? undefined);
+  const data = await findScenario(file ?? name, source).scenario.load(seed, options, source ?? undefined);
   parentPort?.on('message', ({ experiment, protocol }: Pick<BenchmarkJob, 'experiment' | 'protocol'>) => {
     void guarded('job', async () => {
       const createOracle = await oraclesFor(experiment.settings.model);

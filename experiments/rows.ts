@@ -2,7 +2,7 @@ import { CoveyError } from '../protocol/errors.ts';
 import { optionsOf, requireRecordRule } from '../src/learning/algorithm.ts';
 import { findAlgorithm } from '../src/learning/registry.ts';
 import { rowOf } from './experiment-config.ts';
-import { EVOLVING_OPTIONS, type TrainingSettings } from './settings.ts';
+import { EVOLVING_OPTIONS, TRAINING_DEFAULTS, type TrainingSettings } from './settings.ts';
 
 /** What a command or a study changes in the settings of a scenario. */
 export type SettingChanges = {
@@ -36,13 +36,13 @@ export function settingsWith(settings: TrainingSettings, changes: SettingChanges
       'USAGE_CONFIG',
       '"optimizer" and "local step" expected none at unit record with shared noise: nobody trains locally',
     );
-  // One gradient of each record and step: larger steps with momentum and one clip a record.
-  const momentum = changes.noise === 'local' ? {} : { momentum: 0.9 };
-  const record = { clippingNorm: 1, serverStep: 1, ...momentum };
+  // Momentum is for one gradient a step, not for updates of many.
+  const { momentum, ...local } = TRAINING_DEFAULTS.record;
+  const record = changes.noise === 'local' ? local : { ...local, momentum };
   // Counts divide at unit participant alone; a key that is not there is no part of a job's hash.
   const { slotMean, ...rest } = settings;
   const kept = slotMean === undefined || isRecord ? rest : settings;
-  return { ...kept, ...(isRecord ? record : {}), ...given };
+  return { ...kept, ...(isRecord && settings.unit !== 'record' ? record : {}), ...given };
 }
 
 /** The given options where the algorithm has them, else those that were found for the scenario. */

@@ -128,9 +128,19 @@ const SETTINGS: Readonly<Record<string, TrainingSettings>> = {
   },
 };
 
-/** Settings of a scenario; those of small image data where none were found. */
+/** Settings where none were found: `common` suits small image data, `record` takes the place of some of it at unit record. */
+export const TRAINING_DEFAULTS: {
+  readonly common: TrainingSettings;
+  readonly record: Pick<TrainingSettings, 'clippingNorm' | 'serverStep' | 'momentum'>;
+} = {
+  common: { ...COMMON, rounds: 20, tuning: { epochs: 1, batchSize: 16, stepSize: 0.1 } },
+  // One gradient of each record and step: larger steps with momentum and one clip a record.
+  record: { clippingNorm: 1, serverStep: 1, momentum: 0.9 },
+};
+
+/** Settings of a scenario. */
 export function settingsOf(scenario: string): TrainingSettings {
-  return SETTINGS[scenario] ?? { ...COMMON, rounds: 20, tuning: { epochs: 1, batchSize: 16, stepSize: 0.1 } };
+  return SETTINGS[scenario] ?? TRAINING_DEFAULTS.common;
 }
 
 /** Numbers of evolving clusters that an experiment may set, beside the slots, which are the most of a probe. */

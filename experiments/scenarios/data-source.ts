@@ -12,12 +12,18 @@ export type DataSource =
   | { readonly url: string; readonly cacheFolder: string; readonly timeoutMs?: number };
 
 /**
- * A file and the content it must have. The path ends in `.gz` if the file is compressed; size and hash are those of the
+ * A file and the content it may have. The path ends in `.gz` if the file is compressed; size and hash are those of the
  * content, because mirrors compress differently.
  */
-export interface KnownFile {
+interface DataFile {
   readonly path: string;
+  /** Most bytes of content. */
   readonly bytes: number;
+  readonly sha256?: string;
+}
+
+/** A file whose content is known. */
+export interface KnownFile extends DataFile {
   readonly sha256: string;
 }
 
@@ -54,8 +60,9 @@ export function gunzipBounded(packed: Uint8Array, maxBytes: number, name: string
 }
 
 /** The content of a file if it is the known one. */
-function checkContent(file: KnownFile, packed: Uint8Array): Uint8Array {
+function checkContent(file: DataFile, packed: Uint8Array): Uint8Array {
   const content = file.path.endsWith('.gz') ? gunzipBounded(packed, file.bytes, file.path) : packed;
+  if (file.sha256 === undefined) return content;
   const sha256 = toHex(nodeCrypto.sha256(content));
   if (sha256 !== file.sha256) {
     throw new CoveyError(
@@ -121,6 +128,22 @@ async function download(base: string, file: KnownFile, timeoutMs: number): Promi
 const isMissing = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'ENOENT';
 
 /**
+ * The content of the file at `path`, or null if there is none.
+ * @throws CoveyError USAGE_CONFIG for another content or a file that cannot be read, CODEC_LIMIT for a larger one, CODEC_TYPE
+ * or CODEC_TRAILING for a broken gzip file.
+ */
+export async function readFileOf(path: string, file: DataFile): Promise<Uint8Array | null> {
+  try {
+    return checkContent(file, await readBounded(path, packedLimit(file.bytes), file.path));
+  } catch (cause) {
+    if (isMissing(cause)) return null;
+    if (cause instanceof CoveyError) throw cause;
+    const code = (cause as NodeJS.ErrnoException).code ?? 'an error';
+    throw new CoveyError('USAGE_CONFIG', `"${file.path}" expected a readable file, got ${code}`, {}, { cause });
+  }
+}
+
+/**
  * Reads the content of a known file, from a folder or from its cache, else fetches it into the cache.
  * Nothing with another hash is returned or kept; a damaged cache entry is fetched again.
  * @throws CoveyError USAGE_CONFIG for a file that is missing, cannot be fetched or has another content, CODEC_LIMIT for one
@@ -132,17 +155,9 @@ export async function readKnownFile(source: DataSource, file: KnownFile): Promis
     throw new CoveyError('USAGE_CONFIG', `"path" expected names separated by slashes, got ${file.path}`);
   const limit = packedLimit(file.bytes);
   if ('folder' in source) {
-    try {
-      return checkContent(file, await readBounded(join(source.folder, file.path), limit, file.path));
-    } catch (cause) {
-      if (!isMissing(cause)) throw cause;
-      throw new CoveyError(
-        'USAGE_CONFIG',
-        `"folder" expected the file ${file.path}; hint: --data-dir or COVEY_DATA`,
-        {},
-        { cause },
-      );
-    }
+    const content = await readFileOf(join(source.folder, file.path), file);
+    if (content !== null) return content;
+    throw new CoveyError('USAGE_CONFIG', `"folder" expected the file ${file.path}; hint: --data-dir or COVEY_DATA`);
   }
   const cached = join(source.cacheFolder, file.path);
   try {

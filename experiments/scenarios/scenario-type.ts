@@ -30,6 +30,14 @@ export interface Scenario {
   load(seed: number, options?: OptionValues, source?: DataSource): Promise<ScenarioData>;
 }
 
+/** A scenario with the options that its name gives. */
+export interface FoundScenario {
+  readonly scenario: Scenario;
+  readonly options: OptionValues;
+  /** The file that describes it, where it is one's own. */
+  readonly file?: string;
+}
+
 /** What the definition of a scenario adds to its description. */
 interface Definition<S extends OptionSpecs> extends Omit<Scenario, 'kind' | 'load' | 'options' | 'settings'> {
   readonly options: S;

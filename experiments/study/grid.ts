@@ -1,6 +1,6 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import { findAlgorithm } from '../../src/learning/registry.ts';
-import { type BenchmarkJob, jobHash } from '../benchmark.ts';
+import { type BenchmarkJob, choiceOf, jobHash } from '../benchmark.ts';
 import type { ExperimentMode, ExperimentOptions } from '../experiment-config.ts';
 import { algorithmOptions, checkRows, type SettingChanges, settingsWith } from '../rows.ts';
 import type { DataSource } from '../scenarios/data-source.ts';
@@ -91,7 +91,8 @@ export function studyJobs(study: Study, source: DataSource | null): BenchmarkJob
   const { seeds = 1, firstSeed = 1, parts } = study;
   const jobs = new Map<string, BenchmarkJob>();
   const grids = parts.map((part) => {
-    const { scenario, options } = findScenario(part.scenario);
+    const found = findScenario(part.scenario, source);
+    const { scenario } = found;
     if (scenario.folders.length > 0 && source === null)
       throw new CoveyError(
         'USAGE_CONFIG',
@@ -103,19 +104,17 @@ export function studyJobs(study: Study, source: DataSource | null): BenchmarkJob
       throw new CoveyError('USAGE_CONFIG', '"mode" expected hidden or hybrid for clustered algorithms, got open');
     const { unit, delta, set = {}, colluders = 0 } = part;
     checkRows(rows, settingsWith(scenario.settings, { unit, delta }), set, 'set');
-    return { scenario, options, points, set, colluders };
+    return { found, points, set, colluders };
   });
   const total = seeds * grids.reduce((sum, { points }) => sum + points.length, 0);
   if (total > LARGEST_STUDY)
     throw new CoveyError('USAGE_CONFIG', `"parts" expected at most ${LARGEST_STUDY} runs, got ${total}`);
   for (let seed = firstSeed; seed < firstSeed + seeds; seed++)
-    for (const { scenario, options, points, set, colluders } of grids)
+    for (const { found, points, set, colluders } of grids)
       for (const { algorithm, changes, privacy, perStep, dropouts, mode } of points) {
-        const settings = settingsWith(scenario.settings, changes);
+        const settings = settingsWith(found.scenario.settings, changes);
         const job: BenchmarkJob = {
-          scenario: scenario.id,
-          options,
-          source,
+          ...choiceOf(found, source),
           protocol: 'ideal',
           experiment: {
             algorithm,

@@ -60,7 +60,7 @@ export interface Study {
 }
 
 const partSchema: z.ZodType<StudyPart> = z.strictObject({
-  scenario: z.string().min(1).max(64),
+  scenario: z.string().min(1).max(4_096),
   algorithm: axis(z.string().min(1)).optional(),
   epsilon: axis(target).optional(),
   noiseMultiplier: axis(target).optional(),

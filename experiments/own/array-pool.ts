@@ -1,0 +1,132 @@
+import { CoveyError } from '../../protocol/errors.ts';
+import { parseIdx } from '../../src/data/idx.ts';
+import type { ArrayFile, ArrayPart, ArrayRecords, RawType, Scale } from './description.ts';
+import type { OwnFiles } from './files.ts';
+import type { RecordPool } from './pool.ts';
+
+/** Most numbers of one file. */
+const MAX_VALUES = 2 ** 28;
+
+type Numbers = ReturnType<typeof parseIdx>['values'];
+
+/** Numbers in rows, a row a record. */
+interface Rows {
+  readonly count: number;
+  readonly width: number;
+  readonly values: Numbers;
+}
+
+const RAW: Readonly<
+  Record<RawType, { readonly bytes: number; create(n: number): Numbers; read(view: DataView, place: number): number }>
+> = {
+  uint8: { bytes: 1, create: (n) => new Uint8Array(n), read: (view, at) => view.getUint8(at) },
+  int8: { bytes: 1, create: (n) => new Int8Array(n), read: (view, at) => view.getInt8(at) },
+  int16: { bytes: 2, create: (n) => new Int16Array(n), read: (view, at) => view.getInt16(at, true) },
+  int32: { bytes: 4, create: (n) => new Int32Array(n), read: (view, at) => view.getInt32(at, true) },
+  float32: { bytes: 4, create: (n) => new Float32Array(n), read: (view, at) => view.getFloat32(at, true) },
+  float64: { bytes: 8, create: (n) => new Float64Array(n), read: (view, at) => view.getFloat64(at, true) },
+};
+
+/** Little-endian numbers without a header. @throws CoveyError CODEC_TYPE, CODEC_LIMIT */
+function parseRaw(bytes: Uint8Array, type: RawType, width: number, name: string): Rows {
+  const { bytes: size, create, read } = RAW[type];
+  if (bytes.length % (size * width) !== 0)
+    throw new CoveyError(
+      'CODEC_TYPE',
+      `"${name}" expected records of ${width} x ${type} (${size * width} bytes), got ${bytes.length} bytes`,
+    );
+  const length = bytes.length / size;
+  if (length > MAX_VALUES)
+    throw new CoveyError('CODEC_LIMIT', `"${name}" expected at most ${MAX_VALUES} numbers, got ${length}`);
+  if (type === 'uint8') return { count: length / width, width, values: bytes };
+  const values = create(length);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let i = 0; i < length; i++) {
+    const value = read(view, i * size);
+    if (!Number.isFinite(value))
+      throw new CoveyError('CODEC_TYPE', `"${name}" expected finite numbers, got ${value} at ${i}`);
+    values[i] = value;
+  }
+  return { count: length / width, width, values };
+}
+
+async function readRows(files: OwnFiles, spec: ArrayFile): Promise<Rows> {
+  const content = await files.read(spec);
+  if (spec.type !== undefined) return parseRaw(content, spec.type, spec.length ?? 1, spec.file);
+  const { shape, values } = parseIdx(content);
+  const [count = 0, ...rest] = shape;
+  return { count, width: rest.reduce((product, size) => product * size, 1), values };
+}
+
+/** One integer for each record. @throws CoveyError CODEC_TYPE */
+async function readIntegers(files: OwnFiles, spec: ArrayFile, count: number): Promise<(record: number) => number> {
+  const { count: rows, values, width } = await readRows(files, spec);
+  if (rows !== count) throw new CoveyError('CODEC_TYPE', `"${spec.file}" expected ${count} records, got ${rows}`);
+  if (spec.column === undefined ? width !== 1 : spec.column >= width)
+    throw new CoveyError(
+      'CODEC_TYPE',
+      `"${spec.file}" expected ${spec.column === undefined ? 'one number a record; hint: "column"' : `more than ${spec.column} numbers a record`}, got ${width}`,
+    );
+  const column = spec.column ?? 0;
+  return (record) => {
+    const value = values[record * width + column] as number;
+    if (!Number.isSafeInteger(value) || value < 0)
+      throw new CoveyError('CODEC_TYPE', `"${spec.file}" expected integers from 0, got ${value} at record ${record}`);
+    return value;
+  };
+}
+
+/** The feature of a number at a place of its record: a function of that number alone. */
+function featureOf(scale: Scale | undefined, width: number): (value: number, place: number) => number {
+  if (scale === undefined || scale === 'standardized') return (value) => value;
+  if ('from' in scale) {
+    const [least, most] = scale.from;
+    const [low, high] = scale.to;
+    return (value) => low + ((high - low) * (Math.min(most, Math.max(least, value)) - least)) / (most - least);
+  }
+  const { ranges } = scale;
+  if (ranges.length !== width)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"scale.ranges" expected ${width}, one for each feature, got ${ranges.length}`,
+    );
+  return (value, place) => {
+    const [low, high] = ranges[place] as readonly [number, number];
+    return (2 * (Math.min(high, Math.max(low, value)) - low)) / (high - low) - 1;
+  };
+}
+
+/** The records of parallel files. @throws CoveyError USAGE_CONFIG, CODEC_* naming the file */
+export async function readArrayPool(
+  files: OwnFiles,
+  { classes, scale }: ArrayRecords,
+  { features, labels, owners }: ArrayPart,
+): Promise<RecordPool> {
+  const rows = await readRows(files, features);
+  if (rows.width === 0) throw new CoveyError('CODEC_TYPE', `"${features.file}" expected numbers, got empty records`);
+  const first = features.column ?? 0;
+  const width = features.column === undefined ? rows.width : 1;
+  if (first >= rows.width)
+    throw new CoveyError('CODEC_TYPE', `"${features.file}" expected more than ${first} numbers a record`);
+  const labelOf = await readIntegers(files, labels, rows.count);
+  const known = Uint8Array.from({ length: rows.count }, (_, record) => {
+    const label = labelOf(record);
+    if (label >= classes)
+      throw new CoveyError('CODEC_TYPE', `"${labels.file}" expected classes below ${classes}, got ${label}`);
+    return label;
+  });
+  const ownerOf = owners === undefined ? null : await readIntegers(files, owners, rows.count);
+  const convert = featureOf(scale, width);
+  return {
+    count: rows.count,
+    featureLength: width,
+    classes,
+    labels: known,
+    owners: ownerOf === null ? null : Array.from({ length: rows.count }, (_, record) => `owner-${ownerOf(record)}`),
+    write(record, target, at) {
+      const start = record * rows.width + first;
+      for (let place = 0; place < width; place++)
+        target[at + place] = convert(rows.values[start + place] as number, place);
+    },
+  };
+}

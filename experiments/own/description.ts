@@ -1,0 +1,228 @@
+import { z } from 'zod';
+import { TRAINING_DEFAULTS, type TrainingSettings } from '../settings.ts';
+
+/** A file beside the description, or in the folder or at the address of `--data-dir` and `--data-url`. */
+const fileFields = {
+  file: z.string().min(1).max(1_024),
+  sha256: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/, 'expected 64 hexadecimal digits')
+    .optional(),
+};
+
+/** Types of numbers in files without a header. */
+export const RAW_TYPES = ['uint8', 'int8', 'int16', 'int32', 'float32', 'float64'] as const;
+export type RawType = (typeof RAW_TYPES)[number];
+
+/** A file of numbers: idx, or little-endian numbers without a header where `type` is given. */
+export interface ArrayFile {
+  readonly file: string;
+  /** SHA-256 of the content, after decompression where the name ends in `.gz`. */
+  readonly sha256?: string | undefined;
+  readonly type?: RawType | undefined;
+  /** Numbers of a record; 1 if absent. Only beside `type`: idx files say it themselves. */
+  readonly length?: number | undefined;
+  /** Which number of each record is meant; all of them if absent. */
+  readonly column?: number | undefined;
+}
+
+const MOST_NUMBERS = 2 ** 20;
+
+const arrayFile: z.ZodType<ArrayFile> = z.union([
+  z
+    .string()
+    .min(1)
+    .max(1_024)
+    .transform((file) => ({ file })),
+  z
+    .strictObject({
+      ...fileFields,
+      type: z.enum(RAW_TYPES).optional(),
+      length: z.number().int().min(1).max(MOST_NUMBERS).optional(),
+      column: z
+        .number()
+        .int()
+        .min(0)
+        .max(MOST_NUMBERS - 1)
+        .optional(),
+    })
+    .refine(({ length, type }) => length === undefined || type !== undefined, 'expected "type" beside "length"'),
+]) as z.ZodType<ArrayFile>;
+
+/** Records of one part of a data set in parallel files: what belongs together has the same place. */
+export interface ArrayPart {
+  readonly features: ArrayFile;
+  readonly labels: ArrayFile;
+  /** An integer for each record that says whose it is. */
+  readonly owners?: ArrayFile | undefined;
+}
+
+const arrayPart: z.ZodType<ArrayPart> = z.strictObject({
+  features: arrayFile,
+  labels: arrayFile,
+  owners: arrayFile.optional(),
+});
+
+const pair = z
+  .tuple([z.number(), z.number()])
+  .refine(([low, high]) => low < high, 'expected a low and a higher number');
+
+/**
+ * How numbers become features. `from`, `to`: cut to the one range and put on the other. `ranges`: one for each feature, put on
+ * [-1, 1]. `standardized`: by moments of all training records, so that no record-level claim holds. Absent: as they are.
+ */
+export type Scale =
+  | { readonly from: readonly [number, number]; readonly to: readonly [number, number] }
+  | { readonly ranges: readonly (readonly [number, number])[] }
+  | 'standardized';
+
+const scale: z.ZodType<Scale> = z.union([
+  z.strictObject({ from: pair, to: pair }),
+  z.strictObject({ ranges: z.array(pair).min(1).max(MOST_NUMBERS) }),
+  z.literal('standardized'),
+]);
+
+/** Records in files of numbers. */
+export interface ArrayRecords {
+  readonly kind: 'arrays';
+  readonly classes: number;
+  readonly train: ArrayPart;
+  readonly test?: ArrayPart | undefined;
+  readonly scale?: Scale | undefined;
+}
+
+/** A file, or files by the name of the participant whose they are. */
+export type TableFile = string | Readonly<Record<string, string>>;
+
+const tableFile: z.ZodType<TableFile> = z.union([
+  z.string().min(1).max(1_024),
+  z
+    .record(z.string().min(1).max(64), z.string().min(1).max(1_024))
+    .refine((files) => Object.keys(files).length > 0, 'expected at least one file'),
+]);
+
+/** Records in tables with a header, whose columns a description explains. @see docs/own-data.md */
+export interface TableRecords {
+  readonly kind: 'table';
+  readonly description: string;
+  readonly train: TableFile;
+  readonly test?: TableFile | undefined;
+  /** Column that says whose a record is, where files do not. */
+  readonly owner?: string | undefined;
+}
+
+/** How records come to participants. */
+export type Split =
+  | { readonly by: 'owner'; readonly trainShare?: number | undefined }
+  | { readonly by: 'even'; readonly participants: number; readonly trainShare?: number | undefined }
+  | {
+      readonly by: 'dirichlet';
+      readonly participants: number;
+      readonly alpha: number;
+      readonly trainShare?: number | undefined;
+    }
+  | {
+      readonly by: 'counts' | 'records';
+      readonly file: string;
+      readonly sha256?: string | undefined;
+      readonly trainShare?: number | undefined;
+    };
+
+const trainShare = z.number().gt(0).lt(1).optional();
+const participants = z.number().int().min(1).max(65_535);
+const split: z.ZodType<Split> = z.discriminatedUnion('by', [
+  z.strictObject({ by: z.literal('owner'), trainShare }),
+  z.strictObject({ by: z.literal('even'), participants, trainShare }),
+  z.strictObject({ by: z.literal('dirichlet'), participants, alpha: z.number().min(1e-3).max(1e5), trainShare }),
+  z.strictObject({ by: z.enum(['counts', 'records']), ...fileFields, trainShare }),
+]);
+
+const positive = z.number().min(1e-9).max(1e6);
+const count = z.number().int().min(1).max(1_000_000);
+
+/** What a description may say of training; the rest is as in any scenario. */
+type DescribedSettings = {
+  readonly [K in
+    | 'rounds'
+    | 'epochs'
+    | 'batches'
+    | 'batchSize'
+    | 'stepSize'
+    | 'serverStep'
+    | 'momentum'
+    | 'clippingNorm'
+    | 'unit'
+    | 'delta'
+    | 'slots'
+    | 'samplingProbability'
+    | 'tuning'
+    | 'options']?: TrainingSettings[K] | undefined;
+};
+
+const settings: z.ZodType<DescribedSettings> = z.strictObject({
+  rounds: z.number().int().min(1).max(100_000).optional(),
+  epochs: count.optional(),
+  batches: count.optional(),
+  batchSize: count.optional(),
+  stepSize: positive.optional(),
+  serverStep: positive.optional(),
+  momentum: z.number().min(0).lt(1).optional(),
+  clippingNorm: positive.optional(),
+  unit: z.enum(['record', 'participant']).optional(),
+  delta: z.number().min(1e-12).max(0.5).optional(),
+  slots: z.number().int().min(2).max(64).optional(),
+  samplingProbability: z.number().gt(0).max(1).optional(),
+  tuning: z.strictObject({ epochs: count, batchSize: count, stepSize: positive }).optional(),
+  options: z.record(z.string(), z.record(z.string(), z.number())).optional(),
+});
+
+/** A scenario of somebody's own records. @see docs/scenarios.md */
+export interface ScenarioDescription {
+  readonly id: string;
+  readonly about: string;
+  readonly licence: string;
+  readonly records: ArrayRecords | TableRecords;
+  readonly split: Split;
+  readonly model: { readonly hidden: readonly number[]; readonly sharedLayers?: number | undefined };
+  readonly settings: DescribedSettings;
+}
+
+export const scenarioDescriptionSchema: z.ZodType<ScenarioDescription> = z.strictObject({
+  id: z
+    .string()
+    .max(64)
+    .regex(/^[a-z0-9][a-z0-9.-]*$/, 'expected small letters, digits, dots and hyphens'),
+  about: z.string().max(1_000).default(''),
+  licence: z.string().max(1_000).default('not stated'),
+  records: z.discriminatedUnion('kind', [
+    z.strictObject({
+      kind: z.literal('arrays'),
+      classes: z.number().int().min(2).max(256),
+      train: arrayPart,
+      test: arrayPart.optional(),
+      scale: scale.optional(),
+    }),
+    z.strictObject({
+      kind: z.literal('table'),
+      description: z.string().min(1).max(1_024),
+      train: tableFile,
+      test: tableFile.optional(),
+      owner: z.string().min(1).max(200).optional(),
+    }),
+  ]),
+  split: split.default({ by: 'owner' }),
+  model: z
+    .strictObject({
+      hidden: z.array(z.number().int().min(1).max(65_536)).max(4).default([]),
+      sharedLayers: z.number().int().min(0).max(4).optional(),
+    })
+    .default({ hidden: [] }),
+  settings: settings.default({}),
+}) as z.ZodType<ScenarioDescription>;
+
+/** Settings of a description over those of any scenario. */
+export function describedSettings({ settings }: ScenarioDescription): TrainingSettings {
+  const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
+  const { common, record } = TRAINING_DEFAULTS;
+  return { ...common, ...(settings.unit === 'record' ? record : {}), ...given };
+}

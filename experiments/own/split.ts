@@ -1,0 +1,213 @@
+import { z } from 'zod';
+import { fromUtf8 } from '../../protocol/bytes.ts';
+import { CoveyError } from '../../protocol/errors.ts';
+import { splitByCounts, splitByDirichlet, splitTrainTest } from '../../src/data/partition.ts';
+import { parsePfllibCounts } from '../../src/data/pfllib.ts';
+import { createRandom } from '../../src/data/random.ts';
+import type { Split } from './description.ts';
+import type { OwnFiles } from './files.ts';
+import type { RecordPool } from './pool.ts';
+
+/** Streams that keep these draws apart from every other use of a seed; a participant adds its number. */
+const STREAM = 0x6f77_0000;
+
+/** Share of the records for training where nothing else is said. */
+const TRAIN_SHARE = 0.8;
+
+/** Places of one participant's records. */
+interface Part {
+  readonly name: string;
+  readonly group?: number;
+  readonly train: Uint32Array;
+  readonly test: Uint32Array;
+}
+
+/** A participant before its own records are divided; `test`: where somebody says which they are. */
+interface Owned {
+  readonly name: string;
+  readonly group?: number;
+  readonly records: Uint32Array;
+  readonly test?: Uint32Array;
+}
+
+/** What is to be split. */
+export interface Splittable {
+  readonly train: RecordPool;
+  readonly test: RecordPool | null;
+}
+
+const place = z.number().int().min(0).max(0xffff_fffe);
+const recordsSchema = z
+  .array(
+    z.strictObject({
+      name: z.string().min(1).max(64).optional(),
+      group: z.number().int().min(0).max(255).optional(),
+      train: z.array(place).min(1),
+      test: z.array(place).min(1).optional(),
+    }),
+  )
+  .min(1);
+const countsSchema = z.array(z.array(z.number().int().min(0).max(0xffff_ffff)).min(1)).min(1);
+
+/** Largest file of a split. Units: characters. */
+const LONGEST = 2 ** 28;
+
+/** JSON by its schema: lists of millions of places are no configuration. */
+function parseJson<T>(text: string, name: string, schema: z.ZodType<T>): T {
+  if (text.length > LONGEST)
+    throw new CoveyError('CODEC_LIMIT', `"${name}" expected at most ${LONGEST} characters, got ${text.length}`);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new CoveyError('CODEC_TYPE', `"${name}" expected JSON`, {}, { cause });
+  }
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  throw new CoveyError('CODEC_TYPE', `"${name}" at ${issue?.path.join('.') || 'the top'}: ${issue?.message}`);
+}
+
+const range = (from: number, to: number): Uint32Array => Uint32Array.from({ length: to - from }, (_, i) => from + i);
+
+function placesByOwner({ owners }: RecordPool, offset: number): Map<string, number[]> {
+  if (owners === null)
+    throw new CoveyError('USAGE_CONFIG', '"split" expected owners of all records, or another way to split; got none');
+  const places = new Map<string, number[]>();
+  owners.forEach((owner, record) => {
+    const own = places.get(owner);
+    if (own === undefined) places.set(owner, [offset + record]);
+    else own.push(offset + record);
+  });
+  return places;
+}
+
+/** Owners in the order in which they are first met. */
+function byOwner({ test, train }: Splittable, isPooled: boolean): Owned[] {
+  const own = placesByOwner(train, 0);
+  const held = test !== null && (isPooled || test.owners !== null) ? placesByOwner(test, train.count) : null;
+  for (const name of held?.keys() ?? [])
+    if (!own.has(name))
+      throw new CoveyError('USAGE_CONFIG', `"split" expected training records of ${name}, got test records alone`);
+  return [...own].map(([name, records]) => {
+    const tested = held?.get(name) ?? [];
+    if (isPooled) return { name, records: Uint32Array.from([...records, ...tested]) };
+    return { name, records: Uint32Array.from(records), ...(held === null ? {} : { test: Uint32Array.from(tested) }) };
+  });
+}
+
+const numbered = (parts: readonly Uint32Array[]): Owned[] =>
+  parts.map((records, i) => ({ name: `participant-${i + 1}`, records }));
+
+async function readCounts(
+  files: OwnFiles,
+  split: Extract<Split, { by: 'counts' | 'records' }>,
+  classes: number,
+): Promise<Uint32Array[]> {
+  const text = fromUtf8(await files.read(split));
+  if (text.trimStart().startsWith('{')) return parsePfllibCounts(text, classes);
+  return parseJson(text, split.file, countsSchema).map((row, i) => {
+    if (row.length !== classes)
+      throw new CoveyError(
+        'CODEC_TYPE',
+        `"${split.file}" expected ${classes} counts at participant ${i + 1}, got ${row.length}`,
+      );
+    return Uint32Array.from(row);
+  });
+}
+
+async function byRecords(
+  files: OwnFiles,
+  split: Extract<Split, { by: 'counts' | 'records' }>,
+  count: number,
+): Promise<Owned[]> {
+  const parts = parseJson(fromUtf8(await files.read(split)), split.file, recordsSchema);
+  const side = new Map<number, 'train' | 'test'>();
+  return parts.map(({ group, name, test, train }, i) => {
+    for (const [which, places] of [
+      ['train', train],
+      ['test', test ?? []],
+    ] as const)
+      for (const record of places) {
+        if (record >= count)
+          throw new CoveyError('CODEC_TYPE', `"${split.file}" expected records below ${count}, got ${record}`);
+        // Test records may be everybody's; a record that trains is one participant's, or its epsilon would be paid twice.
+        const known = side.get(record);
+        if (known !== undefined && (known === 'train' || which === 'train'))
+          throw new CoveyError('CODEC_TYPE', `"${split.file}" expected record ${record} once, got it again at ${i}`);
+        side.set(record, which);
+      }
+    return {
+      name: name ?? `participant-${i + 1}`,
+      ...(group === undefined ? {} : { group }),
+      records: Uint32Array.from(train),
+      ...(test === undefined ? {} : { test: Uint32Array.from(test) }),
+    };
+  });
+}
+
+async function ownedParts(
+  files: OwnFiles,
+  from: Splittable,
+  pool: RecordPool,
+  split: Split,
+  seed: number,
+): Promise<Owned[]> {
+  const isPooled = split.trainShare !== undefined;
+  const { classes } = pool;
+  const labels = isPooled ? pool.labels : from.train.labels;
+  const random = createRandom(seed, STREAM);
+  switch (split.by) {
+    case 'owner':
+      return byOwner(from, isPooled);
+    case 'even': {
+      const order = range(0, labels.length);
+      random.shuffle(order);
+      const cut = (i: number): number => Math.floor((i * order.length) / split.participants);
+      return numbered(Array.from({ length: split.participants }, (_, i) => order.slice(cut(i), cut(i + 1))));
+    }
+    case 'dirichlet':
+      return numbered(splitByDirichlet(random, labels, classes, split.participants, split.alpha));
+    case 'counts':
+      return numbered(splitByCounts(random, pool.labels, classes, await readCounts(files, split, classes)));
+    case 'records':
+      return byRecords(files, split, pool.count);
+  }
+}
+
+/**
+ * Places of every participant's records in the joined pool. Test records are, in this order: those that the split or the owners
+ * name; the share of a participant's own that is left by `trainShare`; all of the test files; a fifth of its own.
+ * @throws CoveyError USAGE_CONFIG, USAGE_RANGE for a split that does not fit the records, CODEC_* for its files.
+ */
+export async function splitPool(
+  files: OwnFiles,
+  from: Splittable,
+  pool: RecordPool,
+  split: Split,
+  seed: number,
+): Promise<Part[]> {
+  const parts = await ownedParts(files, from, pool, split, seed);
+  const sharesTest =
+    from.test !== null && split.trainShare === undefined && split.by !== 'counts' && split.by !== 'records';
+  const shared = range(from.train.count, pool.count);
+  return parts.map(({ records, test, ...facts }, i) => {
+    const named = test ?? (sharesTest ? shared : undefined);
+    if (named === undefined && records.length < 2)
+      throw new CoveyError(
+        'USAGE_CONFIG',
+        `"split" expected at least 2 records of ${facts.name}, got ${records.length}`,
+      );
+    const parted =
+      named === undefined
+        ? splitTrainTest(createRandom(seed, STREAM + 1 + i), records, split.trainShare ?? TRAIN_SHARE)
+        : { train: records, test: named };
+    for (const side of ['train', 'test'] as const)
+      if (parted[side].length === 0)
+        throw new CoveyError(
+          'USAGE_CONFIG',
+          `"split" expected ${side === 'train' ? 'training' : 'test'} records of ${facts.name}, got none`,
+        );
+    return { ...facts, ...parted };
+  });
+}

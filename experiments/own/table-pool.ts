@@ -1,0 +1,48 @@
+import { basename } from 'node:path';
+import { parseTable, tableDescriptionSchema } from '../../clients/node/table.ts';
+import { parseConfig } from '../../platform/node/config.ts';
+import { fromUtf8 } from '../../protocol/bytes.ts';
+import { CoveyError } from '../../protocol/errors.ts';
+import type { TableFile, TableRecords } from './description.ts';
+import type { OwnFiles } from './files.ts';
+import { joinPools, type RecordPool } from './pool.ts';
+
+/** Records of one table. `name`: of the participant whose they all are, null where a column says it or nobody. */
+async function readOne(
+  files: OwnFiles,
+  { description, owner }: TableRecords,
+  file: string,
+  name: string | null,
+): Promise<RecordPool> {
+  const columns = parseConfig(fromUtf8(await files.read({ file: description })), description, tableDescriptionSchema);
+  // A table says whose a record is by one column: here the participant's, for experiments train on single records.
+  const { person: _, ...single } = columns;
+  const { data, names } = parseTable(
+    await files.read({ file }),
+    owner === undefined ? single : { ...single, person: owner },
+    basename(file),
+  );
+  return {
+    count: data.count,
+    featureLength: data.featureLength,
+    classes: data.classes,
+    labels: data.labels,
+    owners: name === null ? names : new Array<string>(data.count).fill(name),
+    write(record, target, at) {
+      target.set(data.features.subarray(record * data.featureLength, (record + 1) * data.featureLength), at);
+    },
+  };
+}
+
+/** The records of a table, or of one table for each participant. @throws CoveyError USAGE_CONFIG, CODEC_* naming the file */
+export async function readTablePool(files: OwnFiles, records: TableRecords, file: TableFile): Promise<RecordPool> {
+  if (typeof file === 'string') return readOne(files, records, file, null);
+  if (records.owner !== undefined)
+    throw new CoveyError('USAGE_CONFIG', '"owner" expected no column where files are named by participant');
+  let all: RecordPool | null = null;
+  for (const [name, path] of Object.entries(file)) {
+    const pool = await readOne(files, records, path, name);
+    all = all === null ? pool : joinPools(all, pool);
+  }
+  return all as RecordPool;
+}

@@ -33,6 +33,8 @@ const numbersOf = (count: number, first: number): number[] =>
 const labelsOf = (count: number): number[] => Array.from({ length: count }, (_, i) => i % 3);
 const ownersOf = (count: number): number[] => Array.from({ length: count }, (_, i) => i % 4);
 
+const ROWS = Array.from({ length: COUNT }, (_, i) => [i % 3, i, 255 - i, i % 7, 0, 77]);
+
 const floats = (values: readonly number[]): Uint8Array => {
   const view = new DataView(new ArrayBuffer(4 * values.length));
   values.forEach((value, i) => {
@@ -45,6 +47,9 @@ const FILES: Readonly<Record<string, Uint8Array | string>> = {
   'x.idx': idx([COUNT, 2, 2], numbersOf(COUNT, 0)),
   'x.idx.gz': new Uint8Array(gzipSync(idx([COUNT, 2, 2], numbersOf(COUNT, 0)))),
   'x.bin': floats(numbersOf(COUNT, 0)),
+  // As CIFAR-10 has it: a label before every image, several files.
+  'half1.bin': Uint8Array.from(ROWS.slice(0, 20).flat()),
+  'half2.bin': Uint8Array.from(ROWS.slice(20).flat()),
   'y.idx': idx([COUNT], labelsOf(COUNT)),
   'long.idx': idx([2 * COUNT], labelsOf(2 * COUNT)),
   'owners.idx': idx([COUNT], ownersOf(COUNT)),
@@ -126,9 +131,13 @@ describe('records in files of numbers', () => {
     ['idx', 'features: x.idx'],
     ['compressed idx', 'features: x.idx.gz'],
     ['little-endian numbers', 'features: { file: x.bin, type: float32, length: 4 }'],
+    [
+      'several files and some columns',
+      'features: { file: [half1.bin, half2.bin], type: uint8, length: 6, columns: [1, 4] }',
+    ],
   ])('reads %s with labels and owners', async (_, features) => {
     const { model, participants } = await loaded(
-      `records: { kind: arrays, classes: 3, train: { ${features}, labels: { file: facts.idx, column: 0 }, owners: { file: facts.idx, column: 1 } } }`,
+      `records: { kind: arrays, classes: 3, train: { ${features}, labels: { file: facts.idx, columns: 0 }, owners: { file: facts.idx, columns: 1 } } }`,
     );
     expect(model).toEqual({ inputs: 4, hidden: [], classes: 3 });
     expect(participants.map(({ name }) => name)).toEqual(['owner-0', 'owner-1', 'owner-2', 'owner-3']);
@@ -326,12 +335,12 @@ describe('a description', () => {
     [
       'several numbers a label',
       'records: { kind: arrays, classes: 3, train: { features: x.idx, labels: facts.idx } }',
-      /one number a record; hint: "column", got 3/,
+      /expected one number a record, got 3; hint: "columns"/,
     ],
     [
       'a column that is not there',
-      'records: { kind: arrays, classes: 3, train: { features: x.idx, labels: { file: facts.idx, column: 3 } } }',
-      /more than 3 numbers a record, got 3/,
+      'records: { kind: arrays, classes: 3, train: { features: x.idx, labels: { file: facts.idx, columns: 3 } } }',
+      /expected columns among 3 numbers a record, got 3/,
     ],
     [
       'bytes that are no records',
@@ -342,6 +351,21 @@ describe('a description', () => {
       'numbers that are not finite',
       'records: { kind: arrays, classes: 3, train: { features: { file: nan.bin, type: float32, length: 4 }, labels: y.idx } }',
       /expected finite numbers, got NaN at 237/,
+    ],
+    [
+      'hashes of other files',
+      `records: { kind: arrays, classes: 3, train: { features: { file: [x.idx, tx.idx], sha256: [${'ab'.repeat(32)}] }, labels: y.idx } }`,
+      /expected a "sha256" for each file/,
+    ],
+    [
+      'files of other numbers',
+      'records: { kind: arrays, classes: 3, train: { features: { file: [x.idx, owners.idx] }, labels: y.idx } }',
+      /expected 4 numbers a record of one type, got 1/,
+    ],
+    [
+      'columns that are not there',
+      'records: { kind: arrays, classes: 3, train: { features: { file: x.idx, columns: [2, 4] }, labels: y.idx } }',
+      /expected columns among 4 numbers a record, got 2 to 4/,
     ],
     [
       'ranges for other features',
@@ -444,7 +468,7 @@ describe.runIf(hasData('mnist', 'qmnist'))(`published data through a description
         '  train:',
         '    features: mnist/train-images-idx3-ubyte.gz',
         '    labels: mnist/train-labels-idx1-ubyte.gz',
-        '    owners: { file: qmnist/qmnist-train-labels-idx2-int.gz, column: 2 }',
+        '    owners: { file: qmnist/qmnist-train-labels-idx2-int.gz, columns: 2 }',
         'split: { by: owner, trainShare: 0.8 }',
       ].join('\n'),
       { source },

@@ -1,6 +1,6 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import { parseIdx } from '../../src/data/idx.ts';
-import type { ArrayFile, ArrayPart, ArrayRecords, RawType, Scale } from './description.ts';
+import { type ArrayFile, type ArrayPart, type ArrayRecords, partsOf, type RawType, type Scale } from './description.ts';
 import type { OwnFiles } from './files.ts';
 import type { RecordPool } from './pool.ts';
 
@@ -50,28 +50,70 @@ function parseRaw(bytes: Uint8Array, type: RawType, width: number, name: string)
   return { count: length / width, width, values };
 }
 
-async function readRows(files: OwnFiles, spec: ArrayFile): Promise<Rows> {
-  const content = await files.read(spec);
-  if (spec.type !== undefined) return parseRaw(content, spec.type, spec.length ?? 1, spec.file);
+/** Rows with the columns that are meant. */
+interface ChosenRows extends Rows {
+  /** First column and how many. */
+  readonly first: number;
+  readonly chosen: number;
+}
+
+async function readPart(files: OwnFiles, part: ReturnType<typeof partsOf>[number], spec: ArrayFile): Promise<Rows> {
+  const content = await files.read(part);
+  if (spec.type !== undefined) return parseRaw(content, spec.type, spec.length ?? 1, part.file);
   const { shape, values } = parseIdx(content);
   const [count = 0, ...rest] = shape;
   return { count, width: rest.reduce((product, size) => product * size, 1), values };
 }
 
-/** One integer for each record. @throws CoveyError CODEC_TYPE */
-async function readIntegers(files: OwnFiles, spec: ArrayFile, count: number): Promise<(record: number) => number> {
-  const { count: rows, values, width } = await readRows(files, spec);
-  if (rows !== count) throw new CoveyError('CODEC_TYPE', `"${spec.file}" expected ${count} records, got ${rows}`);
-  if (spec.column === undefined ? width !== 1 : spec.column >= width)
+/** One file behind the other. @throws CoveyError CODEC_TYPE, CODEC_LIMIT */
+function joinRows(parts: readonly Rows[], name: string): Rows {
+  const [first] = parts as [Rows];
+  if (parts.length === 1) return first;
+  for (const { values, width } of parts)
+    if (width !== first.width || values.constructor !== first.values.constructor)
+      throw new CoveyError(
+        'CODEC_TYPE',
+        `"${name}" expected ${first.width} numbers a record of one type, got ${width}`,
+      );
+  const count = parts.reduce((sum, part) => sum + part.count, 0);
+  if (count * first.width > MAX_VALUES)
+    throw new CoveyError('CODEC_LIMIT', `"${name}" expected at most ${MAX_VALUES} numbers, got ${count * first.width}`);
+  const values = new (first.values.constructor as new (length: number) => Numbers)(count * first.width);
+  let at = 0;
+  for (const part of parts) {
+    values.set(part.values, at);
+    at += part.values.length;
+  }
+  return { ...first, count, values };
+}
+
+const nameOf = ({ file }: ArrayFile): string => [file].flat().join(', ');
+
+async function readRows(files: OwnFiles, spec: ArrayFile): Promise<ChosenRows> {
+  const parts: Rows[] = [];
+  for (const part of partsOf(spec)) parts.push(await readPart(files, part, spec));
+  const rows = joinRows(parts, nameOf(spec));
+  const [first, last] =
+    typeof spec.columns === 'number' ? [spec.columns, spec.columns] : (spec.columns ?? [0, rows.width - 1]);
+  if (first > last || last >= rows.width)
     throw new CoveyError(
       'CODEC_TYPE',
-      `"${spec.file}" expected ${spec.column === undefined ? 'one number a record; hint: "column"' : `more than ${spec.column} numbers a record`}, got ${width}`,
+      `"${nameOf(spec)}" expected columns among ${rows.width} numbers a record, got ${first === last ? first : `${first} to ${last}`}`,
     );
-  const column = spec.column ?? 0;
+  return { ...rows, first, chosen: last - first + 1 };
+}
+
+/** One integer for each record. @throws CoveyError CODEC_TYPE */
+async function readIntegers(files: OwnFiles, spec: ArrayFile, count: number): Promise<(record: number) => number> {
+  const { chosen, count: rows, first, values, width } = await readRows(files, spec);
+  const name = nameOf(spec);
+  if (rows !== count) throw new CoveyError('CODEC_TYPE', `"${name}" expected ${count} records, got ${rows}`);
+  if (chosen !== 1)
+    throw new CoveyError('CODEC_TYPE', `"${name}" expected one number a record, got ${chosen}; hint: "columns"`);
   return (record) => {
-    const value = values[record * width + column] as number;
+    const value = values[record * width + first] as number;
     if (!Number.isSafeInteger(value) || value < 0)
-      throw new CoveyError('CODEC_TYPE', `"${spec.file}" expected integers from 0, got ${value} at record ${record}`);
+      throw new CoveyError('CODEC_TYPE', `"${name}" expected integers from 0, got ${value} at record ${record}`);
     return value;
   };
 }
@@ -103,16 +145,12 @@ export async function readArrayPool(
   { features, labels, owners }: ArrayPart,
 ): Promise<RecordPool> {
   const rows = await readRows(files, features);
-  if (rows.width === 0) throw new CoveyError('CODEC_TYPE', `"${features.file}" expected numbers, got empty records`);
-  const first = features.column ?? 0;
-  const width = features.column === undefined ? rows.width : 1;
-  if (first >= rows.width)
-    throw new CoveyError('CODEC_TYPE', `"${features.file}" expected more than ${first} numbers a record`);
+  const { chosen: width, first } = rows;
   const labelOf = await readIntegers(files, labels, rows.count);
   const known = Uint8Array.from({ length: rows.count }, (_, record) => {
     const label = labelOf(record);
     if (label >= classes)
-      throw new CoveyError('CODEC_TYPE', `"${labels.file}" expected classes below ${classes}, got ${label}`);
+      throw new CoveyError('CODEC_TYPE', `"${nameOf(labels)}" expected classes below ${classes}, got ${label}`);
     return label;
   });
   const ownerOf = owners === undefined ? null : await readIntegers(files, owners, rows.count);

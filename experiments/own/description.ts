@@ -1,53 +1,60 @@
 import { z } from 'zod';
 import { TRAINING_DEFAULTS, type TrainingSettings } from '../settings.ts';
 
-/** A file beside the description, or in the folder or at the address of `--data-dir` and `--data-url`. */
-const fileFields = {
-  file: z.string().min(1).max(1_024),
-  sha256: z
-    .string()
-    .regex(/^[0-9a-f]{64}$/, 'expected 64 hexadecimal digits')
-    .optional(),
-};
+const hash = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hexadecimal digits');
+const fileName = z.string().min(1).max(1_024);
+const fileFields = { file: fileName, sha256: hash.optional() };
 
 /** Types of numbers in files without a header. */
 export const RAW_TYPES = ['uint8', 'int8', 'int16', 'int32', 'float32', 'float64'] as const;
 export type RawType = (typeof RAW_TYPES)[number];
 
-/** A file of numbers: idx, or little-endian numbers without a header where `type` is given. */
+/** Numbers in files: idx, or little-endian numbers without a header where `type` is given. */
 export interface ArrayFile {
-  readonly file: string;
-  /** SHA-256 of the content, after decompression where the name ends in `.gz`. */
-  readonly sha256?: string | undefined;
+  /** A file, or several whose records are one behind the other: beside the description, or where the command says. */
+  readonly file: string | readonly string[];
+  /** SHA-256 of the content of each, after decompression where the name ends in `.gz`. */
+  readonly sha256?: string | readonly string[] | undefined;
   readonly type?: RawType | undefined;
   /** Numbers of a record; 1 if absent. Only beside `type`: idx files say it themselves. */
   readonly length?: number | undefined;
-  /** Which number of each record is meant; all of them if absent. */
-  readonly column?: number | undefined;
+  /** Which number of each record is meant, or the first and the last; all of them if absent. */
+  readonly columns?: number | readonly [number, number] | undefined;
 }
 
 const MOST_NUMBERS = 2 ** 20;
 
+const column = z
+  .number()
+  .int()
+  .min(0)
+  .max(MOST_NUMBERS - 1);
+
 const arrayFile: z.ZodType<ArrayFile> = z.union([
-  z
-    .string()
-    .min(1)
-    .max(1_024)
-    .transform((file) => ({ file })),
+  fileName.transform((file) => ({ file })),
   z
     .strictObject({
-      ...fileFields,
+      file: z.union([fileName, z.array(fileName).min(1).max(1_000)]),
+      sha256: z.union([hash, z.array(hash).min(1)]).optional(),
       type: z.enum(RAW_TYPES).optional(),
       length: z.number().int().min(1).max(MOST_NUMBERS).optional(),
-      column: z
-        .number()
-        .int()
-        .min(0)
-        .max(MOST_NUMBERS - 1)
-        .optional(),
+      columns: z.union([column, z.tuple([column, column])]).optional(),
     })
-    .refine(({ length, type }) => length === undefined || type !== undefined, 'expected "type" beside "length"'),
+    .refine(({ length, type }) => length === undefined || type !== undefined, 'expected "type" beside "length"')
+    .refine(
+      ({ file, sha256 }) => sha256 === undefined || [file].flat().length === [sha256].flat().length,
+      'expected a "sha256" for each file',
+    ),
 ]) as z.ZodType<ArrayFile>;
+
+/** The single files of numbers, each with its hash if it has one. */
+export function partsOf({
+  file,
+  sha256,
+}: ArrayFile): { readonly file: string; readonly sha256?: string | undefined }[] {
+  const hashes = [sha256].flat() as readonly (string | undefined)[];
+  return ([file].flat() as readonly string[]).map((name, i) => ({ file: name, sha256: hashes[i] }));
+}
 
 /** Records of one part of a data set in parallel files: what belongs together has the same place. */
 export interface ArrayPart {

@@ -13,6 +13,7 @@ import type { FoundScenario, Scenario } from '../scenarios/scenario-type.ts';
 import { readArrayPool } from './array-pool.ts';
 import {
   describedSettings,
+  partsOf,
   type ScenarioDescription,
   scenarioDescriptionSchema,
   type TableFile,
@@ -113,7 +114,9 @@ function filesOf({
   const own =
     records.kind === 'arrays'
       ? [records.train, records.test].flatMap((part) =>
-          part === undefined ? [] : [part.features, part.labels, ...(part.owners === undefined ? [] : [part.owners])],
+          part === undefined
+            ? []
+            : [part.features, part.labels, ...(part.owners === undefined ? [] : [part.owners])].flatMap(partsOf),
         )
       : [records.description, ...filesOfTable(records.train), ...filesOfTable(records.test)].map((file) => ({ file }));
   return 'file' in split ? [...own, split] : own;

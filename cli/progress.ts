@@ -1,5 +1,11 @@
 import type { RunProgress } from '../server/coordinator/progress.ts';
 
+/** Zero: the sum is no larger than its noise alone would be. */
+function signalText(ratio: number | null): string {
+  if (ratio === null) return '';
+  return ratio === 0 ? ', signal lost in noise' : `, signal to noise ${ratio.toPrecision(2)}`;
+}
+
 /** One line of text for a step of a run, or null for what only machines read. */
 export function progressLine(progress: RunProgress): string | null {
   switch (progress.event) {
@@ -15,8 +21,7 @@ export function progressLine(progress: RunProgress): string | null {
         progress.counts === null
           ? ''
           : `, members per slot about ${progress.counts.map((count) => count.toFixed(1)).join(' ')}`;
-      const signal =
-        progress.signalToNoise === null ? '' : `, signal to noise ${progress.signalToNoise.toPrecision(2)}`;
+      const signal = signalText(progress.signalToNoise);
       return `round ${progress.round} ${what}: ${progress.survivors} members, ${progress.dropped} dropped, epsilon ${progress.epsilonServer.toFixed(2)} of ${progress.targetEpsilon}${signal}${counts}${metrics}`;
     }
     case 'abort':

@@ -25,6 +25,7 @@ function idx(shape: readonly number[], values: readonly number[]): Uint8Array {
   return Uint8Array.from([...new Uint8Array(header.buffer), ...values]);
 }
 
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 const COUNT = 60;
 const TESTED = 20;
 /** Four numbers a record, of which the first says which record it is. */
@@ -60,6 +61,7 @@ const FILES: Readonly<Record<string, Uint8Array | string>> = {
   ),
   'tx.idx': idx([TESTED, 2, 2], numbersOf(TESTED, 100)),
   'ty.idx': idx([TESTED], labelsOf(TESTED)),
+  'strangers.idx': idx([TESTED], upTo(TESTED)),
   'towners.idx': idx([TESTED], ownersOf(TESTED)),
   'counts.json': JSON.stringify([
     [5, 0, 1],
@@ -124,7 +126,6 @@ const recordsOf = ({ count, featureLength, features }: Dataset): number[] =>
   Array.from({ length: count }, (_, i) => features[i * featureLength] as number);
 
 const sorted = (values: readonly number[]): number[] => [...values].sort((a, b) => a - b);
-const upTo = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
 describe('records in files of numbers', () => {
   it.each([
@@ -366,6 +367,11 @@ describe('a description', () => {
       'columns that are not there',
       'records: { kind: arrays, classes: 3, train: { features: { file: x.idx, columns: [2, 4] }, labels: y.idx } }',
       /expected columns among 4 numbers a record, got 2 to 4/,
+    ],
+    [
+      'an owner who has test records alone',
+      'records: { kind: arrays, classes: 3, train: { features: x.idx, labels: y.idx, owners: owners.idx }, test: { features: tx.idx, labels: ty.idx, owners: strangers.idx } }',
+      /expected training records of owner-4, got test records alone/,
     ],
     [
       'ranges for other features',

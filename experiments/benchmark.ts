@@ -6,6 +6,7 @@ import { nodeCrypto } from '../platform/node/crypto.ts';
 import { toHex, utf8 } from '../protocol/bytes.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import { canonicalJson } from '../src/audit/canonical-json.ts';
+import type { ScenarioManifest } from '../src/data/scenario.ts';
 import type { ExperimentResult } from './experiment.ts';
 import type { ExperimentMode, ExperimentOptions } from './experiment-config.ts';
 import { lockFolder } from './folder-lock.ts';
@@ -51,7 +52,7 @@ export interface RecordedResult extends ExperimentResult {
 
 /** What a worker reports. */
 export type WorkerMessage =
-  | { readonly kind: 'ready' }
+  | { readonly kind: 'ready'; readonly split: ScenarioManifest }
   | { readonly kind: 'step'; readonly step: number }
   | { readonly kind: 'result'; readonly result: ExperimentResult }
   /** `job`: this row was refused; `load`: the data could not be had. */
@@ -70,6 +71,9 @@ const COVEY_VERSION = '0.1.0';
 export function jobHash({ scenario, options, experiment, protocol }: BenchmarkJob): string {
   return toHex(nodeCrypto.sha256(utf8(canonicalJson({ scenario, options, experiment, protocol })))).slice(0, 32);
 }
+
+/** Name of the file of a split manifest beside the rows that name its hash. */
+export const splitFile = (sha256: string): string => `split-${sha256.slice(0, 16)}.json`;
 
 export const RESULTS_FILE = 'results.jsonl';
 export const TABLE_FILE = 'results.csv';
@@ -144,6 +148,7 @@ function workOff(
   seed: number,
   next: () => BenchmarkJob | undefined,
   onMessage: (job: BenchmarkJob, message: WorkerMessage) => Promise<void>,
+  onSplit: (split: ScenarioManifest) => Promise<void>,
   onRefused: BenchmarkProgress['onRefused'],
 ): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -168,7 +173,7 @@ function workOff(
         }
         onRefused(job, message.message);
         advance();
-      } else if (message.kind === 'ready') advance();
+      } else if (message.kind === 'ready') onSplit(message.split).then(advance, end);
       else if (job !== undefined)
         onMessage(job, message).then(() => {
           if (message.kind === 'result') advance();
@@ -237,6 +242,8 @@ async function workThrough(
     progress.onResult(recorded, true);
     return writing;
   };
+  const onSplit = (split: ScenarioManifest): Promise<void> =>
+    writeFileAtomic(join(folder, splitFile(split.sha256)), `${canonicalJson(split)}\n`);
   // A worker holds the data of one scenario and seed; a thread that finds its queue empty takes up the next one.
   const queues = new Map<string, BenchmarkJob[]>();
   for (const job of open) {
@@ -250,10 +257,12 @@ async function workThrough(
       const [first] = queue ?? [];
       if (queue === undefined || first === undefined || isFailed) return;
       const next = (): BenchmarkJob | undefined => (isFailed ? undefined : queue.shift());
-      await workOff(first, first.experiment.seed, next, onMessage, progress.onRefused).catch((error: unknown) => {
-        isFailed = true;
-        throw error;
-      });
+      await workOff(first, first.experiment.seed, next, onMessage, onSplit, progress.onRefused).catch(
+        (error: unknown) => {
+          isFailed = true;
+          throw error;
+        },
+      );
     }
   };
   await Promise.all(Array.from({ length: Math.min(threads, open.length) }, work));

@@ -34,5 +34,5 @@ await guarded('load', async () => {
       post({ kind: 'result', result });
     });
   });
-  post({ kind: 'ready' });
+  post({ kind: 'ready', split: data.manifest });
 });

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +12,7 @@ import { realSum } from '../experiments/real-sum.ts';
 import { findScenario } from '../experiments/scenarios/registry.ts';
 import { settingsOf } from '../experiments/settings.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
+import { canonicalJson } from '../src/audit/canonical-json.ts';
 import type { ScenarioData } from '../src/data/scenario.ts';
 import { BUILT_COMMAND } from './support/built-command.ts';
 
@@ -96,6 +98,15 @@ describe('covey experiment', () => {
     expect(lines.length).toBe(4);
     const table = await readFile(join(folder, 'results.csv'), 'utf8');
     expect(table.split('\n').length).toBe(6);
+    // Whoever has the folder can tell which records every row is about.
+    for (const line of lines) {
+      const { split } = JSON.parse(line) as RecordedResult;
+      const manifest = JSON.parse(await readFile(join(folder, `split-${split.slice(0, 16)}.json`), 'utf8'));
+      const { scenario, seed, options, participants } = manifest;
+      const hashed = canonicalJson({ scenario, seed, options, participants });
+      expect(createHash('sha256').update(hashed).digest('hex')).toBe(split);
+      expect(participants).toHaveLength(12);
+    }
     // A line that was cut off is computed again, the others are not.
     const whole = lines.slice(0, 3).join('\n');
     await writeFile(file, `${whole}\n${lines[3]?.slice(0, 40)}`);

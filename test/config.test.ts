@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { loadConfig, parseConfig } from '../platform/node/config.ts';
+import { parseRunConfig } from '../src/run/config.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 
 const schema = z.strictObject({
   clients: z.number().int().min(3),
@@ -122,5 +124,43 @@ describe('loadConfig', () => {
     await expect(loadConfig(missing, schema)).rejects.toThrow(
       `"config" expected a readable file, got ENOENT for ${missing}`,
     );
+  });
+});
+
+describe('a run configuration', () => {
+  const fault = (changes: (config: Record<string, Record<string, unknown>>) => void): string => {
+    const config = JSON.parse(
+      JSON.stringify(scenarioConfig('digits', { seed: 1, steps: 20, targetEpsilon: 8, participants: 12 })),
+    );
+    changes(config);
+    try {
+      parseRunConfig(config);
+      return 'no error';
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'USAGE_CONFIG' });
+      return (error as Error).message;
+    }
+  };
+
+  it('names field, what was expected and what came', () => {
+    expect(fault(() => {})).toBe('no error');
+    const set = (group: string, key: string, value: unknown) => (config: Record<string, Record<string, unknown>>) => {
+      (config[group] as Record<string, unknown>)[key] = value;
+    };
+    expect(fault(set('cohort', 'participants', 2))).toContain('"cohort.participants" expected >= 3, got 2');
+    expect(fault(set('cohort', 'profile', 'loose'))).toContain(
+      '"cohort.profile" expected "strict" or "sparse", got loose',
+    );
+    expect(fault(set('training', 'steps', 'many'))).toContain('"training.steps" expected number, got many');
+    expect(fault(set('training', 'momentum', 1))).toContain('"training.momentum" expected < 1, got 1');
+    expect(fault(set('training', 'pace', 1))).toContain('"training" expected known keys, got pace');
+  });
+
+  it('takes three organizations', () => {
+    expect(scenarioConfig('heart', { seed: 1, steps: 5, targetEpsilon: 8, participants: 3 }).cohort).toMatchObject({
+      participants: 3,
+      minSurvivors: 3,
+      colluders: 0,
+    });
   });
 });

@@ -1,5 +1,5 @@
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
-import { announcesFloatTerms } from '../audit/derive-events.ts';
+import { announcesFloatTerms, protectsPersons } from '../audit/derive-events.ts';
 import { type LossBook, releasedPaths, totalLoss } from '../audit/privacy-loss.ts';
 import { readLog } from '../audit/read-log.ts';
 import { replayLog } from '../audit/replay.ts';
@@ -28,6 +28,7 @@ export interface SpentRow {
 /** Spent budgets of a run, from its log: signatures, chains and rules are checked on the way. */
 export interface SpentBudgets {
   readonly run: string;
+  /** `record`, `person` or `participant`. */
   readonly unit: string;
   readonly relation: string;
   readonly delta: number;
@@ -120,5 +121,6 @@ export function spentBudgets(log: Uint8Array, crypto: CryptoProvider): SpentBudg
   });
   const { run } = history;
   const sums = announcesFloatTerms(history.open.config) ? 'float-bounded' : 'integer';
-  return { run, unit: plan.unit, relation: plan.relation, delta, targetEpsilon, colluders: plan.colluders, sums, rows };
+  const unit = protectsPersons(history.open.config) ? 'person' : plan.unit;
+  return { run, unit, relation: plan.relation, delta, targetEpsilon, colluders: plan.colluders, sums, rows };
 }

@@ -158,7 +158,7 @@ export const runConfigSchema: z.ZodType<RunConfig> = z.strictObject({
     xnoise: xnoiseSchema.optional(),
   }),
   cohort: z.strictObject({
-    participants: z.number().int().min(4).max(65_536),
+    participants: z.number().int().min(3).max(65_536),
     groups: z.number().int().min(1).max(1_024),
     profile: z.enum(['strict', 'sparse']),
     minSurvivors: z.number().int().min(3),

@@ -181,8 +181,33 @@ export interface RunConfig {
   readonly deadlineMs: number;
 }
 
-function describeIssue(issue: z.core.$ZodIssue): string {
-  return `"${issue.path.join('.') || 'config'}" ${issue.message}`;
+/** What was expected, in words. */
+function expectedOf(issue: z.core.$ZodIssue): string {
+  switch (issue.code) {
+    case 'too_small':
+      return `expected ${issue.inclusive === true ? '>=' : '>'} ${issue.minimum}`;
+    case 'too_big':
+      return `expected ${issue.inclusive === true ? '<=' : '<'} ${issue.maximum}`;
+    case 'invalid_type':
+      return `expected ${issue.expected}`;
+    case 'invalid_value':
+      return `expected ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`;
+    case 'unrecognized_keys':
+      return `expected known keys, got ${issue.keys.join(', ')}`;
+    default:
+      return issue.message;
+  }
+}
+
+/** One fault: field, what was expected, what came. */
+function describeIssue(issue: z.core.$ZodIssue, value: unknown): string {
+  const got = issue.path.reduce<unknown>(
+    (at, part) => (typeof at === 'object' && at !== null ? (at as Record<PropertyKey, unknown>)[part] : undefined),
+    value,
+  );
+  const isPlain = ['number', 'string', 'boolean', 'undefined'].includes(typeof got);
+  const came = isPlain && issue.code !== 'unrecognized_keys' ? `, got ${String(got)}` : '';
+  return `"${issue.path.join('.') || 'config'}" ${expectedOf(issue)}${came}`;
 }
 
 /** Slots that are chosen by their losses and start alike would stay alike for ever. */
@@ -250,7 +275,13 @@ function checkCurriculum({ privacy: { localNoise, unit }, training: { local, los
 export function parseRunConfig(value: unknown): RunConfig {
   const parsed = runConfigSchema.safeParse(value);
   if (!parsed.success)
-    throw new CoveyError('USAGE_CONFIG', parsed.error.issues.map(describeIssue).slice(0, 3).join('; '));
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      parsed.error.issues
+        .map((issue) => describeIssue(issue, value))
+        .slice(0, 3)
+        .join('; '),
+    );
   const config = parsed.data;
   checkModel(config.model);
   checkStarts(config);

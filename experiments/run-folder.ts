@@ -1,49 +1,29 @@
-import { copyFile, cp, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { chargeStream } from '../clients/core/charge-book.ts';
-import { nodeCrypto } from '../platform/node/crypto.ts';
-import { listFiles } from '../platform/node/list-files.ts';
-import { openStore } from '../platform/node/store.ts';
-import { fromUtf8, toHex } from '../protocol/bytes.ts';
-import { canonicalJson } from '../src/audit/canonical-json.ts';
-import { logOrigin } from '../src/audit/checkpoint.ts';
-import { reportFacts } from '../src/audit/facts.ts';
-import { renderReport } from '../src/audit/report.ts';
+import { readSignedCharges } from '../clients/node/signed-charges.ts';
+import { writeBundle } from '../server/bundle.ts';
 import type { RunResults } from '../src/audit/results.ts';
-import { signNote } from '../src/audit/signed-note.ts';
 import type { DemoFiles } from './demo-setup.ts';
 
-/** Own ledger of a node, as it stands in its store: also of a node that vanished. */
-async function readLedger(state: string, runId: string): Promise<string> {
-  const store = await openStore(join(state, 'node.sqlite'));
-  try {
-    return (await store.read(chargeStream(runId))).map(({ payload }) => `${fromUtf8(payload)}\n`).join('');
-  } finally {
-    await store.close();
-  }
-}
-
 /**
- * Puts the bundle of a demo run together: the coordinator's export, every organization's ledger, results, report, and the
- * signed manifest over all of it. Returns the folder of the bundle.
+ * Puts the bundle of a demo run together, with the ledger of every organization as it stands in its store: also of one that
+ * vanished. Returns the folder of the bundle.
  */
 export async function writeRunFolder(files: DemoFiles, results: RunResults): Promise<string> {
-  const folder = join(files.folder, 'bundle');
-  await cp(join(files.folder, 'coordinator', 'run'), folder, { recursive: true });
-  await mkdir(join(folder, 'ledgers'), { recursive: true });
-  const log = await readFile(join(folder, 'log.jsonl'), 'utf8');
-  const { run: runId, federation } = JSON.parse(log.slice(0, log.indexOf('\n'))) as { run: string; federation: string };
+  const out = join(files.folder, 'bundle');
+  const exported = join(files.folder, 'coordinator', 'run');
+  const log = await readFile(join(exported, 'log.jsonl'), 'utf8');
+  const { run } = JSON.parse(log.slice(0, log.indexOf('\n'))) as { readonly run: string };
+  const ledgers = new Map<string, string>();
   for (const { id, state } of files.organizations)
-    await writeFile(join(folder, 'ledgers', `${id}.jsonl`), await readLedger(state, runId));
-  await copyFile(join(files.folder, 'federation.json'), join(folder, 'federation.json'));
-  await writeFile(join(folder, 'results.json'), `${canonicalJson(results)}\n`);
-  await writeFile(join(folder, 'report.html'), renderReport(reportFacts(log, results, nodeCrypto)));
-  const hashes: Record<string, string> = {};
-  for (const path of await listFiles(folder))
-    hashes[path] = toHex(nodeCrypto.sha256(new Uint8Array(await readFile(join(folder, path)))));
-  const manifest = `${canonicalJson({ files: hashes })}\n`;
-  await writeFile(join(folder, 'manifest.json'), manifest);
-  const key = { name: logOrigin(federation, runId), publicKey: files.coordinatorKey };
-  await writeFile(join(folder, 'manifest.note'), signNote(manifest, key, files.coordinatorSeed, nodeCrypto));
-  return folder;
+    ledgers.set(id, (await readSignedCharges(state)).get(run)?.lines ?? '');
+  await writeBundle({
+    exported,
+    federation: join(files.folder, 'federation.json'),
+    ledgers,
+    results,
+    out,
+    identity: { publicKey: files.coordinatorKey, secretSeed: files.coordinatorSeed },
+  });
+  return out;
 }

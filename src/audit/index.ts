@@ -4,6 +4,7 @@ export { type Checkpoint, checkpointOf, logOrigin, openCheckpoint, signCheckpoin
 export { entryHash, parseEntry, type SignedEntry, signEntry, type UnsignedEntry } from './entries.ts';
 export { type ReportFacts, reportFacts } from './facts.ts';
 export { AUDIT_EXIT_CODES, type AuditFailure, type AuditFailureClass, describeLocation } from './failures.ts';
+export { resultsOfLog } from './log-results.ts';
 export { createRecomposer, type Recomposer } from './recompose.ts';
 export { renderReport } from './report.ts';
 export type { ResultRow, RunResults } from './results.ts';

@@ -75,19 +75,29 @@ function statement({ history, results }: ReportFacts): string {
 <p class="soft">ε is a worst case over all observers: except with probability δ, seeing the outcome changes the odds of any statement about that ${plan.unit === 'record' ? 'record' : 'organization'} by a factor of at most e<sup>ε</sup>. Smaller is better, 0 would mean that nothing can be learned.</p>`;
 }
 
-function tiles({ history, results, sessions }: ReportFacts): string {
-  const released = sessions.filter((session) => session.ended === 'released');
-  const fewest = Math.min(...released.map((session) => session.survivors ?? 0));
+/** The best accuracy that the run states, or released as a charged sum at its end. */
+function bestAccuracy({ protectedAccuracies: released, results }: ReportFacts): readonly [string, string] {
   const real = results.table.filter((row) => !row.simulated);
   const best = real.reduce<ResultRow | null>((top, row) => (top === null || row.mean > top.mean ? row : top), null);
+  if (best !== null) return [percent(best.mean), `mean accuracy, ${esc(best.name)}<br>on the organizations’ own tests`];
+  const last = released.at(-1);
+  if (last !== undefined)
+    return [
+      `${percent(last.mean)} ± ${percent(last.meanStddev)}`,
+      'mean accuracy, released as a charged sum<br>on the organizations’ own tests',
+    ];
+  return ['–', results.table.length === 0 ? 'no accuracy was released' : 'no result'];
+}
+
+function tiles(facts: ReportFacts): string {
+  const { history, results, sessions } = facts;
+  const released = sessions.filter((session) => session.ended === 'released');
+  const fewest = Math.min(...released.map((session) => session.survivors ?? 0));
   const items = [
     [epsilon(results.claims.server.epsilon), `ε, coordinator's view<br>budget ${esc(history.open.plan.targetEpsilon)}`],
     [epsilon(results.claims.release.epsilon), 'ε, view of the released models'],
     [`${released.length}`, `sums released, never fewer than ${released.length === 0 ? 0 : fewest} contributors`],
-    [
-      best === null ? '–' : percent(best.mean),
-      best === null ? 'no result' : `mean accuracy, ${esc(best.name)}<br>on the organizations’ own tests`,
-    ],
+    bestAccuracy(facts),
   ];
   return `<div class="tiles">${items.map(([value, label]) => `<div class="tile"><b>${value}</b><span>${label}</span></div>`).join('')}</div>`;
 }
@@ -146,6 +156,7 @@ function comparison({ results }: ReportFacts): string {
   const real = results.table.flatMap(({ simulated }, i) => (simulated ? [] : [i]));
   const head = ['', 'Mean', 'Worst', 'ε coordinator', 'ε released', 'Sent per member'];
   const note = results.note === '' ? '' : `<p class="soft">${esc(results.note)}</p>`;
+  if (results.table.length === 0) return note;
   return `<h2>What training together brought</h2>${table(head, results.table.map(row), [1, 2, 3, 4, 5], real)}${note}`;
 }
 

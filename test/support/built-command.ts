@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 /** A process of the built command, as a user starts it. */
@@ -28,4 +28,15 @@ export function startBuilt(args: readonly string[], onLine: (line: Record<string
     exited: new Promise((resolve) => child.on('exit', (code) => resolve(code))),
     errorTail: () => errors.slice(-1_000),
   };
+}
+
+/** Runs `covey <args>` from the build to its end. */
+export function runBuilt(
+  args: readonly string[],
+): Promise<{ readonly code: number; readonly stdout: string; readonly stderr: string }> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [BUILT_COMMAND, ...args], (error, stdout, stderr) => {
+      resolve({ code: typeof error?.code === 'number' ? error.code : error === null ? 0 : -1, stdout, stderr });
+    });
+  });
 }

@@ -1,5 +1,7 @@
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { createServer, connect as dial, type Socket } from 'node:net';
+import { createServer as createHttpServer } from 'node:http';
+import { type AddressInfo, createServer, connect as dial, type Socket } from 'node:net';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { isLoopback, requireSecureHost, requireSecureUrl } from '../platform/transport/address.ts';
@@ -233,6 +235,17 @@ describe('sockets', () => {
     expect((await second.messages.next()).bytes).toEqual(utf8('kept until the coordinator is back'));
   });
 
+  it('say what the system said of a connection that does not come about', async () => {
+    const test = await serve([alice]);
+    await test.server.close(0);
+    expect(await connect(test.url, alice).closed.next()).toMatchObject({ error: null, cause: 'ECONNREFUSED' });
+    const other = createHttpServer((_request, response) => response.writeHead(503).end()).listen(0, '127.0.0.1');
+    await once(other, 'listening');
+    const url = `ws://127.0.0.1:${(other.address() as AddressInfo).port}`;
+    expect(await connect(url, alice).closed.next()).toMatchObject({ error: null, cause: 'HTTP 503' });
+    other.close();
+  });
+
   it('send a message again as a whole when the connection broke in its middle', async () => {
     const gate = createInbox<true>();
     const test = await serve([alice], {
@@ -338,7 +351,11 @@ describe('sockets', () => {
     await client.send(new Uint8Array(600_000));
     expect((await test.messages.next()).bytes.length).toBe(600_000);
     const distrustful = connect(url, alice);
-    expect(await distrustful.closed.next()).toMatchObject({ code: 1006, error: null });
+    expect(await distrustful.closed.next()).toMatchObject({
+      code: 1006,
+      error: null,
+      cause: 'DEPTH_ZERO_SELF_SIGNED_CERT',
+    });
     expect(test.server.connected()).toHaveLength(1);
   });
 

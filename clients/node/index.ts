@@ -159,6 +159,12 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
   const evaluator = createEvaluator(data, folder);
   const masks = createMaskPool({ threads: config.maskThreads });
   let isFinished = false;
+  // A coordinator that is away for an hour is worth one line, not a thousand.
+  let told = '';
+  const tell = (text: string): void => {
+    if (text !== told) options.onState(text);
+    told = text;
+  };
   let client: SocketClient | null = null;
   let fail: (error: unknown) => void = () => undefined;
   const failed = new Promise<never>((_, reject) => {
@@ -201,10 +207,14 @@ export async function runNode(options: RunNodeOptions): Promise<void> {
     insecure: config.insecure,
     ...(config.ca === undefined ? {} : { ca: await readFile(at(config.ca), 'utf8') }),
     onMessage: (bytes) => node.onMessage(bytes),
-    onOpen: (isResumed) => node.onOpen(isResumed),
-    onClose({ retryInMs, error }) {
+    onOpen(isResumed) {
+      told = '';
+      node.onOpen(isResumed);
+    },
+    onClose({ cause, error, retryInMs }) {
       if (retryInMs === null && error !== null) fail(error);
-      else if (!isFinished) options.onState(`connection lost${error === null ? '' : ` (${error.code})`}, trying again`);
+      else if (!isFinished)
+        tell(`no connection to ${config.coordinator}: ${error?.code ?? cause ?? 'it was closed'}; trying again`);
     },
     onError: (error) => fail(error),
   });

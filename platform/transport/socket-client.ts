@@ -29,6 +29,8 @@ export interface ClientClose extends ChannelEnd {
   readonly retryInMs: number | null;
   /** What the coordinator or our own checks said; null if the connection just broke. */
   readonly error: CoveyError | null;
+  /** What the system said of a connection that did not come about or broke: `ECONNREFUSED`, `HTTP 503`, a fault of TLS. */
+  readonly cause: string | null;
 }
 
 export interface SocketClientOptions {
@@ -129,20 +131,20 @@ export function connectSocketClient(options: SocketClientOptions): SocketClient 
     return atLeastMs + Math.floor((boundMs * (a + 256 * (b + 256 * (c + 256 * d)))) / 2 ** 32);
   }
 
-  function onGone(end: ChannelEnd, local: CoveyError | null, retryAfterMs: number): void {
+  function onGone(end: ChannelEnd, local: CoveyError | null, cause: string | null, retryAfterMs: number): void {
     channel = null;
     current = null;
     const told = parseReason(end.reason);
     const error = local ?? told.error;
     if (error !== null && FINAL.has(error.code)) stop(error);
     if (final !== null) {
-      options.onClose({ ...end, error, retryInMs: null });
+      options.onClose({ ...end, error, cause, retryInMs: null });
       return;
     }
     const retryInMs = nextDelayMs(Math.max(told.retryAfterMs, retryAfterMs));
     failedAttempts += 1;
     retryTimer = setTimeout(connect, retryInMs);
-    options.onClose({ ...end, error, retryInMs });
+    options.onClose({ ...end, error, cause, retryInMs });
   }
 
   function connect(): void {
@@ -162,6 +164,7 @@ export function connectSocketClient(options: SocketClientOptions): SocketClient 
     );
     let challenge: Challenge | null = null;
     let fault: CoveyError | null = null;
+    let cause: string | null = null;
     let retryAfterMs = 0;
     const fail = (error: CoveyError): void => {
       fault ??= error;
@@ -194,16 +197,18 @@ export function connectSocketClient(options: SocketClientOptions): SocketClient 
     // A broken connection says nothing about the coordinator; only faults in what it sent are named.
     const onFault = (error: Error & { code?: string }): void => {
       if (error.code?.startsWith('WS_ERR_') === true) fault ??= asCoveyError(error);
+      cause ??= error.code ?? null;
     };
     const onClosed = (code: number, reason: Buffer): void => {
       leave();
-      onGone({ code, reason: reason.toString('utf8') }, fault, retryAfterMs);
+      onGone({ code, reason: reason.toString('utf8') }, fault, cause, retryAfterMs);
     };
     function leave(): void {
       clearTimeout(timer);
       socket.off('message', onHello).off('close', onClosed);
     }
     socket.on('unexpected-response', (request, response) => {
+      cause = `HTTP ${response.statusCode}`;
       const seconds = Number(response.headers['retry-after'] ?? 0);
       if (Number.isFinite(seconds) && seconds > 0) retryAfterMs = Math.min(LONGEST_RETRY_MS, 1_000 * seconds);
       request.destroy();
@@ -242,7 +247,7 @@ export function connectSocketClient(options: SocketClientOptions): SocketClient 
           own.forget();
           if (link === own) link = null;
         }
-        onGone(end, null, 0);
+        onGone(end, null, null, 0);
       },
       onError: (error) => options.onError?.(error),
     });

@@ -141,7 +141,7 @@ function charts({ history, results, epsilonServer, epsilonRelease }: ReportFacts
     results.accuracyOverRounds.length === 0
       ? ''
       : `<figure>${accuracy}<figcaption>Accuracy of the released models on the organizations’ own test records: mean and worst organization.</figcaption></figure>`;
-  return `<h2>Privacy and accuracy over the rounds</h2><figure>${loss}<figcaption>Recomputed from the charges in the signed log, for the organization with the largest loss. The run stops before the round that would cross the dashed line.</figcaption></figure>${second}`;
+  return `<h2>Privacy and accuracy over the rounds</h2><figure>${loss}<figcaption>Recomputed from the charges in the signed log, for the organization with the largest loss. The run stops before the round in which the coordinator’s view would cross the dashed line.</figcaption></figure>${second}`;
 }
 
 function comparison({ results }: ReportFacts): string {
@@ -404,12 +404,12 @@ function participants({ history, results }: ReportFacts): string {
 }
 
 /** What the name of a path stands for. */
-function pathText(path: string): string {
+function pathText(path: string, hasSlots: boolean): string {
   const [name, cluster] = path.split('-');
   if (name === 'cluster') return `model of open cluster ${cluster}`;
   const texts: Readonly<Record<string, string>> = {
     body: 'shared layers',
-    slots: 'hidden slots, all together',
+    slots: hasSlots ? 'hidden slots, all together' : 'last layers of the one model',
     extra: 'sums of the algorithm beside the models',
     'clip-count': 'count of updates within the clip',
     selection: 'choice of a slot',
@@ -419,10 +419,11 @@ function pathText(path: string): string {
   return texts[path] ?? path;
 }
 
-function paths({ pathLosses }: ReportFacts): string {
+function paths({ history, pathLosses }: ReportFacts): string {
+  const hasSlots = history.sessions.some(({ params }) => params.slots > 1);
   const rows = pathLosses.map(({ path, epsilon: { server, release } }) => [
     `<code>${esc(path)}</code>`,
-    esc(pathText(path)),
+    esc(pathText(path, hasSlots)),
     epsilon(server),
     epsilon(release),
   ]);

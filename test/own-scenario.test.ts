@@ -73,6 +73,7 @@ const FILES: Readonly<Record<string, Uint8Array | string>> = {
   ]),
   'twice.json': JSON.stringify([{ train: [0, 1] }, { train: [1, 2] }]),
   'nan.bin': floats([...numbersOf(COUNT - 1, 0), 0, Number.NaN, 0, 0]),
+  'large.bin': new Uint8Array(new Float64Array(COUNT).fill(1e300).buffer),
   'columns.yaml':
     'label: { column: sick, values: ["no", "yes"] }\nperson: patient\nfeatures:\n  - { column: age, range: [0, 100] }\n',
   'all.csv': [
@@ -352,6 +353,21 @@ describe('a description', () => {
       'numbers that are not finite',
       'records: { kind: arrays, classes: 3, train: { features: { file: nan.bin, type: float32, length: 4 }, labels: y.idx } }',
       /expected finite numbers, got NaN at 237/,
+    ],
+    [
+      'numbers that are too large for features',
+      'records: { kind: arrays, classes: 3, train: { features: { file: large.bin, type: float64 }, labels: y.idx } }\nsplit: { by: even, participants: 2 }',
+      /"large.bin" expected features that 32-bit floats hold, got another at record \d+; hint: "scale"/,
+    ],
+    [
+      'features put on a range that is too large',
+      `records: { ${ARRAYS}, scale: { from: [0, 1], to: [0, 1.0e39] } }`,
+      /"x.idx" expected features that 32-bit floats hold/,
+    ],
+    [
+      'a range without a width',
+      `records: { ${ARRAYS}, scale: { from: [-1.0e308, 1.0e308], to: [0, 1] } }`,
+      /"records.scale.from" expected a low and a higher number whose distance is a number/,
     ],
     [
       'hashes of other files',

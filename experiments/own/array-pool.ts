@@ -163,8 +163,15 @@ export async function readArrayPool(
     owners: ownerOf === null ? null : Array.from({ length: rows.count }, (_, record) => `owner-${ownerOf(record)}`),
     write(record, target, at) {
       const start = record * rows.width + first;
-      for (let place = 0; place < width; place++)
-        target[at + place] = convert(rows.values[start + place] as number, place);
+      for (let place = 0; place < width; place++) {
+        const feature = Math.fround(convert(rows.values[start + place] as number, place));
+        if (!Number.isFinite(feature))
+          throw new CoveyError(
+            'CODEC_TYPE',
+            `"${nameOf(features)}" expected features that 32-bit floats hold, got another at record ${record}; hint: "scale"`,
+          );
+        target[at + place] = feature;
+      }
     },
   };
 }

@@ -72,7 +72,10 @@ const arrayPart: z.ZodType<ArrayPart> = z.strictObject({
 
 const pair = z
   .tuple([z.number(), z.number()])
-  .refine(([low, high]) => low < high, 'expected a low and a higher number');
+  .refine(
+    ([low, high]) => low < high && 2 * (high - low) < Number.POSITIVE_INFINITY,
+    'expected a low and a higher number whose distance is a number',
+  );
 
 /**
  * How numbers become features. `from`, `to`: cut to the one range and put on the other. `ranges`: one for each feature, put on

@@ -370,6 +370,21 @@ describe('a description', () => {
       /"records.scale.from" expected a low and a higher number whose distance is a number/,
     ],
     [
+      'training records as test records',
+      'records: { kind: arrays, classes: 3, train: { features: x.idx, labels: y.idx }, test: { features: x.idx.gz, labels: y.idx } }\nsplit: { by: even, participants: 2 }',
+      /"records" expected every record once, got those of x.idx again in x.idx.gz/,
+    ],
+    [
+      'a file twice',
+      'records: { kind: arrays, classes: 3, train: { features: { file: [x.idx, x.idx] }, labels: long.idx } }\nsplit: { by: even, participants: 2 }',
+      /"records" expected every record once, got those of x.idx again in x.idx/,
+    ],
+    [
+      'a table of two participants',
+      'records: { kind: table, description: columns.yaml, train: { north: a.csv, south: a.csv } }',
+      /"records" expected every record once, got those of a.csv again in a.csv/,
+    ],
+    [
       'hashes of other files',
       `records: { kind: arrays, classes: 3, train: { features: { file: [x.idx, tx.idx], sha256: [${'ab'.repeat(32)}] }, labels: y.idx } }`,
       /expected a "sha256" for each file/,

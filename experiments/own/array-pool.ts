@@ -138,13 +138,14 @@ function featureOf(scale: Scale | undefined, width: number): (value: number, pla
   };
 }
 
-/** The records of parallel files. @throws CoveyError USAGE_CONFIG, CODEC_* naming the file */
+/** The records of parallel files; `distinct` reads the features. @throws CoveyError USAGE_CONFIG, CODEC_* naming the file */
 export async function readArrayPool(
   files: OwnFiles,
+  distinct: OwnFiles,
   { classes, scale }: ArrayRecords,
   { features, labels, owners }: ArrayPart,
 ): Promise<RecordPool> {
-  const rows = await readRows(files, features);
+  const rows = await readRows(distinct, features);
   const { chosen: width, first } = rows;
   const labelOf = await readIntegers(files, labels, rows.count);
   const known = Uint8Array.from({ length: rows.count }, (_, record) => {

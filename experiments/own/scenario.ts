@@ -18,7 +18,7 @@ import {
   scenarioDescriptionSchema,
   type TableFile,
 } from './description.ts';
-import { type OwnFiles, ownFiles } from './files.ts';
+import { distinctFiles, type OwnFiles, ownFiles } from './files.ts';
 import { joinPools, poolDataset, type RecordPool } from './pool.ts';
 import { type Splittable, splitPool } from './split.ts';
 import { readTablePool } from './table-pool.ts';
@@ -35,14 +35,15 @@ export function isDescription(name: string): boolean {
 }
 
 async function readRecords(files: OwnFiles, { records }: ScenarioDescription): Promise<Splittable> {
+  const distinct = distinctFiles(files);
   if (records.kind === 'arrays')
     return {
-      train: await readArrayPool(files, records, records.train),
-      test: records.test === undefined ? null : await readArrayPool(files, records, records.test),
+      train: await readArrayPool(files, distinct, records, records.train),
+      test: records.test === undefined ? null : await readArrayPool(files, distinct, records, records.test),
     };
   return {
-    train: await readTablePool(files, records, records.train),
-    test: records.test === undefined ? null : await readTablePool(files, records, records.test),
+    train: await readTablePool(files, distinct, records, records.train),
+    test: records.test === undefined ? null : await readTablePool(files, distinct, records, records.test),
   };
 }
 

@@ -10,6 +10,7 @@ import { joinPools, type RecordPool } from './pool.ts';
 /** Records of one table. `name`: of the participant whose they all are, null where a column says it or nobody. */
 async function readOne(
   files: OwnFiles,
+  distinct: OwnFiles,
   { description, owner }: TableRecords,
   file: string,
   name: string | null,
@@ -18,7 +19,7 @@ async function readOne(
   // A table says whose a record is by one column: here the participant's, for experiments train on single records.
   const { person: _, ...single } = columns;
   const { data, names } = parseTable(
-    await files.read({ file }),
+    await distinct.read({ file }),
     owner === undefined ? single : { ...single, person: owner },
     basename(file),
   );
@@ -34,14 +35,19 @@ async function readOne(
   };
 }
 
-/** The records of a table, or of one table for each participant. @throws CoveyError USAGE_CONFIG, CODEC_* naming the file */
-export async function readTablePool(files: OwnFiles, records: TableRecords, file: TableFile): Promise<RecordPool> {
-  if (typeof file === 'string') return readOne(files, records, file, null);
+/** The records of a table, or of one table for each participant; `distinct` reads the tables. @throws CoveyError USAGE_CONFIG, CODEC_* naming the file */
+export async function readTablePool(
+  files: OwnFiles,
+  distinct: OwnFiles,
+  records: TableRecords,
+  file: TableFile,
+): Promise<RecordPool> {
+  if (typeof file === 'string') return readOne(files, distinct, records, file, null);
   if (records.owner !== undefined)
     throw new CoveyError('USAGE_CONFIG', '"owner" expected no column where files are named by participant');
   let all: RecordPool | null = null;
   for (const [name, path] of Object.entries(file)) {
-    const pool = await readOne(files, records, path, name);
+    const pool = await readOne(files, distinct, records, path, name);
     all = all === null ? pool : joinPools(all, pool);
   }
   return all as RecordPool;

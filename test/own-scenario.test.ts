@@ -71,6 +71,12 @@ const FILES: Readonly<Record<string, Uint8Array | string>> = {
     { name: 'north', group: 1, train: [0, 1, 2], test: [60, 61] },
     { train: [3, 4], test: [60] },
   ]),
+  'train-only.json': JSON.stringify([{ train: [0, 1, 2, 3, 4] }, { train: [5, 6, 7, 8, 9], test: [60] }]),
+  'trains-on-test.json': JSON.stringify([{ train: [0, 1, 60] }, { train: [3, 4] }]),
+  'names.json': JSON.stringify([{ name: 'participant-2', train: [0, 1] }, { train: [3, 4] }]),
+  'tested-twice.json': JSON.stringify([{ train: [0, 1], test: [4, 4] }]),
+  'nobody.json': JSON.stringify({ 'Size of samples for labels in clients': [] }),
+  'head.csv': 'patient,age,sick\n',
   'twice.json': JSON.stringify([{ train: [0, 1] }, { train: [1, 2] }]),
   'nan.bin': floats([...numbersOf(COUNT - 1, 0), 0, Number.NaN, 0, 0]),
   'large.bin': new Uint8Array(new Float64Array(COUNT).fill(1e300).buffer),
@@ -232,6 +238,10 @@ describe('splits', () => {
       train.classCounts.map((count, c) => count + (test.classCounts[c] ?? 0)),
     );
     expect(held).toEqual(JSON.parse(FILES['counts.json'] as string));
+    // Published lists of training records: the test files are everybody's, as with the other splits.
+    const half = await loaded(`records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: train-only.json }`);
+    expect(trainOf(half)).toEqual([upTo(5), upTo(5).map((i) => 5 + i)]);
+    expect(testOf(half)).toEqual([upTo(TESTED).map((i) => 100 + i), [100]]);
     const places = await loaded(`records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: records.json }`);
     expect(trainOf(places)).toEqual([
       [0, 1, 2],
@@ -383,6 +393,36 @@ describe('a description', () => {
       'a table of two participants',
       'records: { kind: table, description: columns.yaml, train: { north: a.csv, south: a.csv } }',
       /"records" expected every record once, got those of a.csv again in a.csv/,
+    ],
+    [
+      'test files that are for training and for testing',
+      `records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: trains-on-test.json }`,
+      /"split" expected test records for each participant, or none of the test files for training/,
+    ],
+    [
+      'a share beside test records',
+      `records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: records.json, trainShare: 0.5 }`,
+      /"split.trainShare" expected none where records.json names test records/,
+    ],
+    [
+      'one name twice',
+      `records: { ${ARRAYS} }\nsplit: { by: records, file: names.json }`,
+      /"split" expected another name for every participant, got participant-2 twice/,
+    ],
+    [
+      'a test record twice',
+      `records: { ${ARRAYS} }\nsplit: { by: records, file: tested-twice.json }`,
+      /"tested-twice.json" expected every test record of a participant once, at 0/,
+    ],
+    [
+      'nobody',
+      `records: { ${ARRAYS} }\nsplit: { by: counts, file: nobody.json }`,
+      /"split" expected participants, got none/,
+    ],
+    [
+      'a participant without rows',
+      'records: { kind: table, description: columns.yaml, train: { north: a.csv, south: head.csv } }',
+      /"head.csv" expected records of south, got none/,
     ],
     [
       'hashes of other files',

@@ -124,6 +124,10 @@ async function byRecords(
   const parts = parseJson(fromUtf8(await files.read(split)), split.file, recordsSchema);
   const side = new Map<number, 'train' | 'test'>();
   return parts.map(({ group, name, test, train }, i) => {
+    if (split.trainShare !== undefined && test !== undefined)
+      throw new CoveyError('USAGE_CONFIG', `"split.trainShare" expected none where ${split.file} names test records`);
+    if (new Set(test).size !== (test ?? []).length)
+      throw new CoveyError('CODEC_TYPE', `"${split.file}" expected every test record of a participant once, at ${i}`);
     for (const [which, places] of [
       ['train', train],
       ['test', test ?? []],
@@ -175,6 +179,34 @@ async function ownedParts(
   }
 }
 
+/** @throws CoveyError USAGE_CONFIG unless there is somebody, and each has a name of its own. */
+function checkNames(parts: readonly Owned[]): void {
+  if (parts.length === 0) throw new CoveyError('USAGE_CONFIG', '"split" expected participants, got none');
+  const names = new Set<string>();
+  for (const { name } of parts) {
+    if (names.has(name))
+      throw new CoveyError('USAGE_CONFIG', `"split" expected another name for every participant, got ${name} twice`);
+    names.add(name);
+  }
+}
+
+/**
+ * All of the test files, for whoever has no test records of its own; null where there are none or they are divided among
+ * everybody. @throws CoveyError USAGE_CONFIG if one of them is a record for training.
+ */
+function sharedTest(from: Splittable, pool: RecordPool, split: Split, parts: readonly Owned[]): Uint32Array | null {
+  if (from.test === null || split.trainShare !== undefined || split.by === 'counts') return null;
+  if (
+    parts.some(({ test }) => test === undefined) &&
+    parts.some(({ records }) => records.some((record) => record >= from.train.count))
+  )
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      '"split" expected test records for each participant, or none of the test files for training',
+    );
+  return range(from.train.count, pool.count);
+}
+
 /**
  * Places of every participant's records in the joined pool. Test records are, in this order: those that the split or the owners
  * name; the share of a participant's own that is left by `trainShare`; all of the test files; a fifth of its own.
@@ -188,11 +220,10 @@ export async function splitPool(
   seed: number,
 ): Promise<Part[]> {
   const parts = await ownedParts(files, from, pool, split, seed);
-  const sharesTest =
-    from.test !== null && split.trainShare === undefined && split.by !== 'counts' && split.by !== 'records';
-  const shared = range(from.train.count, pool.count);
+  checkNames(parts);
+  const shared = sharedTest(from, pool, split, parts);
   return parts.map(({ records, test, ...facts }, i) => {
-    const named = test ?? (sharesTest ? shared : undefined);
+    const named = test ?? shared ?? undefined;
     if (named === undefined && records.length < 2)
       throw new CoveyError(
         'USAGE_CONFIG',

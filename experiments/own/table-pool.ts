@@ -23,6 +23,8 @@ async function readOne(
     owner === undefined ? single : { ...single, person: owner },
     basename(file),
   );
+  if (name !== null && data.count === 0)
+    throw new CoveyError('CODEC_TYPE', `"${basename(file)}" expected records of ${name}, got none`);
   return {
     count: data.count,
     featureLength: data.featureLength,

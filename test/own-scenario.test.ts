@@ -76,6 +76,8 @@ const FILES: Readonly<Record<string, Uint8Array | string>> = {
   'names.json': JSON.stringify([{ name: 'participant-2', train: [0, 1] }, { train: [3, 4] }]),
   'tested-twice.json': JSON.stringify([{ train: [0, 1], test: [4, 4] }]),
   'nobody.json': JSON.stringify({ 'Size of samples for labels in clients': [] }),
+  'utf16.json': new Uint8Array([0xff, 0xfe, 0x5b, 0, 0x5d, 0]),
+  'lines.csv': 'site,age,sick\n"a\nb",1,no\n"a\nb",2,yes\n',
   'head.csv': 'patient,age,sick\n',
   'twice.json': JSON.stringify([{ train: [0, 1] }, { train: [1, 2] }]),
   'nan.bin': floats([...numbersOf(COUNT - 1, 0), 0, Number.NaN, 0, 0]),
@@ -242,6 +244,10 @@ describe('splits', () => {
     const half = await loaded(`records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: train-only.json }`);
     expect(trainOf(half)).toEqual([upTo(5), upTo(5).map((i) => 5 + i)]);
     expect(testOf(half)).toEqual([upTo(TESTED).map((i) => 100 + i), [100]]);
+    // As other systems save it, with a byte order mark.
+    await writeFile(join(folder, 'marked.json'), `\ufeff${FILES['train-only.json'] as string}`);
+    const marked = await loaded(`records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: marked.json }`);
+    expect(trainOf(marked)).toEqual(trainOf(half));
     const places = await loaded(`records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: records.json }`);
     expect(trainOf(places)).toEqual([
       [0, 1, 2],
@@ -423,6 +429,36 @@ describe('a description', () => {
       'a participant without rows',
       'records: { kind: table, description: columns.yaml, train: { north: a.csv, south: head.csv } }',
       /"head.csv" expected records of south, got none/,
+    ],
+    [
+      'a file that is no idx',
+      'records: { kind: arrays, classes: 3, train: { features: all.csv, labels: y.idx } }',
+      /"all.csv" expected a known magic number/,
+    ],
+    [
+      'a split in another encoding',
+      `records: { ${ARRAYS} }\nsplit: { by: records, file: utf16.json }`,
+      /"utf16.json" expected text in UTF-8/,
+    ],
+    [
+      'columns in another encoding',
+      'records: { kind: table, description: utf16.json, train: all.csv, owner: site }',
+      /"utf16.json" expected text in UTF-8/,
+    ],
+    [
+      'a device',
+      'records: { kind: arrays, classes: 3, train: { features: /dev/zero, labels: y.idx } }',
+      /"\/dev\/zero" expected a file, got a device or a pipe/,
+    ],
+    [
+      'a name of a file in two lines',
+      'records: { kind: arrays, classes: 3, train: { features: "x\\ny", labels: y.idx } }',
+      /"records.train.features" .*text without control characters/,
+    ],
+    [
+      'a name of an owner in two lines',
+      'records: { kind: table, description: columns.yaml, train: lines.csv, owner: site }',
+      /"lines.csv" expected names in one line of at most 200 letters as "owner"/,
     ],
     [
       'hashes of other files',

@@ -60,7 +60,7 @@ interface ChosenRows extends Rows {
 async function readPart(files: OwnFiles, part: ReturnType<typeof partsOf>[number], spec: ArrayFile): Promise<Rows> {
   const content = await files.read(part);
   if (spec.type !== undefined) return parseRaw(content, spec.type, spec.length ?? 1, part.file);
-  const { shape, values } = parseIdx(content);
+  const { shape, values } = parseIdx(content, { maxElements: MAX_VALUES }, part.file);
   const [count = 0, ...rest] = shape;
   return { count, width: rest.reduce((product, size) => product * size, 1), values };
 }

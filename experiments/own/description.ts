@@ -2,7 +2,12 @@ import { z } from 'zod';
 import { TRAINING_DEFAULTS, type TrainingSettings } from '../settings.ts';
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hexadecimal digits');
-const fileName = z.string().min(1).max(1_024);
+
+/** Whether a text fits into one line of a message and leaves a terminal as it is. */
+export const isPrintable = (text: string): boolean => !/\p{Cc}/u.test(text);
+const oneLine = (most: number): z.ZodString =>
+  z.string().min(1).max(most).refine(isPrintable, 'expected text without control characters');
+const fileName = oneLine(1_024);
 const fileFields = { file: fileName, sha256: hash.optional() };
 
 /** Types of numbers in files without a header. */
@@ -105,10 +110,8 @@ export interface ArrayRecords {
 export type TableFile = string | Readonly<Record<string, string>>;
 
 const tableFile: z.ZodType<TableFile> = z.union([
-  z.string().min(1).max(1_024),
-  z
-    .record(z.string().min(1).max(64), z.string().min(1).max(1_024))
-    .refine((files) => Object.keys(files).length > 0, 'expected at least one file'),
+  fileName,
+  z.record(oneLine(64), fileName).refine((files) => Object.keys(files).length > 0, 'expected at least one file'),
 ]);
 
 /** Records in tables with a header, whose columns a description explains. @see docs/own-data.md */
@@ -214,7 +217,7 @@ export const scenarioDescriptionSchema: z.ZodType<ScenarioDescription> = z.stric
     }),
     z.strictObject({
       kind: z.literal('table'),
-      description: z.string().min(1).max(1_024),
+      description: fileName,
       train: tableFile,
       test: tableFile.optional(),
       owner: z.string().min(1).max(200).optional(),

@@ -44,6 +44,17 @@ export function distinctFiles(files: OwnFiles): OwnFiles {
   };
 }
 
+/** Text in UTF-8, with or without a byte order mark. Units: `most` in bytes. @throws CoveyError CODEC_TYPE, CODEC_LIMIT */
+export function textOf(bytes: Uint8Array, name: string, most: number): string {
+  if (bytes.length > most)
+    throw new CoveyError('CODEC_LIMIT', `"${name}" expected at most ${most} bytes, got ${bytes.length}`);
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new CoveyError('CODEC_TYPE', `"${name}" expected text in UTF-8`, {}, { cause });
+  }
+}
+
 /** The files beside a description, or in a folder, or at an address. */
 export function ownFiles(folder: string, source: DataSource | undefined): OwnFiles {
   const folders = [folder, ...(source !== undefined && 'folder' in source ? [source.folder] : [])];

@@ -2,7 +2,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { basename, dirname, extname, resolve } from 'node:path';
 import { parseConfig } from '../../platform/node/config.ts';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
-import { fromUtf8, toHex, utf8 } from '../../protocol/bytes.ts';
+import { toHex, utf8 } from '../../protocol/bytes.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../../src/data/dataset.ts';
 import { once } from '../../src/data/images.ts';
@@ -18,7 +18,7 @@ import {
   scenarioDescriptionSchema,
   type TableFile,
 } from './description.ts';
-import { distinctFiles, type OwnFiles, ownFiles } from './files.ts';
+import { distinctFiles, type OwnFiles, ownFiles, textOf } from './files.ts';
 import { joinPools, poolDataset, type RecordPool } from './pool.ts';
 import { type Splittable, splitPool } from './split.ts';
 import { readTablePool } from './table-pool.ts';
@@ -93,7 +93,11 @@ async function participantsOf(
 
 function readDescription(path: string): Uint8Array {
   try {
-    const { size } = statSync(path);
+    const info = statSync(path);
+    const { size } = info;
+    // A pipe would be waited for without end.
+    if (!info.isFile() && !info.isDirectory())
+      throw new CoveyError('USAGE_CONFIG', `"scenario" expected a file, got something else at ${path}`);
     if (size > LONGEST_DESCRIPTION)
       throw new CoveyError('USAGE_CONFIG', `"scenario" expected at most ${LONGEST_DESCRIPTION} bytes, got ${size}`);
     return readFileSync(path);
@@ -131,7 +135,11 @@ function filesOf({
  */
 export function describedScenario(path: string, source: DataSource | undefined): FoundScenario {
   const bytes = readDescription(path);
-  const description = parseConfig(fromUtf8(bytes), basename(path), scenarioDescriptionSchema);
+  const description = parseConfig(
+    textOf(bytes, basename(path), LONGEST_DESCRIPTION),
+    basename(path),
+    scenarioDescriptionSchema,
+  );
   const files = ownFiles(dirname(resolve(path)), source);
   const hashes = filesOf(description).map((file) => files.hashOf(file));
   const content = toHex(nodeCrypto.sha256(utf8([toHex(nodeCrypto.sha256(bytes)), ...hashes].join(' '))));

@@ -1,11 +1,10 @@
 import { z } from 'zod';
-import { fromUtf8 } from '../../protocol/bytes.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { splitByCounts, splitByDirichlet, splitTrainTest } from '../../src/data/partition.ts';
 import { parsePfllibCounts } from '../../src/data/pfllib.ts';
 import { createRandom } from '../../src/data/random.ts';
-import type { Split } from './description.ts';
-import type { OwnFiles } from './files.ts';
+import { isPrintable, type Split } from './description.ts';
+import { type OwnFiles, textOf } from './files.ts';
 import type { RecordPool } from './pool.ts';
 
 /** Streams that keep these draws apart from every other use of a seed; a participant adds its number. */
@@ -40,7 +39,7 @@ const place = z.number().int().min(0).max(0xffff_fffe);
 const recordsSchema = z
   .array(
     z.strictObject({
-      name: z.string().min(1).max(64).optional(),
+      name: z.string().min(1).max(64).refine(isPrintable, 'expected a name in one line').optional(),
       group: z.number().int().min(0).max(255).optional(),
       train: z.array(place).min(1),
       test: z.array(place).min(1).optional(),
@@ -49,13 +48,11 @@ const recordsSchema = z
   .min(1);
 const countsSchema = z.array(z.array(z.number().int().min(0).max(0xffff_ffff)).min(1)).min(1);
 
-/** Largest file of a split. Units: characters. */
+/** Largest file of a split. Units: bytes. */
 const LONGEST = 2 ** 28;
 
 /** JSON by its schema: lists of millions of places are no configuration. */
 function parseJson<T>(text: string, name: string, schema: z.ZodType<T>): T {
-  if (text.length > LONGEST)
-    throw new CoveyError('CODEC_LIMIT', `"${name}" expected at most ${LONGEST} characters, got ${text.length}`);
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -104,7 +101,7 @@ async function readCounts(
   split: Extract<Split, { by: 'counts' | 'records' }>,
   classes: number,
 ): Promise<Uint32Array[]> {
-  const text = fromUtf8(await files.read(split));
+  const text = textOf(await files.read(split), split.file, LONGEST);
   if (text.trimStart().startsWith('{')) return parsePfllibCounts(text, classes);
   return parseJson(text, split.file, countsSchema).map((row, i) => {
     if (row.length !== classes)
@@ -121,7 +118,7 @@ async function byRecords(
   split: Extract<Split, { by: 'counts' | 'records' }>,
   count: number,
 ): Promise<Owned[]> {
-  const parts = parseJson(fromUtf8(await files.read(split)), split.file, recordsSchema);
+  const parts = parseJson(textOf(await files.read(split), split.file, LONGEST), split.file, recordsSchema);
   const side = new Map<number, 'train' | 'test'>();
   return parts.map(({ group, name, test, train }, i) => {
     if (split.trainShare !== undefined && test !== undefined)

@@ -1,11 +1,16 @@
 import { basename } from 'node:path';
 import { parseTable, tableDescriptionSchema } from '../../clients/node/table.ts';
 import { parseConfig } from '../../platform/node/config.ts';
-import { fromUtf8 } from '../../protocol/bytes.ts';
 import { CoveyError } from '../../protocol/errors.ts';
-import type { TableFile, TableRecords } from './description.ts';
-import type { OwnFiles } from './files.ts';
+import { isPrintable, type TableFile, type TableRecords } from './description.ts';
+import { type OwnFiles, textOf } from './files.ts';
 import { joinPools, type RecordPool } from './pool.ts';
+
+/** Longest description of columns. Units: bytes. */
+const LONGEST_DESCRIPTION = 2 ** 24;
+
+/** Longest name of an owner, as of a column. */
+const MOST_LETTERS = 200;
 
 /** Records of one table. `name`: of the participant whose they all are, null where a column says it or nobody. */
 async function readOne(
@@ -15,7 +20,11 @@ async function readOne(
   file: string,
   name: string | null,
 ): Promise<RecordPool> {
-  const columns = parseConfig(fromUtf8(await files.read({ file: description })), description, tableDescriptionSchema);
+  const columns = parseConfig(
+    textOf(await files.read({ file: description }), description, LONGEST_DESCRIPTION),
+    description,
+    tableDescriptionSchema,
+  );
   // A table says whose a record is by one column: here the participant's, for experiments train on single records.
   const { person: _, ...single } = columns;
   const { data, names } = parseTable(
@@ -25,6 +34,12 @@ async function readOne(
   );
   if (name !== null && data.count === 0)
     throw new CoveyError('CODEC_TYPE', `"${basename(file)}" expected records of ${name}, got none`);
+  for (const owner of new Set(names))
+    if (!isPrintable(owner) || owner.length > MOST_LETTERS)
+      throw new CoveyError(
+        'CODEC_TYPE',
+        `"${basename(file)}" expected names in one line of at most ${MOST_LETTERS} letters as "owner", got another one`,
+      );
   return {
     count: data.count,
     featureLength: data.featureLength,

@@ -163,6 +163,41 @@ describe('records in files of numbers', () => {
     }
   });
 
+  it('reads every type of numbers without a header', async () => {
+    const types = {
+      uint8: Uint8Array,
+      int8: Int8Array,
+      uint16: Uint16Array,
+      int16: Int16Array,
+      uint32: Uint32Array,
+      int32: Int32Array,
+      float32: Float32Array,
+      float64: Float64Array,
+    };
+    const most = { uint8: 255, int8: 127, uint16: 65_535, int16: 32_767, uint32: 4_294_967_295, int32: 2_147_483_647 };
+    for (const [type, create] of Object.entries(types)) {
+      const [low, high] = [type.startsWith('u') ? 3 : -3, most[type as keyof typeof most] ?? 0.5];
+      const values = create.from(Array.from({ length: COUNT }, (_, i) => (i === 0 ? high : low)));
+      await writeFile(join(folder, 'typed.bin'), new Uint8Array(values.buffer));
+      const data = await loaded(
+        `records: { kind: arrays, classes: 3, train: { features: { file: typed.bin, type: ${type} }, labels: y.idx } }\nsplit: { by: even, participants: 2 }`,
+      );
+      const features = data.participants.flatMap(({ test, train }) => [...recordsOf(train), ...recordsOf(test)]);
+      expect(sorted(features), type).toEqual(sorted([Math.fround(high), ...new Array<number>(COUNT - 1).fill(low)]));
+    }
+  });
+
+  it('takes the numbers that stand for classes, as other programs write them', async () => {
+    const labels = BigInt64Array.from({ length: COUNT }, (_, i) => BigInt(2 * (i % 2) - 1));
+    await writeFile(join(folder, 'signs.bin'), new Uint8Array(labels.buffer));
+    const { model, participants } = await loaded(
+      'records: { kind: arrays, classes: [1, -1], train: { features: x.idx, labels: { file: signs.bin, type: int64 } } }\nsplit: { by: even, participants: 2 }',
+    );
+    expect(model.classes).toBe(2);
+    for (const { train } of participants)
+      expect([...train.labels]).toEqual(recordsOf(train).map((record) => 1 - (record % 2)));
+  });
+
   it('draws the same split for a seed, and another one for another', async () => {
     const text = `records: { ${ARRAYS} }\nsplit: { by: dirichlet, participants: 5, alpha: 0.5 }`;
     const [first, again, other] = [await loaded(text), await loaded(text), await loaded(text, { seed: 2 })];
@@ -459,6 +494,16 @@ describe('a description', () => {
       'a name of an owner in two lines',
       'records: { kind: table, description: columns.yaml, train: lines.csv, owner: site }',
       /"lines.csv" expected names in one line of at most 200 letters as "owner"/,
+    ],
+    [
+      'a number that stands for no class',
+      'records: { kind: arrays, classes: [1, 2], train: { features: x.idx, labels: y.idx } }',
+      /"y.idx" expected one of 2 classes, got 0/,
+    ],
+    [
+      'a number that stands for two classes',
+      'records: { kind: arrays, classes: [1, 1], train: { features: x.idx, labels: y.idx } }',
+      /"records.classes" expected every number once/,
     ],
     [
       'hashes of other files',

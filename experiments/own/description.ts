@@ -11,7 +11,17 @@ const fileName = oneLine(1_024);
 const fileFields = { file: fileName, sha256: hash.optional() };
 
 /** Types of numbers in files without a header. */
-export const RAW_TYPES = ['uint8', 'int8', 'int16', 'int32', 'float32', 'float64'] as const;
+export const RAW_TYPES = [
+  'uint8',
+  'int8',
+  'uint16',
+  'int16',
+  'uint32',
+  'int32',
+  'int64',
+  'float32',
+  'float64',
+] as const;
 export type RawType = (typeof RAW_TYPES)[number];
 
 /** Numbers in files: idx, or little-endian numbers without a header where `type` is given. */
@@ -97,10 +107,17 @@ const scale: z.ZodType<Scale> = z.union([
   z.literal('standardized'),
 ]);
 
+const classNumbers = z
+  .array(z.number().int())
+  .min(2)
+  .max(256)
+  .refine((labels) => new Set(labels).size === labels.length, 'expected every number once');
+
 /** Records in files of numbers. */
 export interface ArrayRecords {
   readonly kind: 'arrays';
-  readonly classes: number;
+  /** How many, with labels from 0; or the numbers that stand for them. */
+  readonly classes: number | readonly number[];
   readonly train: ArrayPart;
   readonly test?: ArrayPart | undefined;
   readonly scale?: Scale | undefined;
@@ -210,7 +227,7 @@ export const scenarioDescriptionSchema: z.ZodType<ScenarioDescription> = z.stric
   records: z.discriminatedUnion('kind', [
     z.strictObject({
       kind: z.literal('arrays'),
-      classes: z.number().int().min(2).max(256),
+      classes: z.union([z.number().int().min(2).max(256), classNumbers]),
       train: arrayPart,
       test: arrayPart.optional(),
       scale: scale.optional(),

@@ -224,7 +224,7 @@ export async function splitPool(
     if (named === undefined && records.length < 2)
       throw new CoveyError(
         'USAGE_CONFIG',
-        `"split" expected at least 2 records of ${facts.name}, got ${records.length}`,
+        `"split" expected at least 2 records of ${facts.name}, got ${records.length}; hint: a split by records may leave it out`,
       );
     const parted =
       named === undefined

@@ -163,6 +163,20 @@ describe('records in files of numbers', () => {
     }
   });
 
+  it('puts the planes of an image behind each other pixel by pixel', async () => {
+    const { participants } = await loaded(
+      `records: { ${ARRAYS}, planes: 2, scale: { ranges: [[0, 59], [0, 6], [0, 255], [0, 1]] } }`,
+    );
+    const scaled = (value: number, most: number): number => Math.fround((2 * value) / most - 1);
+    for (const { train } of participants)
+      for (let i = 0; i < train.count; i++) {
+        const features = [...train.features.subarray(4 * i, 4 * i + 4)];
+        const record = Math.round(((features[0] as number) + 1) * 29.5);
+        // Planes of two pixels each: [record, 255 - record] and [record % 7, 0].
+        expect(features).toEqual([scaled(record, 59), scaled(record % 7, 6), scaled(255 - record, 255), -1]);
+      }
+  });
+
   it('reads every type of numbers without a header', async () => {
     const types = {
       uint8: Uint8Array,
@@ -504,6 +518,11 @@ describe('a description', () => {
       'a number that stands for two classes',
       'records: { kind: arrays, classes: [1, 1], train: { features: x.idx, labels: y.idx } }',
       /"records.classes" expected every number once/,
+    ],
+    [
+      'planes of unequal sizes',
+      `records: { ${ARRAYS}, planes: 3 }`,
+      /"planes" expected a divisor of 4 numbers a record, got 3/,
     ],
     [
       'hashes of other files',

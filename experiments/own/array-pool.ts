@@ -164,7 +164,7 @@ function featureOf(scale: Scale | undefined, width: number): (value: number, pla
 export async function readArrayPool(
   files: OwnFiles,
   distinct: OwnFiles,
-  { classes, scale }: ArrayRecords,
+  { classes, planes = 1, scale }: ArrayRecords,
   { features, labels, owners }: ArrayPart,
 ): Promise<RecordPool> {
   const rows = await readRows(distinct, features);
@@ -174,6 +174,9 @@ export async function readArrayPool(
   const known = Uint8Array.from({ length: rows.count }, (_, record) => classOf(labelOf(record)));
   const ownerOf = owners === undefined ? null : await readIntegers(files, owners, rows.count);
   const convert = featureOf(scale, width);
+  const pixels = width / planes;
+  if (!Number.isInteger(pixels))
+    throw new CoveyError('USAGE_CONFIG', `"planes" expected a divisor of ${width} numbers a record, got ${planes}`);
   return {
     count: rows.count,
     featureLength: width,
@@ -183,7 +186,9 @@ export async function readArrayPool(
     write(record, target, at) {
       const start = record * rows.width + first;
       for (let place = 0; place < width; place++) {
-        const feature = Math.fround(convert(rows.values[start + place] as number, place));
+        const plane = place % planes;
+        const value = rows.values[start + plane * pixels + (place - plane) / planes] as number;
+        const feature = Math.fround(convert(value, place));
         if (!Number.isFinite(feature))
           throw new CoveyError(
             'CODEC_TYPE',

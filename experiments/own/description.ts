@@ -121,6 +121,8 @@ export interface ArrayRecords {
   readonly train: ArrayPart;
   readonly test?: ArrayPart | undefined;
   readonly scale?: Scale | undefined;
+  /** Planes of an image, one behind the other: its features become rows x columns x planes, as convolutions read them. */
+  readonly planes?: number | undefined;
 }
 
 /** A file, or files by the name of the participant whose they are. */
@@ -231,6 +233,7 @@ export const scenarioDescriptionSchema: z.ZodType<ScenarioDescription> = z.stric
       train: arrayPart,
       test: arrayPart.optional(),
       scale: scale.optional(),
+      planes: z.number().int().min(2).max(1_024).optional(),
     }),
     z.strictObject({
       kind: z.literal('table'),

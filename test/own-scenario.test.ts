@@ -79,6 +79,7 @@ const FILES: Readonly<Record<string, Uint8Array | string>> = {
   'utf16.json': new Uint8Array([0xff, 0xfe, 0x5b, 0, 0x5d, 0]),
   'lines.csv': 'site,age,sick\n"a\nb",1,no\n"a\nb",2,yes\n',
   'head.csv': 'patient,age,sick\n',
+  'same-test.json': JSON.stringify([0, 1, 2].map((i) => ({ train: [i], test: i < 2 ? [60, 61] : [61, 60] }))),
   'twice.json': JSON.stringify([{ train: [0, 1] }, { train: [1, 2] }]),
   'nan.bin': floats([...numbersOf(COUNT - 1, 0), 0, Number.NaN, 0, 0]),
   'large.bin': new Uint8Array(new Float64Array(COUNT).fill(1e300).buffer),
@@ -293,6 +294,10 @@ describe('splits', () => {
     const half = await loaded(`records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: train-only.json }`);
     expect(trainOf(half)).toEqual([upTo(5), upTo(5).map((i) => 5 + i)]);
     expect(testOf(half)).toEqual([upTo(TESTED).map((i) => 100 + i), [100]]);
+    const same = await loaded(`records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: same-test.json }`);
+    const [first, second, other] = same.participants.map(({ test }) => test);
+    expect(second).toBe(first);
+    expect([...(other as Dataset).labels]).toEqual([...(first as Dataset).labels].reverse());
     // As other systems save it, with a byte order mark.
     await writeFile(join(folder, 'marked.json'), `\ufeff${FILES['train-only.json'] as string}`);
     const marked = await loaded(`records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: marked.json }`);

@@ -64,7 +64,9 @@ async function participantsOf(
     const data = poolDataset(pool, places);
     return moments === null ? data : standardize(data, moments);
   };
-  const isKept = pool.count * pool.featureLength <= MOST_KEPT;
+  // Test records may be those of several participants, in lists of their own.
+  const held = new Set(parts.flatMap(({ test, train }) => [train, test]));
+  const isKept = [...held].reduce((sum, { length }) => sum + length, 0) * pool.featureLength <= MOST_KEPT;
   // A test set that several participants share is put together once.
   const shared = new Map<Uint32Array, () => Dataset>();
   const reader = (places: Uint32Array, share: boolean): (() => Dataset) => {

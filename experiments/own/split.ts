@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { nodeCrypto } from '../../platform/node/crypto.ts';
+import { toHex } from '../../protocol/bytes.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { splitByCounts, splitByDirichlet, splitTrainTest } from '../../src/data/partition.ts';
 import { parsePfllibCounts } from '../../src/data/pfllib.ts';
@@ -120,6 +122,8 @@ async function byRecords(
 ): Promise<Owned[]> {
   const parts = parseJson(textOf(await files.read(split), split.file, LONGEST), split.file, recordsSchema);
   const side = new Map<number, 'train' | 'test'>();
+  // Lists of the same records are one list, whose data set is put together once.
+  const lists = new Map<string, Uint32Array>();
   return parts.map(({ group, name, test, train }, i) => {
     if (split.trainShare !== undefined && test !== undefined)
       throw new CoveyError('USAGE_CONFIG', `"split.trainShare" expected none where ${split.file} names test records`);
@@ -142,9 +146,16 @@ async function byRecords(
       name: name ?? `participant-${i + 1}`,
       ...(group === undefined ? {} : { group }),
       records: Uint32Array.from(train),
-      ...(test === undefined ? {} : { test: Uint32Array.from(test) }),
+      ...(test === undefined ? {} : { test: listOnce(lists, Uint32Array.from(test)) }),
     };
   });
+}
+
+function listOnce(lists: Map<string, Uint32Array>, places: Uint32Array): Uint32Array {
+  const hash = toHex(nodeCrypto.sha256(new Uint8Array(places.buffer)));
+  const list = lists.get(hash) ?? places;
+  lists.set(hash, list);
+  return list;
 }
 
 async function ownedParts(

@@ -82,6 +82,16 @@ describe('a row of the benchmark', () => {
       /"scenario" expected features of one record alone/,
     );
   });
+
+  it('makes no claim at unit participant over statistics of all participants', () => {
+    const raw = { ...data, manifest: { ...data.manifest, recordRule: false } };
+    expect(() => runExperiment(nodeCrypto, raw, ask('fedavg', { privacy: { epsilon: 4 } }))).toThrow(
+      /"scenario" expected features of one participant's records alone for a claim, got digits/,
+    );
+    expect(runExperiment(nodeCrypto, raw, ask('fedavg')).protection).not.toBe('noise');
+    const own = { ...raw, manifest: { ...raw.manifest, participantRule: true } };
+    expect(runExperiment(nodeCrypto, own, ask('fedavg', { privacy: { epsilon: 4 } })).protection).toBe('noise');
+  });
 });
 
 describe('covey experiment', () => {

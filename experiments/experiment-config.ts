@@ -76,7 +76,14 @@ export function modelOf(
 ): DenseShape {
   const { cut } = rowOf(algorithm);
   const isWhole = clusters !== null && (mode === 'hidden' || mode === 'open');
-  const own = model ?? data.model;
+  const { entries, ...suggested } = data.model;
+  const own: DenseShape = model ?? suggested;
+  const first = own.network?.layers[0];
+  if (entries !== undefined && !(first?.kind === 'embedding' && first.entries >= entries))
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"model" expected an Embedding of at least ${entries} rows first for ${data.manifest.scenario}, whose features are entries; hint: --model`,
+    );
   for (const size of ['inputs', 'classes'] as const)
     if (own[size] !== data.model[size])
       throw new CoveyError(

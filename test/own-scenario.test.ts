@@ -5,13 +5,16 @@ import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { choiceOf, jobHash } from '../experiments/benchmark.ts';
+import { modelOf } from '../experiments/experiment-config.ts';
 import { settingsWith } from '../experiments/rows.ts';
 import type { DataSource } from '../experiments/scenarios/data-source.ts';
 import { findScenario } from '../experiments/scenarios/registry.ts';
+import { TRAINING_DEFAULTS, type TrainingSettings } from '../experiments/settings.ts';
 import { studyJobs } from '../experiments/study/grid.ts';
 import { isCoveyError } from '../protocol/errors.ts';
 import type { Dataset } from '../src/data/dataset.ts';
 import type { ScenarioData } from '../src/data/scenario.ts';
+import type { NetworkSpec } from '../src/learning/network.ts';
 import { BUILT_COMMAND } from './support/built-command.ts';
 import { DATA_FOLDER, hasData, NEEDS_DATA } from './support/data-folder.ts';
 
@@ -78,6 +81,8 @@ const FILES: Readonly<Record<string, Uint8Array | string>> = {
   'nobody.json': JSON.stringify({ 'Size of samples for labels in clients': [] }),
   'utf16.json': new Uint8Array([0xff, 0xfe, 0x5b, 0, 0x5d, 0]),
   'lines.csv': 'site,age,sick\n"a\nb",1,no\n"a\nb",2,yes\n',
+  'entries.yaml':
+    'label: { column: sick, values: ["no", "yes"] }\nfeatures:\n  - { column: site, entries: [s0, s1, s2] }\n',
   'head.csv': 'patient,age,sick\n',
   'same-test.json': JSON.stringify([0, 1, 2].map((i) => ({ train: [i], test: i < 2 ? [60, 61] : [61, 60] }))),
   'twice.json': JSON.stringify([{ train: [0, 1] }, { train: [1, 2] }]),
@@ -339,6 +344,30 @@ describe('records in tables', () => {
     expect(recordsOf((participants[1] as ScenarioData['participants'][number]).train).map((x) => x.toFixed(2))).toEqual(
       ['-0.20', '0.00'],
     );
+  });
+});
+
+describe('a table of entries', () => {
+  it('is trained by a model that starts with an embedding of its rows alone', async () => {
+    const data = await loaded(
+      'records: { kind: table, description: entries.yaml, train: all.csv }\nsplit: { by: even, participants: 4 }',
+    );
+    expect(data.model).toEqual({ inputs: 1, hidden: [], classes: 2, entries: 4 });
+    const ask = { algorithm: 'fedavg', options: {}, seed: 1, privacy: null, perStep: null, colluders: 0 };
+    const { common } = TRAINING_DEFAULTS;
+    expect(() => modelOf(data, { ...ask, settings: common }, null)).toThrow(
+      /"model" expected an Embedding of at least 4 rows first for mine/,
+    );
+    const embedding = (entries: number): TrainingSettings => {
+      const layers = [
+        { kind: 'embedding', entries, width: 2 },
+        { kind: 'flatten' },
+        { kind: 'dense', units: 2, bias: true, activation: 'linear' },
+      ] as unknown as NetworkSpec['layers'];
+      return { ...common, model: { inputs: 1, hidden: [], classes: 2, network: { inputShape: [1], layers } } };
+    };
+    expect(() => modelOf(data, { ...ask, settings: embedding(3) }, null)).toThrow(/at least 4 rows/);
+    expect(modelOf(data, { ...ask, settings: embedding(4) }, null)).toMatchObject({ inputs: 1, classes: 2 });
   });
 });
 

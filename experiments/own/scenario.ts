@@ -171,6 +171,7 @@ export function describedScenario(path: string, source: DataSource | undefined):
           hidden,
           classes: pool.classes,
           ...(sharedLayers === undefined ? {} : { sharedLayers }),
+          ...(pool.entries === undefined ? {} : { entries: pool.entries }),
         },
         manifest: buildScenarioManifest(nodeCrypto, facts, participants),
       };

@@ -1,5 +1,5 @@
 import { basename } from 'node:path';
-import { parseTable, tableDescriptionSchema } from '../../clients/node/table.ts';
+import { parseTable, tableDescriptionSchema, tableEntries } from '../../clients/node/table.ts';
 import { parseConfig } from '../../platform/node/config.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { isPrintable, type TableFile, type TableRecords } from './description.ts';
@@ -25,6 +25,7 @@ async function readOne(
     description,
     tableDescriptionSchema,
   );
+  const entries = tableEntries(columns);
   // A table says whose a record is by one column: here the participant's, for experiments train on single records.
   const { person: _, ...single } = columns;
   const { data, names } = parseTable(
@@ -44,6 +45,7 @@ async function readOne(
     count: data.count,
     featureLength: data.featureLength,
     classes: data.classes,
+    ...(entries === 0 ? {} : { entries }),
     labels: data.labels,
     owners: name === null ? names : new Array<string>(data.count).fill(name),
     write(record, target, at) {

@@ -19,6 +19,8 @@ export interface ModelSuggestion {
   readonly classes: number;
   /** Layers that clusters share; all but the last if absent. */
   readonly sharedLayers?: number;
+  /** Where features are rows of a table of embeddings: how many it has. */
+  readonly entries?: number;
 }
 
 /** Counts and hash of one data set. Shapes: `classCounts` one count a class. */

@@ -654,7 +654,10 @@ describe('a description', () => {
     );
     expect(run.stderr).toBe('');
     const row = JSON.parse(run.stdout) as { scenario: string; personal: { mean: number } };
-    expect(row.scenario).toBe('mine');
+    expect(row).toMatchObject({
+      scenario: 'mine',
+      scenarioOptions: { content: expect.stringMatching(/^[0-9a-f]{16}$/) },
+    });
     expect(row.personal.mean).toBeGreaterThan(0);
     await writeFile(join(folder, 'study.yaml'), 'parts:\n  - { scenario: ./mine.yaml, algorithm: fedavg }\n');
     const study = command('experiment', 'sweep', join(folder, 'study.yaml'), '--threads', '1', '--out', out);

@@ -23,6 +23,9 @@ import { joinPools, poolDataset, type RecordPool } from './pool.ts';
 import { type Splittable, splitPool } from './split.ts';
 import { readTablePool } from './table-pool.ts';
 
+/** Digits of the hash of a description and its files: enough to tell rows apart, and to be read in a table. */
+const CONTENT_DIGITS = 16;
+
 /** Longest description. Units: bytes. */
 const LONGEST_DESCRIPTION = 2 ** 20;
 
@@ -144,7 +147,10 @@ export function describedScenario(path: string, source: DataSource | undefined):
   );
   const files = ownFiles(dirname(resolve(path)), source);
   const hashes = filesOf(description).map((file) => files.hashOf(file));
-  const content = toHex(nodeCrypto.sha256(utf8([toHex(nodeCrypto.sha256(bytes)), ...hashes].join(' '))));
+  const content = toHex(nodeCrypto.sha256(utf8([toHex(nodeCrypto.sha256(bytes)), ...hashes].join(' ')))).slice(
+    0,
+    CONTENT_DIGITS,
+  );
   const { about, id, licence, model, records } = description;
   const scenario: Scenario = {
     kind: 'records',

@@ -559,6 +559,21 @@ describe('a description', () => {
       /"planes" expected a divisor of 4 numbers a record, got 3/,
     ],
     [
+      'options of no algorithm',
+      `records: { ${ARRAYS} }\nsettings: { options: { dito: { lambda: 1 } } }`,
+      /"settings.options.dito" expected the id of an algorithm/,
+    ],
+    [
+      'an option that the algorithm does not have',
+      `records: { ${ARRAYS} }\nsettings: { options: { ditto: { lamda: 1 } } }`,
+      /of ditto expected lambda, personalEpochs, got lamda/,
+    ],
+    [
+      'epochs and batches',
+      `records: { ${ARRAYS} }\nsettings: { epochs: 1, batches: 2 }`,
+      /"settings" expected "epochs" or "batches", got both/,
+    ],
+    [
       'hashes of other files',
       `records: { kind: arrays, classes: 3, train: { features: { file: [x.idx, tx.idx], sha256: [${'ab'.repeat(32)}] }, labels: y.idx } }`,
       /expected a "sha256" for each file/,

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { ALGORITHMS } from '../../src/learning/registry.ts';
+import { algorithmOptions } from '../rows.ts';
 import { TRAINING_DEFAULTS, type TrainingSettings } from '../settings.ts';
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hexadecimal digits');
@@ -191,22 +193,34 @@ type DescribedSettings = {
     | 'options']?: TrainingSettings[K] | undefined;
 };
 
-const settings: z.ZodType<DescribedSettings> = z.strictObject({
-  rounds: z.number().int().min(1).max(100_000).optional(),
-  epochs: count.optional(),
-  batches: count.optional(),
-  batchSize: count.optional(),
-  stepSize: positive.optional(),
-  serverStep: positive.optional(),
-  momentum: z.number().min(0).lt(1).optional(),
-  clippingNorm: positive.optional(),
-  unit: z.enum(['record', 'participant']).optional(),
-  delta: z.number().min(1e-12).max(0.5).optional(),
-  slots: z.number().int().min(2).max(64).optional(),
-  samplingProbability: z.number().gt(0).max(1).optional(),
-  tuning: z.strictObject({ epochs: count, batchSize: count, stepSize: positive }).optional(),
-  options: z.record(z.string(), z.record(z.string(), z.number())).optional(),
-});
+const settings: z.ZodType<DescribedSettings> = z
+  .strictObject({
+    rounds: z.number().int().min(1).max(100_000).optional(),
+    epochs: count.optional(),
+    batches: count.optional(),
+    batchSize: count.optional(),
+    stepSize: positive.optional(),
+    serverStep: positive.optional(),
+    momentum: z.number().min(0).lt(1).optional(),
+    clippingNorm: positive.optional(),
+    unit: z.enum(['record', 'participant']).optional(),
+    delta: z.number().min(1e-12).max(0.5).optional(),
+    slots: z.number().int().min(2).max(64).optional(),
+    samplingProbability: z.number().gt(0).max(1).optional(),
+    tuning: z.strictObject({ epochs: count, batchSize: count, stepSize: positive }).optional(),
+    options: z
+      .record(z.string(), z.record(z.string(), z.number()))
+      .superRefine((options, context) => {
+        for (const id of Object.keys(options))
+          if (!ALGORITHMS.some(({ info }) => info.id === id))
+            context.addIssue({ code: 'custom', message: 'expected the id of an algorithm', path: [id] });
+      })
+      .optional(),
+  })
+  .refine(
+    ({ batches, epochs }) => batches === undefined || epochs === undefined,
+    'expected "epochs" or "batches", got both',
+  );
 
 /** A scenario of somebody's own records. @see docs/scenarios.md */
 export interface ScenarioDescription {
@@ -253,9 +267,15 @@ export const scenarioDescriptionSchema: z.ZodType<ScenarioDescription> = z.stric
   settings: settings.default({}),
 }) as z.ZodType<ScenarioDescription>;
 
-/** Settings of a description over those of any scenario. */
+/**
+ * Settings of a description over those of any scenario.
+ * @throws CoveyError USAGE_CONFIG for options of an algorithm that does not exist or has no such option.
+ */
 export function describedSettings({ settings }: ScenarioDescription): TrainingSettings {
   const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
   const { common, record } = TRAINING_DEFAULTS;
-  return { ...common, ...(settings.unit === 'record' ? record : {}), ...given };
+  const described = { ...common, ...(settings.unit === 'record' ? record : {}), ...given };
+  // Also of algorithms that are not run: a misspelt name would be passed over in silence.
+  for (const id of Object.keys(settings.options ?? {})) algorithmOptions(id, described, {});
+  return described;
 }

@@ -2,11 +2,16 @@ import { CoveyError } from '../protocol/errors.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import type { ScenarioData } from '../src/data/scenario.ts';
 import { optionsOf, type SlotUse } from '../src/learning/algorithm.ts';
-import type { DenseShape } from '../src/learning/manifest.ts';
+import { LAYERS_CAPS } from '../src/learning/layers-json.ts';
+import { type DenseShape, denseManifest } from '../src/learning/manifest.ts';
 import { findAlgorithm } from '../src/learning/registry.ts';
+import { parameterCount } from '../src/learning/trainer.ts';
 import { rdpAccountant } from '../src/privacy/accountant.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { EVOLVING_OPTIONS, type TrainingSettings } from './settings.ts';
+
+/** Fewest participants of a run, whose sum hides the terms of each. */
+const LEAST_PARTICIPANTS = 4;
 
 /** What is asked of one run. */
 export interface ExperimentOptions {
@@ -71,18 +76,33 @@ export function modelOf(
 ): DenseShape {
   const { cut } = rowOf(algorithm);
   const isWhole = clusters !== null && (mode === 'hidden' || mode === 'open');
-  const own = model ?? data.model;
+  const { entries, ...suggested } = data.model;
+  const own: DenseShape = model ?? suggested;
+  const first = own.network?.layers[0];
+  if (entries !== undefined && !(first?.kind === 'embedding' && first.entries >= entries))
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"model" expected an Embedding of at least ${entries} rows first for ${data.manifest.scenario}, whose features are entries; hint: --model`,
+    );
   for (const size of ['inputs', 'classes'] as const)
     if (own[size] !== data.model[size])
       throw new CoveyError(
         'USAGE_CONFIG',
         `"model" expected ${data.model[size]} ${size} for ${data.manifest.scenario}, got ${own[size]}`,
       );
-  return {
+  const shape = {
     ...own,
     ...(hidden === undefined ? {} : { hidden }),
     ...(isWhole ? { sharedLayers: 0 } : cut === null ? {} : { sharedLayers: cut }),
   };
+  // Networks have the same limit where they are read.
+  const parameters = parameterCount(denseManifest(shape));
+  if (parameters > LAYERS_CAPS.parameters)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"model.hidden" expected at most ${LAYERS_CAPS.parameters} parameters, got ${parameters}`,
+    );
+  return shape;
 }
 
 /** Epsilon that a noise multiplier has over the rounds of a run, without sampling: the target that gives it back. */
@@ -212,6 +232,11 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
   const { settings, seed, perStep, colluders } = experiment;
   const { id, tuned } = rowOf(experiment.algorithm);
   const participants = data.participants.length;
+  if (participants < LEAST_PARTICIPANTS)
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      `"participants" expected at least ${LEAST_PARTICIPANTS} in a sum of ${data.manifest.scenario}, got ${participants}; hint: --algorithm local --only`,
+    );
   const present = perStep ?? participants;
   const clusters = clustersOf(data, experiment);
   const smallest = Math.min(present, ...(clusters?.open?.map((names) => names.length) ?? []));

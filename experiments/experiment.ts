@@ -219,6 +219,12 @@ export function runExperiment(
       'PRIVACY_POLICY',
       `"scenario" expected features of one record alone at unit record, got ${data.manifest.scenario} with raw statistics`,
     );
+  const { participantRule = false, recordRule, scenario } = data.manifest;
+  if (experiment.privacy !== null && !recordRule && !participantRule)
+    throw new CoveyError(
+      'PRIVACY_POLICY',
+      `"scenario" expected features of one participant's records alone for a claim, got ${scenario} with raw statistics of all`,
+    );
   const config = experimentConfig(data, experiment);
   const oracle = createOracle(config.model);
   const kept = config.clusters?.kept ?? 0;

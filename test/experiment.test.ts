@@ -63,12 +63,34 @@ describe('a row of the benchmark', () => {
     expect([local.epsilon, local.bytesUp, local.released]).toEqual([null, 0, null]);
   });
 
+  it('says what is too small or too large for a run', () => {
+    const few = { ...data, participants: data.participants.slice(0, 3) };
+    expect(() => runExperiment(nodeCrypto, few, ask('fedavg'))).toThrow(
+      /"participants" expected at least 4 in a sum of digits, got 3; hint: --algorithm local --only/,
+    );
+    const wide = { ...settingsOf('digits'), hidden: [65_536, 65_536] };
+    for (const algorithm of ['fedavg', 'local'])
+      expect(() => runExperiment(nodeCrypto, data, ask(algorithm, { settings: wide }))).toThrow(
+        /"model.hidden" expected at most 16777216 parameters, got \d+/,
+      );
+  });
+
   it('refuses raw statistics at unit record', () => {
     const raw = { ...data, manifest: { ...data.manifest, recordRule: false } };
     const settings = { ...settingsOf('digits'), unit: 'record', clippingNorm: 1, rounds: 2 } as const;
     expect(() => runExperiment(nodeCrypto, raw, ask('fedavg', { settings, privacy: { epsilon: 4 } }))).toThrow(
       /"scenario" expected features of one record alone/,
     );
+  });
+
+  it('makes no claim at unit participant over statistics of all participants', () => {
+    const raw = { ...data, manifest: { ...data.manifest, recordRule: false } };
+    expect(() => runExperiment(nodeCrypto, raw, ask('fedavg', { privacy: { epsilon: 4 } }))).toThrow(
+      /"scenario" expected features of one participant's records alone for a claim, got digits/,
+    );
+    expect(runExperiment(nodeCrypto, raw, ask('fedavg')).protection).not.toBe('noise');
+    const own = { ...raw, manifest: { ...raw.manifest, participantRule: true } };
+    expect(runExperiment(nodeCrypto, own, ask('fedavg', { privacy: { epsilon: 4 } })).protection).toBe('noise');
   });
 });
 

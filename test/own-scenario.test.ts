@@ -5,13 +5,16 @@ import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { choiceOf, jobHash } from '../experiments/benchmark.ts';
+import { modelOf } from '../experiments/experiment-config.ts';
 import { settingsWith } from '../experiments/rows.ts';
 import type { DataSource } from '../experiments/scenarios/data-source.ts';
 import { findScenario } from '../experiments/scenarios/registry.ts';
+import { TRAINING_DEFAULTS, type TrainingSettings } from '../experiments/settings.ts';
 import { studyJobs } from '../experiments/study/grid.ts';
 import { isCoveyError } from '../protocol/errors.ts';
 import type { Dataset } from '../src/data/dataset.ts';
 import type { ScenarioData } from '../src/data/scenario.ts';
+import type { NetworkSpec } from '../src/learning/network.ts';
 import { BUILT_COMMAND } from './support/built-command.ts';
 import { DATA_FOLDER, hasData, NEEDS_DATA } from './support/data-folder.ts';
 
@@ -71,8 +74,20 @@ const FILES: Readonly<Record<string, Uint8Array | string>> = {
     { name: 'north', group: 1, train: [0, 1, 2], test: [60, 61] },
     { train: [3, 4], test: [60] },
   ]),
+  'train-only.json': JSON.stringify([{ train: [0, 1, 2, 3, 4] }, { train: [5, 6, 7, 8, 9], test: [60] }]),
+  'trains-on-test.json': JSON.stringify([{ train: [0, 1, 60] }, { train: [3, 4] }]),
+  'names.json': JSON.stringify([{ name: 'participant-2', train: [0, 1] }, { train: [3, 4] }]),
+  'tested-twice.json': JSON.stringify([{ train: [0, 1], test: [4, 4] }]),
+  'nobody.json': JSON.stringify({ 'Size of samples for labels in clients': [] }),
+  'utf16.json': new Uint8Array([0xff, 0xfe, 0x5b, 0, 0x5d, 0]),
+  'lines.csv': 'site,age,sick\n"a\nb",1,no\n"a\nb",2,yes\n',
+  'entries.yaml':
+    'label: { column: sick, values: ["no", "yes"] }\nfeatures:\n  - { column: site, entries: [s0, s1, s2] }\n',
+  'head.csv': 'patient,age,sick\n',
+  'same-test.json': JSON.stringify([0, 1, 2].map((i) => ({ train: [i], test: i < 2 ? [60, 61] : [61, 60] }))),
   'twice.json': JSON.stringify([{ train: [0, 1] }, { train: [1, 2] }]),
   'nan.bin': floats([...numbersOf(COUNT - 1, 0), 0, Number.NaN, 0, 0]),
+  'large.bin': new Uint8Array(new Float64Array(COUNT).fill(1e300).buffer),
   'columns.yaml':
     'label: { column: sick, values: ["no", "yes"] }\nperson: patient\nfeatures:\n  - { column: age, range: [0, 100] }\n',
   'all.csv': [
@@ -154,6 +169,55 @@ describe('records in files of numbers', () => {
     }
   });
 
+  it('puts the planes of an image behind each other pixel by pixel', async () => {
+    const { participants } = await loaded(
+      `records: { ${ARRAYS}, planes: 2, scale: { ranges: [[0, 59], [0, 6], [0, 255], [0, 1]] } }`,
+    );
+    const scaled = (value: number, most: number): number => Math.fround((2 * value) / most - 1);
+    for (const { train } of participants)
+      for (let i = 0; i < train.count; i++) {
+        const features = [...train.features.subarray(4 * i, 4 * i + 4)];
+        const record = Math.round(((features[0] as number) + 1) * 29.5);
+        // Planes of two pixels each: [record, 255 - record] and [record % 7, 0].
+        expect(features).toEqual([scaled(record, 59), scaled(record % 7, 6), scaled(255 - record, 255), -1]);
+      }
+  });
+
+  it('reads every type of numbers without a header', async () => {
+    const types = {
+      uint8: Uint8Array,
+      int8: Int8Array,
+      uint16: Uint16Array,
+      int16: Int16Array,
+      uint32: Uint32Array,
+      int32: Int32Array,
+      float32: Float32Array,
+      float64: Float64Array,
+    };
+    const most = { uint8: 255, int8: 127, uint16: 65_535, int16: 32_767, uint32: 4_294_967_295, int32: 2_147_483_647 };
+    for (const [type, create] of Object.entries(types)) {
+      const [low, high] = [type.startsWith('u') ? 3 : -3, most[type as keyof typeof most] ?? 0.5];
+      const values = create.from(Array.from({ length: COUNT }, (_, i) => (i === 0 ? high : low)));
+      await writeFile(join(folder, 'typed.bin'), new Uint8Array(values.buffer));
+      const data = await loaded(
+        `records: { kind: arrays, classes: 3, train: { features: { file: typed.bin, type: ${type} }, labels: y.idx } }\nsplit: { by: even, participants: 2 }`,
+      );
+      const features = data.participants.flatMap(({ test, train }) => [...recordsOf(train), ...recordsOf(test)]);
+      expect(sorted(features), type).toEqual(sorted([Math.fround(high), ...new Array<number>(COUNT - 1).fill(low)]));
+    }
+  });
+
+  it('takes the numbers that stand for classes, as other programs write them', async () => {
+    const labels = BigInt64Array.from({ length: COUNT }, (_, i) => BigInt(2 * (i % 2) - 1));
+    await writeFile(join(folder, 'signs.bin'), new Uint8Array(labels.buffer));
+    const { model, participants } = await loaded(
+      'records: { kind: arrays, classes: [1, -1], train: { features: x.idx, labels: { file: signs.bin, type: int64 } } }\nsplit: { by: even, participants: 2 }',
+    );
+    expect(model.classes).toBe(2);
+    for (const { train } of participants)
+      expect([...train.labels]).toEqual(recordsOf(train).map((record) => 1 - (record % 2)));
+  });
+
   it('draws the same split for a seed, and another one for another', async () => {
     const text = `records: { ${ARRAYS} }\nsplit: { by: dirichlet, participants: 5, alpha: 0.5 }`;
     const [first, again, other] = [await loaded(text), await loaded(text), await loaded(text, { seed: 2 })];
@@ -231,6 +295,18 @@ describe('splits', () => {
       train.classCounts.map((count, c) => count + (test.classCounts[c] ?? 0)),
     );
     expect(held).toEqual(JSON.parse(FILES['counts.json'] as string));
+    // Published lists of training records: the test files are everybody's, as with the other splits.
+    const half = await loaded(`records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: train-only.json }`);
+    expect(trainOf(half)).toEqual([upTo(5), upTo(5).map((i) => 5 + i)]);
+    expect(testOf(half)).toEqual([upTo(TESTED).map((i) => 100 + i), [100]]);
+    const same = await loaded(`records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: same-test.json }`);
+    const [first, second, other] = same.participants.map(({ test }) => test);
+    expect(second).toBe(first);
+    expect([...(other as Dataset).labels]).toEqual([...(first as Dataset).labels].reverse());
+    // As other systems save it, with a byte order mark.
+    await writeFile(join(folder, 'marked.json'), `\ufeff${FILES['train-only.json'] as string}`);
+    const marked = await loaded(`records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: marked.json }`);
+    expect(trainOf(marked)).toEqual(trainOf(half));
     const places = await loaded(`records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: records.json }`);
     expect(trainOf(places)).toEqual([
       [0, 1, 2],
@@ -268,6 +344,30 @@ describe('records in tables', () => {
     expect(recordsOf((participants[1] as ScenarioData['participants'][number]).train).map((x) => x.toFixed(2))).toEqual(
       ['-0.20', '0.00'],
     );
+  });
+});
+
+describe('a table of entries', () => {
+  it('is trained by a model that starts with an embedding of its rows alone', async () => {
+    const data = await loaded(
+      'records: { kind: table, description: entries.yaml, train: all.csv }\nsplit: { by: even, participants: 4 }',
+    );
+    expect(data.model).toEqual({ inputs: 1, hidden: [], classes: 2, entries: 4 });
+    const ask = { algorithm: 'fedavg', options: {}, seed: 1, privacy: null, perStep: null, colluders: 0 };
+    const { common } = TRAINING_DEFAULTS;
+    expect(() => modelOf(data, { ...ask, settings: common }, null)).toThrow(
+      /"model" expected an Embedding of at least 4 rows first for mine/,
+    );
+    const embedding = (entries: number): TrainingSettings => {
+      const layers = [
+        { kind: 'embedding', entries, width: 2 },
+        { kind: 'flatten' },
+        { kind: 'dense', units: 2, bias: true, activation: 'linear' },
+      ] as unknown as NetworkSpec['layers'];
+      return { ...common, model: { inputs: 1, hidden: [], classes: 2, network: { inputShape: [1], layers } } };
+    };
+    expect(() => modelOf(data, { ...ask, settings: embedding(3) }, null)).toThrow(/at least 4 rows/);
+    expect(modelOf(data, { ...ask, settings: embedding(4) }, null)).toMatchObject({ inputs: 1, classes: 2 });
   });
 });
 
@@ -352,6 +452,126 @@ describe('a description', () => {
       'numbers that are not finite',
       'records: { kind: arrays, classes: 3, train: { features: { file: nan.bin, type: float32, length: 4 }, labels: y.idx } }',
       /expected finite numbers, got NaN at 237/,
+    ],
+    [
+      'numbers that are too large for features',
+      'records: { kind: arrays, classes: 3, train: { features: { file: large.bin, type: float64 }, labels: y.idx } }\nsplit: { by: even, participants: 2 }',
+      /"large.bin" expected features that 32-bit floats hold, got another at record \d+; hint: "scale"/,
+    ],
+    [
+      'features put on a range that is too large',
+      `records: { ${ARRAYS}, scale: { from: [0, 1], to: [0, 1.0e39] } }`,
+      /"x.idx" expected features that 32-bit floats hold/,
+    ],
+    [
+      'a range without a width',
+      `records: { ${ARRAYS}, scale: { from: [-1.0e308, 1.0e308], to: [0, 1] } }`,
+      /"records.scale.from" expected a low and a higher number whose distance is a number/,
+    ],
+    [
+      'training records as test records',
+      'records: { kind: arrays, classes: 3, train: { features: x.idx, labels: y.idx }, test: { features: x.idx.gz, labels: y.idx } }\nsplit: { by: even, participants: 2 }',
+      /"records" expected every record once, got those of x.idx again in x.idx.gz/,
+    ],
+    [
+      'a file twice',
+      'records: { kind: arrays, classes: 3, train: { features: { file: [x.idx, x.idx] }, labels: long.idx } }\nsplit: { by: even, participants: 2 }',
+      /"records" expected every record once, got those of x.idx again in x.idx/,
+    ],
+    [
+      'a table of two participants',
+      'records: { kind: table, description: columns.yaml, train: { north: a.csv, south: a.csv } }',
+      /"records" expected every record once, got those of a.csv again in a.csv/,
+    ],
+    [
+      'test files that are for training and for testing',
+      `records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: trains-on-test.json }`,
+      /"split" expected test records for each participant, or none of the test files for training/,
+    ],
+    [
+      'a share beside test records',
+      `records: { ${ARRAYS}, ${SHARED_TEST} }\nsplit: { by: records, file: records.json, trainShare: 0.5 }`,
+      /"split.trainShare" expected none where records.json names test records/,
+    ],
+    [
+      'one name twice',
+      `records: { ${ARRAYS} }\nsplit: { by: records, file: names.json }`,
+      /"split" expected another name for every participant, got participant-2 twice/,
+    ],
+    [
+      'a test record twice',
+      `records: { ${ARRAYS} }\nsplit: { by: records, file: tested-twice.json }`,
+      /"tested-twice.json" expected every test record of a participant once, at 0/,
+    ],
+    [
+      'nobody',
+      `records: { ${ARRAYS} }\nsplit: { by: counts, file: nobody.json }`,
+      /"split" expected participants, got none/,
+    ],
+    [
+      'a participant without rows',
+      'records: { kind: table, description: columns.yaml, train: { north: a.csv, south: head.csv } }',
+      /"head.csv" expected records of south, got none/,
+    ],
+    [
+      'a file that is no idx',
+      'records: { kind: arrays, classes: 3, train: { features: all.csv, labels: y.idx } }',
+      /"all.csv" expected a known magic number/,
+    ],
+    [
+      'a split in another encoding',
+      `records: { ${ARRAYS} }\nsplit: { by: records, file: utf16.json }`,
+      /"utf16.json" expected text in UTF-8/,
+    ],
+    [
+      'columns in another encoding',
+      'records: { kind: table, description: utf16.json, train: all.csv, owner: site }',
+      /"utf16.json" expected text in UTF-8/,
+    ],
+    [
+      'a device',
+      'records: { kind: arrays, classes: 3, train: { features: /dev/zero, labels: y.idx } }',
+      /"\/dev\/zero" expected a file, got a device or a pipe/,
+    ],
+    [
+      'a name of a file in two lines',
+      'records: { kind: arrays, classes: 3, train: { features: "x\\ny", labels: y.idx } }',
+      /"records.train.features" .*text without control characters/,
+    ],
+    [
+      'a name of an owner in two lines',
+      'records: { kind: table, description: columns.yaml, train: lines.csv, owner: site }',
+      /"lines.csv" expected names in one line of at most 200 letters as "owner"/,
+    ],
+    [
+      'a number that stands for no class',
+      'records: { kind: arrays, classes: [1, 2], train: { features: x.idx, labels: y.idx } }',
+      /"y.idx" expected one of 2 classes, got 0/,
+    ],
+    [
+      'a number that stands for two classes',
+      'records: { kind: arrays, classes: [1, 1], train: { features: x.idx, labels: y.idx } }',
+      /"records.classes" expected every number once/,
+    ],
+    [
+      'planes of unequal sizes',
+      `records: { ${ARRAYS}, planes: 3 }`,
+      /"planes" expected a divisor of 4 numbers a record, got 3/,
+    ],
+    [
+      'options of no algorithm',
+      `records: { ${ARRAYS} }\nsettings: { options: { dito: { lambda: 1 } } }`,
+      /"settings.options.dito" expected the id of an algorithm/,
+    ],
+    [
+      'an option that the algorithm does not have',
+      `records: { ${ARRAYS} }\nsettings: { options: { ditto: { lamda: 1 } } }`,
+      /of ditto expected lambda, personalEpochs, got lamda/,
+    ],
+    [
+      'epochs and batches',
+      `records: { ${ARRAYS} }\nsettings: { epochs: 1, batches: 2 }`,
+      /"settings" expected "epochs" or "batches", got both/,
     ],
     [
       'hashes of other files',
@@ -449,7 +669,10 @@ describe('a description', () => {
     );
     expect(run.stderr).toBe('');
     const row = JSON.parse(run.stdout) as { scenario: string; personal: { mean: number } };
-    expect(row.scenario).toBe('mine');
+    expect(row).toMatchObject({
+      scenario: 'mine',
+      scenarioOptions: { content: expect.stringMatching(/^[0-9a-f]{16}$/) },
+    });
     expect(row.personal.mean).toBeGreaterThan(0);
     await writeFile(join(folder, 'study.yaml'), 'parts:\n  - { scenario: ./mine.yaml, algorithm: fedavg }\n');
     const study = command('experiment', 'sweep', join(folder, 'study.yaml'), '--threads', '1', '--out', out);

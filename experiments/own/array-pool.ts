@@ -22,7 +22,11 @@ const RAW: Readonly<
   uint8: { bytes: 1, create: (n) => new Uint8Array(n), read: (view, at) => view.getUint8(at) },
   int8: { bytes: 1, create: (n) => new Int8Array(n), read: (view, at) => view.getInt8(at) },
   int16: { bytes: 2, create: (n) => new Int16Array(n), read: (view, at) => view.getInt16(at, true) },
+  uint16: { bytes: 2, create: (n) => new Int32Array(n), read: (view, at) => view.getUint16(at, true) },
   int32: { bytes: 4, create: (n) => new Int32Array(n), read: (view, at) => view.getInt32(at, true) },
+  uint32: { bytes: 4, create: (n) => new Float64Array(n), read: (view, at) => view.getUint32(at, true) },
+  // Beyond 2^53 not exact: as labels and owners such numbers are refused, as features they are rounded anyway.
+  int64: { bytes: 8, create: (n) => new Float64Array(n), read: (view, at) => Number(view.getBigInt64(at, true)) },
   float32: { bytes: 4, create: (n) => new Float32Array(n), read: (view, at) => view.getFloat32(at, true) },
   float64: { bytes: 8, create: (n) => new Float64Array(n), read: (view, at) => view.getFloat64(at, true) },
 };
@@ -60,7 +64,7 @@ interface ChosenRows extends Rows {
 async function readPart(files: OwnFiles, part: ReturnType<typeof partsOf>[number], spec: ArrayFile): Promise<Rows> {
   const content = await files.read(part);
   if (spec.type !== undefined) return parseRaw(content, spec.type, spec.length ?? 1, part.file);
-  const { shape, values } = parseIdx(content);
+  const { shape, values } = parseIdx(content, { maxElements: MAX_VALUES }, part.file);
   const [count = 0, ...rest] = shape;
   return { count, width: rest.reduce((product, size) => product * size, 1), values };
 }
@@ -112,9 +116,27 @@ async function readIntegers(files: OwnFiles, spec: ArrayFile, count: number): Pr
     throw new CoveyError('CODEC_TYPE', `"${name}" expected one number a record, got ${chosen}; hint: "columns"`);
   return (record) => {
     const value = values[record * width + first] as number;
-    if (!Number.isSafeInteger(value) || value < 0)
-      throw new CoveyError('CODEC_TYPE', `"${name}" expected integers from 0, got ${value} at record ${record}`);
+    if (!Number.isSafeInteger(value))
+      throw new CoveyError('CODEC_TYPE', `"${name}" expected integers, got ${value} at record ${record}`);
     return value;
+  };
+}
+
+/** The class that a number stands for. @throws CoveyError CODEC_TYPE */
+function classesOf(classes: number | readonly number[], name: string): (label: number) => number {
+  if (typeof classes === 'number')
+    return (label) => {
+      if (label >= 0 && label < classes) return label;
+      throw new CoveyError(
+        'CODEC_TYPE',
+        `"${name}" expected classes below ${classes}, got ${label}; hint: "classes" may list the numbers that stand for them`,
+      );
+    };
+  const numbers = new Map(classes.map((label, i) => [label, i]));
+  return (label) => {
+    const found = numbers.get(label);
+    if (found !== undefined) return found;
+    throw new CoveyError('CODEC_TYPE', `"${name}" expected one of ${classes.length} classes, got ${label}`);
   };
 }
 
@@ -138,33 +160,42 @@ function featureOf(scale: Scale | undefined, width: number): (value: number, pla
   };
 }
 
-/** The records of parallel files. @throws CoveyError USAGE_CONFIG, CODEC_* naming the file */
+/** The records of parallel files; `distinct` reads the features. @throws CoveyError USAGE_CONFIG, CODEC_* naming the file */
 export async function readArrayPool(
   files: OwnFiles,
-  { classes, scale }: ArrayRecords,
+  distinct: OwnFiles,
+  { classes, planes = 1, scale }: ArrayRecords,
   { features, labels, owners }: ArrayPart,
 ): Promise<RecordPool> {
-  const rows = await readRows(files, features);
+  const rows = await readRows(distinct, features);
   const { chosen: width, first } = rows;
   const labelOf = await readIntegers(files, labels, rows.count);
-  const known = Uint8Array.from({ length: rows.count }, (_, record) => {
-    const label = labelOf(record);
-    if (label >= classes)
-      throw new CoveyError('CODEC_TYPE', `"${nameOf(labels)}" expected classes below ${classes}, got ${label}`);
-    return label;
-  });
+  const classOf = classesOf(classes, nameOf(labels));
+  const known = Uint8Array.from({ length: rows.count }, (_, record) => classOf(labelOf(record)));
   const ownerOf = owners === undefined ? null : await readIntegers(files, owners, rows.count);
   const convert = featureOf(scale, width);
+  const pixels = width / planes;
+  if (!Number.isInteger(pixels))
+    throw new CoveyError('USAGE_CONFIG', `"planes" expected a divisor of ${width} numbers a record, got ${planes}`);
   return {
     count: rows.count,
     featureLength: width,
-    classes,
+    classes: typeof classes === 'number' ? classes : classes.length,
     labels: known,
     owners: ownerOf === null ? null : Array.from({ length: rows.count }, (_, record) => `owner-${ownerOf(record)}`),
     write(record, target, at) {
       const start = record * rows.width + first;
-      for (let place = 0; place < width; place++)
-        target[at + place] = convert(rows.values[start + place] as number, place);
+      for (let place = 0; place < width; place++) {
+        const plane = place % planes;
+        const value = rows.values[start + plane * pixels + (place - plane) / planes] as number;
+        const feature = Math.fround(convert(value, place));
+        if (!Number.isFinite(feature))
+          throw new CoveyError(
+            'CODEC_TYPE',
+            `"${nameOf(features)}" expected features that 32-bit floats hold, got another at record ${record}; hint: "scale"`,
+          );
+        target[at + place] = feature;
+      }
     },
   };
 }

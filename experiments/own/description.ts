@@ -1,12 +1,29 @@
 import { z } from 'zod';
+import { ALGORITHMS } from '../../src/learning/registry.ts';
+import { algorithmOptions } from '../rows.ts';
 import { TRAINING_DEFAULTS, type TrainingSettings } from '../settings.ts';
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hexadecimal digits');
-const fileName = z.string().min(1).max(1_024);
+
+/** Whether a text fits into one line of a message and leaves a terminal as it is. */
+export const isPrintable = (text: string): boolean => !/\p{Cc}/u.test(text);
+const oneLine = (most: number): z.ZodString =>
+  z.string().min(1).max(most).refine(isPrintable, 'expected text without control characters');
+const fileName = oneLine(1_024);
 const fileFields = { file: fileName, sha256: hash.optional() };
 
 /** Types of numbers in files without a header. */
-export const RAW_TYPES = ['uint8', 'int8', 'int16', 'int32', 'float32', 'float64'] as const;
+export const RAW_TYPES = [
+  'uint8',
+  'int8',
+  'uint16',
+  'int16',
+  'uint32',
+  'int32',
+  'int64',
+  'float32',
+  'float64',
+] as const;
 export type RawType = (typeof RAW_TYPES)[number];
 
 /** Numbers in files: idx, or little-endian numbers without a header where `type` is given. */
@@ -72,7 +89,10 @@ const arrayPart: z.ZodType<ArrayPart> = z.strictObject({
 
 const pair = z
   .tuple([z.number(), z.number()])
-  .refine(([low, high]) => low < high, 'expected a low and a higher number');
+  .refine(
+    ([low, high]) => low < high && 2 * (high - low) < Number.POSITIVE_INFINITY,
+    'expected a low and a higher number whose distance is a number',
+  );
 
 /**
  * How numbers become features. `from`, `to`: cut to the one range and put on the other. `ranges`: one for each feature, put on
@@ -89,23 +109,30 @@ const scale: z.ZodType<Scale> = z.union([
   z.literal('standardized'),
 ]);
 
+const classNumbers = z
+  .array(z.number().int())
+  .min(2)
+  .max(256)
+  .refine((labels) => new Set(labels).size === labels.length, 'expected every number once');
+
 /** Records in files of numbers. */
 export interface ArrayRecords {
   readonly kind: 'arrays';
-  readonly classes: number;
+  /** How many, with labels from 0; or the numbers that stand for them. */
+  readonly classes: number | readonly number[];
   readonly train: ArrayPart;
   readonly test?: ArrayPart | undefined;
   readonly scale?: Scale | undefined;
+  /** Planes of an image, one behind the other: its features become rows x columns x planes, as convolutions read them. */
+  readonly planes?: number | undefined;
 }
 
 /** A file, or files by the name of the participant whose they are. */
 export type TableFile = string | Readonly<Record<string, string>>;
 
 const tableFile: z.ZodType<TableFile> = z.union([
-  z.string().min(1).max(1_024),
-  z
-    .record(z.string().min(1).max(64), z.string().min(1).max(1_024))
-    .refine((files) => Object.keys(files).length > 0, 'expected at least one file'),
+  fileName,
+  z.record(oneLine(64), fileName).refine((files) => Object.keys(files).length > 0, 'expected at least one file'),
 ]);
 
 /** Records in tables with a header, whose columns a description explains. @see docs/own-data.md */
@@ -166,22 +193,34 @@ type DescribedSettings = {
     | 'options']?: TrainingSettings[K] | undefined;
 };
 
-const settings: z.ZodType<DescribedSettings> = z.strictObject({
-  rounds: z.number().int().min(1).max(100_000).optional(),
-  epochs: count.optional(),
-  batches: count.optional(),
-  batchSize: count.optional(),
-  stepSize: positive.optional(),
-  serverStep: positive.optional(),
-  momentum: z.number().min(0).lt(1).optional(),
-  clippingNorm: positive.optional(),
-  unit: z.enum(['record', 'participant']).optional(),
-  delta: z.number().min(1e-12).max(0.5).optional(),
-  slots: z.number().int().min(2).max(64).optional(),
-  samplingProbability: z.number().gt(0).max(1).optional(),
-  tuning: z.strictObject({ epochs: count, batchSize: count, stepSize: positive }).optional(),
-  options: z.record(z.string(), z.record(z.string(), z.number())).optional(),
-});
+const settings: z.ZodType<DescribedSettings> = z
+  .strictObject({
+    rounds: z.number().int().min(1).max(100_000).optional(),
+    epochs: count.optional(),
+    batches: count.optional(),
+    batchSize: count.optional(),
+    stepSize: positive.optional(),
+    serverStep: positive.optional(),
+    momentum: z.number().min(0).lt(1).optional(),
+    clippingNorm: positive.optional(),
+    unit: z.enum(['record', 'participant']).optional(),
+    delta: z.number().min(1e-12).max(0.5).optional(),
+    slots: z.number().int().min(2).max(64).optional(),
+    samplingProbability: z.number().gt(0).max(1).optional(),
+    tuning: z.strictObject({ epochs: count, batchSize: count, stepSize: positive }).optional(),
+    options: z
+      .record(z.string(), z.record(z.string(), z.number()))
+      .superRefine((options, context) => {
+        for (const id of Object.keys(options))
+          if (!ALGORITHMS.some(({ info }) => info.id === id))
+            context.addIssue({ code: 'custom', message: 'expected the id of an algorithm', path: [id] });
+      })
+      .optional(),
+  })
+  .refine(
+    ({ batches, epochs }) => batches === undefined || epochs === undefined,
+    'expected "epochs" or "batches", got both',
+  );
 
 /** A scenario of somebody's own records. @see docs/scenarios.md */
 export interface ScenarioDescription {
@@ -204,14 +243,15 @@ export const scenarioDescriptionSchema: z.ZodType<ScenarioDescription> = z.stric
   records: z.discriminatedUnion('kind', [
     z.strictObject({
       kind: z.literal('arrays'),
-      classes: z.number().int().min(2).max(256),
+      classes: z.union([z.number().int().min(2).max(256), classNumbers]),
       train: arrayPart,
       test: arrayPart.optional(),
       scale: scale.optional(),
+      planes: z.number().int().min(2).max(1_024).optional(),
     }),
     z.strictObject({
       kind: z.literal('table'),
-      description: z.string().min(1).max(1_024),
+      description: fileName,
       train: tableFile,
       test: tableFile.optional(),
       owner: z.string().min(1).max(200).optional(),
@@ -227,9 +267,15 @@ export const scenarioDescriptionSchema: z.ZodType<ScenarioDescription> = z.stric
   settings: settings.default({}),
 }) as z.ZodType<ScenarioDescription>;
 
-/** Settings of a description over those of any scenario. */
+/**
+ * Settings of a description over those of any scenario.
+ * @throws CoveyError USAGE_CONFIG for options of an algorithm that does not exist or has no such option.
+ */
 export function describedSettings({ settings }: ScenarioDescription): TrainingSettings {
   const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
   const { common, record } = TRAINING_DEFAULTS;
-  return { ...common, ...(settings.unit === 'record' ? record : {}), ...given };
+  const described = { ...common, ...(settings.unit === 'record' ? record : {}), ...given };
+  // Also of algorithms that are not run: a misspelt name would be passed over in silence.
+  for (const id of Object.keys(settings.options ?? {})) algorithmOptions(id, described, {});
+  return described;
 }

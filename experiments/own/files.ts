@@ -21,6 +21,40 @@ export interface OwnFiles {
   hashOf(file: OwnFile): string;
 }
 
+/**
+ * Files of records, each of which counts once: in a second file with the same content every record would train or be tested
+ * twice, at two participants even, whose epsilon says nothing of it.
+ */
+export function distinctFiles(files: OwnFiles): OwnFiles {
+  const known = new Map<string, string>();
+  return {
+    ...files,
+    async read(part) {
+      const content = await files.read(part);
+      const hash = toHex(nodeCrypto.sha256(content));
+      const before = known.get(hash);
+      if (before !== undefined)
+        throw new CoveyError(
+          'USAGE_CONFIG',
+          `"records" expected every record once, got those of ${before} again in ${part.file}`,
+        );
+      known.set(hash, part.file);
+      return content;
+    },
+  };
+}
+
+/** Text in UTF-8, with or without a byte order mark. Units: `most` in bytes. @throws CoveyError CODEC_TYPE, CODEC_LIMIT */
+export function textOf(bytes: Uint8Array, name: string, most: number): string {
+  if (bytes.length > most)
+    throw new CoveyError('CODEC_LIMIT', `"${name}" expected at most ${most} bytes, got ${bytes.length}`);
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new CoveyError('CODEC_TYPE', `"${name}" expected text in UTF-8`, {}, { cause });
+  }
+}
+
 /** The files beside a description, or in a folder, or at an address. */
 export function ownFiles(folder: string, source: DataSource | undefined): OwnFiles {
   const folders = [folder, ...(source !== undefined && 'folder' in source ? [source.folder] : [])];

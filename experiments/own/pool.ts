@@ -6,6 +6,8 @@ export interface RecordPool {
   readonly count: number;
   readonly featureLength: number;
   readonly classes: number;
+  /** Where features are rows of a table of embeddings: how many it has. */
+  readonly entries?: number | undefined;
   readonly labels: Uint8Array;
   /** Whose each record is; null where the files do not say. */
   readonly owners: readonly string[] | null;

@@ -2,7 +2,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { basename, dirname, extname, resolve } from 'node:path';
 import { parseConfig } from '../../platform/node/config.ts';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
-import { fromUtf8, toHex, utf8 } from '../../protocol/bytes.ts';
+import { toHex, utf8 } from '../../protocol/bytes.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../../src/data/dataset.ts';
 import { once } from '../../src/data/images.ts';
@@ -18,10 +18,13 @@ import {
   scenarioDescriptionSchema,
   type TableFile,
 } from './description.ts';
-import { type OwnFiles, ownFiles } from './files.ts';
+import { distinctFiles, type OwnFiles, ownFiles, textOf } from './files.ts';
 import { joinPools, poolDataset, type RecordPool } from './pool.ts';
 import { type Splittable, splitPool } from './split.ts';
 import { readTablePool } from './table-pool.ts';
+
+/** Digits of the hash of a description and its files: enough to tell rows apart, and to be read in a table. */
+const CONTENT_DIGITS = 16;
 
 /** Longest description. Units: bytes. */
 const LONGEST_DESCRIPTION = 2 ** 20;
@@ -35,14 +38,15 @@ export function isDescription(name: string): boolean {
 }
 
 async function readRecords(files: OwnFiles, { records }: ScenarioDescription): Promise<Splittable> {
+  const distinct = distinctFiles(files);
   if (records.kind === 'arrays')
     return {
-      train: await readArrayPool(files, records, records.train),
-      test: records.test === undefined ? null : await readArrayPool(files, records, records.test),
+      train: await readArrayPool(files, distinct, records, records.train),
+      test: records.test === undefined ? null : await readArrayPool(files, distinct, records, records.test),
     };
   return {
-    train: await readTablePool(files, records, records.train),
-    test: records.test === undefined ? null : await readTablePool(files, records, records.test),
+    train: await readTablePool(files, distinct, records, records.train),
+    test: records.test === undefined ? null : await readTablePool(files, distinct, records, records.test),
   };
 }
 
@@ -63,7 +67,9 @@ async function participantsOf(
     const data = poolDataset(pool, places);
     return moments === null ? data : standardize(data, moments);
   };
-  const isKept = pool.count * pool.featureLength <= MOST_KEPT;
+  // Test records may be those of several participants, in lists of their own.
+  const held = new Set(parts.flatMap(({ test, train }) => [train, test]));
+  const isKept = [...held].reduce((sum, { length }) => sum + length, 0) * pool.featureLength <= MOST_KEPT;
   // A test set that several participants share is put together once.
   const shared = new Map<Uint32Array, () => Dataset>();
   const reader = (places: Uint32Array, share: boolean): (() => Dataset) => {
@@ -92,7 +98,11 @@ async function participantsOf(
 
 function readDescription(path: string): Uint8Array {
   try {
-    const { size } = statSync(path);
+    const info = statSync(path);
+    const { size } = info;
+    // A pipe would be waited for without end.
+    if (!info.isFile() && !info.isDirectory())
+      throw new CoveyError('USAGE_CONFIG', `"scenario" expected a file, got something else at ${path}`);
     if (size > LONGEST_DESCRIPTION)
       throw new CoveyError('USAGE_CONFIG', `"scenario" expected at most ${LONGEST_DESCRIPTION} bytes, got ${size}`);
     return readFileSync(path);
@@ -130,10 +140,17 @@ function filesOf({
  */
 export function describedScenario(path: string, source: DataSource | undefined): FoundScenario {
   const bytes = readDescription(path);
-  const description = parseConfig(fromUtf8(bytes), basename(path), scenarioDescriptionSchema);
+  const description = parseConfig(
+    textOf(bytes, basename(path), LONGEST_DESCRIPTION),
+    basename(path),
+    scenarioDescriptionSchema,
+  );
   const files = ownFiles(dirname(resolve(path)), source);
   const hashes = filesOf(description).map((file) => files.hashOf(file));
-  const content = toHex(nodeCrypto.sha256(utf8([toHex(nodeCrypto.sha256(bytes)), ...hashes].join(' '))));
+  const content = toHex(nodeCrypto.sha256(utf8([toHex(nodeCrypto.sha256(bytes)), ...hashes].join(' ')))).slice(
+    0,
+    CONTENT_DIGITS,
+  );
   const { about, id, licence, model, records } = description;
   const scenario: Scenario = {
     kind: 'records',
@@ -160,6 +177,7 @@ export function describedScenario(path: string, source: DataSource | undefined):
           hidden,
           classes: pool.classes,
           ...(sharedLayers === undefined ? {} : { sharedLayers }),
+          ...(pool.entries === undefined ? {} : { entries: pool.entries }),
         },
         manifest: buildScenarioManifest(nodeCrypto, facts, participants),
       };

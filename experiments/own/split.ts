@@ -1,11 +1,12 @@
 import { z } from 'zod';
-import { fromUtf8 } from '../../protocol/bytes.ts';
+import { nodeCrypto } from '../../platform/node/crypto.ts';
+import { toHex } from '../../protocol/bytes.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import { splitByCounts, splitByDirichlet, splitTrainTest } from '../../src/data/partition.ts';
 import { parsePfllibCounts } from '../../src/data/pfllib.ts';
 import { createRandom } from '../../src/data/random.ts';
-import type { Split } from './description.ts';
-import type { OwnFiles } from './files.ts';
+import { isPrintable, type Split } from './description.ts';
+import { type OwnFiles, textOf } from './files.ts';
 import type { RecordPool } from './pool.ts';
 
 /** Streams that keep these draws apart from every other use of a seed; a participant adds its number. */
@@ -40,7 +41,7 @@ const place = z.number().int().min(0).max(0xffff_fffe);
 const recordsSchema = z
   .array(
     z.strictObject({
-      name: z.string().min(1).max(64).optional(),
+      name: z.string().min(1).max(64).refine(isPrintable, 'expected a name in one line').optional(),
       group: z.number().int().min(0).max(255).optional(),
       train: z.array(place).min(1),
       test: z.array(place).min(1).optional(),
@@ -49,13 +50,11 @@ const recordsSchema = z
   .min(1);
 const countsSchema = z.array(z.array(z.number().int().min(0).max(0xffff_ffff)).min(1)).min(1);
 
-/** Largest file of a split. Units: characters. */
+/** Largest file of a split. Units: bytes. */
 const LONGEST = 2 ** 28;
 
 /** JSON by its schema: lists of millions of places are no configuration. */
 function parseJson<T>(text: string, name: string, schema: z.ZodType<T>): T {
-  if (text.length > LONGEST)
-    throw new CoveyError('CODEC_LIMIT', `"${name}" expected at most ${LONGEST} characters, got ${text.length}`);
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -104,7 +103,7 @@ async function readCounts(
   split: Extract<Split, { by: 'counts' | 'records' }>,
   classes: number,
 ): Promise<Uint32Array[]> {
-  const text = fromUtf8(await files.read(split));
+  const text = textOf(await files.read(split), split.file, LONGEST);
   if (text.trimStart().startsWith('{')) return parsePfllibCounts(text, classes);
   return parseJson(text, split.file, countsSchema).map((row, i) => {
     if (row.length !== classes)
@@ -121,9 +120,15 @@ async function byRecords(
   split: Extract<Split, { by: 'counts' | 'records' }>,
   count: number,
 ): Promise<Owned[]> {
-  const parts = parseJson(fromUtf8(await files.read(split)), split.file, recordsSchema);
+  const parts = parseJson(textOf(await files.read(split), split.file, LONGEST), split.file, recordsSchema);
   const side = new Map<number, 'train' | 'test'>();
+  // Lists of the same records are one list, whose data set is put together once.
+  const lists = new Map<string, Uint32Array>();
   return parts.map(({ group, name, test, train }, i) => {
+    if (split.trainShare !== undefined && test !== undefined)
+      throw new CoveyError('USAGE_CONFIG', `"split.trainShare" expected none where ${split.file} names test records`);
+    if (new Set(test).size !== (test ?? []).length)
+      throw new CoveyError('CODEC_TYPE', `"${split.file}" expected every test record of a participant once, at ${i}`);
     for (const [which, places] of [
       ['train', train],
       ['test', test ?? []],
@@ -141,9 +146,16 @@ async function byRecords(
       name: name ?? `participant-${i + 1}`,
       ...(group === undefined ? {} : { group }),
       records: Uint32Array.from(train),
-      ...(test === undefined ? {} : { test: Uint32Array.from(test) }),
+      ...(test === undefined ? {} : { test: listOnce(lists, Uint32Array.from(test)) }),
     };
   });
+}
+
+function listOnce(lists: Map<string, Uint32Array>, places: Uint32Array): Uint32Array {
+  const hash = toHex(nodeCrypto.sha256(new Uint8Array(places.buffer)));
+  const list = lists.get(hash) ?? places;
+  lists.set(hash, list);
+  return list;
 }
 
 async function ownedParts(
@@ -175,6 +187,34 @@ async function ownedParts(
   }
 }
 
+/** @throws CoveyError USAGE_CONFIG unless there is somebody, and each has a name of its own. */
+function checkNames(parts: readonly Owned[]): void {
+  if (parts.length === 0) throw new CoveyError('USAGE_CONFIG', '"split" expected participants, got none');
+  const names = new Set<string>();
+  for (const { name } of parts) {
+    if (names.has(name))
+      throw new CoveyError('USAGE_CONFIG', `"split" expected another name for every participant, got ${name} twice`);
+    names.add(name);
+  }
+}
+
+/**
+ * All of the test files, for whoever has no test records of its own; null where there are none or they are divided among
+ * everybody. @throws CoveyError USAGE_CONFIG if one of them is a record for training.
+ */
+function sharedTest(from: Splittable, pool: RecordPool, split: Split, parts: readonly Owned[]): Uint32Array | null {
+  if (from.test === null || split.trainShare !== undefined || split.by === 'counts') return null;
+  if (
+    parts.some(({ test }) => test === undefined) &&
+    parts.some(({ records }) => records.some((record) => record >= from.train.count))
+  )
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      '"split" expected test records for each participant, or none of the test files for training',
+    );
+  return range(from.train.count, pool.count);
+}
+
 /**
  * Places of every participant's records in the joined pool. Test records are, in this order: those that the split or the owners
  * name; the share of a participant's own that is left by `trainShare`; all of the test files; a fifth of its own.
@@ -188,15 +228,14 @@ export async function splitPool(
   seed: number,
 ): Promise<Part[]> {
   const parts = await ownedParts(files, from, pool, split, seed);
-  const sharesTest =
-    from.test !== null && split.trainShare === undefined && split.by !== 'counts' && split.by !== 'records';
-  const shared = range(from.train.count, pool.count);
+  checkNames(parts);
+  const shared = sharedTest(from, pool, split, parts);
   return parts.map(({ records, test, ...facts }, i) => {
-    const named = test ?? (sharesTest ? shared : undefined);
+    const named = test ?? shared ?? undefined;
     if (named === undefined && records.length < 2)
       throw new CoveyError(
         'USAGE_CONFIG',
-        `"split" expected at least 2 records of ${facts.name}, got ${records.length}`,
+        `"split" expected at least 2 records of ${facts.name}, got ${records.length}; hint: a split by records may leave it out`,
       );
     const parted =
       named === undefined

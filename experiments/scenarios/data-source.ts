@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { constants, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { writeFileAtomic } from '../../platform/node/atomic-file.ts';
@@ -74,9 +74,13 @@ function checkContent(file: DataFile, packed: Uint8Array): Uint8Array {
 }
 
 async function readBounded(path: string, limit: number, name: string): Promise<Uint8Array> {
-  const file = await open(path, 'r');
+  // Without waiting for the other end of a pipe.
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
-    const { size } = await file.stat();
+    const info = await file.stat();
+    const { size } = info;
+    if (!info.isFile() && !info.isDirectory())
+      throw new CoveyError('USAGE_CONFIG', `"${name}" expected a file, got a device or a pipe`);
     if (size > limit) throw new CoveyError('CODEC_LIMIT', `"${name}" expected at most ${limit} bytes, got ${size}`);
     const bytes = await file.readFile();
     return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -48,6 +48,7 @@ export const heartScenario: Scenario = defineScenario({
       }),
       model: { inputs: HEART_FEATURES, hidden: [], classes: 2 },
       recordRule: pooled === null && scaling !== 'standardized-own',
+      ...(scaling === 'standardized-own' ? { participantRule: true } : {}),
     };
   },
 });

@@ -50,6 +50,8 @@ interface Definition<S extends OptionSpecs> extends Omit<Scenario, 'kind' | 'loa
     readonly model: ModelSuggestion;
     /** See `ScenarioManifest.recordRule`. */
     readonly recordRule: boolean;
+    /** See `ScenarioManifest.participantRule`. */
+    readonly participantRule?: boolean;
   }>;
 }
 
@@ -70,8 +72,8 @@ export function defineScenario<const S extends OptionSpecs>(definition: Definiti
       if (folders.length > 0 && source === undefined) {
         throw new CoveyError('USAGE_CONFIG', `"${id}" expected a data folder or address with ${folders.join(', ')}`);
       }
-      const { participants, model, recordRule } = await build(seed, options, source ?? { folder: '' });
-      const facts = { scenario: id, seed, options: options as OptionValues, recordRule, licence };
+      const { participants, model, ...rules } = await build(seed, options, source ?? { folder: '' });
+      const facts = { scenario: id, seed, options: options as OptionValues, ...rules, licence };
       return { participants, model, manifest: buildScenarioManifest(nodeCrypto, facts, participants) };
     },
   };

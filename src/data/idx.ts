@@ -32,39 +32,43 @@ const DEFAULT_LIMITS: IdxLimits = { maxElements: 1 << 28 };
 
 /**
  * Reads an array in the idx format of the MNIST files: two zero bytes, element type, number of dimensions, sizes as
- * big-endian 32-bit integers, values. The file must end where the last value ends.
+ * big-endian 32-bit integers, values. The file must end where the last value ends. `name` appears in messages.
  * @throws CoveyError CODEC_TRUNCATED or CODEC_TRAILING for another length than declared, CODEC_TYPE for another magic
  * number, element type, number of dimensions (1 to 8) or an infinite value, CODEC_LIMIT for too many elements.
  * @see LeCun, Cortes, Burges, "The MNIST database", file formats
  */
-export function parseIdx(bytes: Uint8Array, { maxElements }: IdxLimits = DEFAULT_LIMITS): IdxArray {
+export function parseIdx(
+  bytes: Uint8Array,
+  { maxElements }: IdxLimits = DEFAULT_LIMITS,
+  name: string = 'idx',
+): IdxArray {
   if (bytes.length < 4)
-    throw new CoveyError('CODEC_TRUNCATED', `"idx" expected a header of 4 bytes, got ${bytes.length}`);
+    throw new CoveyError('CODEC_TRUNCATED', `"${name}" expected a header of 4 bytes, got ${bytes.length}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const type = TYPES[view.getUint8(2)];
   if (view.getUint16(0) !== 0 || type === undefined) {
-    throw new CoveyError('CODEC_TYPE', `"idx" expected a known magic number, got ${view.getUint32(0)}`);
+    throw new CoveyError('CODEC_TYPE', `"${name}" expected a known magic number, got ${view.getUint32(0)}`);
   }
   const dimensions = view.getUint8(3);
   if (dimensions < 1 || dimensions > 8)
-    throw new CoveyError('CODEC_TYPE', `"idx" expected 1 to 8 dimensions, got ${dimensions}`);
+    throw new CoveyError('CODEC_TYPE', `"${name}" expected 1 to 8 dimensions, got ${dimensions}`);
   const header = 4 + 4 * dimensions;
   if (bytes.length < header)
-    throw new CoveyError('CODEC_TRUNCATED', `"idx" expected a header of ${header} bytes, got ${bytes.length}`);
+    throw new CoveyError('CODEC_TRUNCATED', `"${name}" expected a header of ${header} bytes, got ${bytes.length}`);
   const shape = Array.from({ length: dimensions }, (_, i) => view.getUint32(4 + 4 * i));
   // Sizes come from the file: the product is bounded at each factor, before it can lose exactness. A size of 0 does not
   // excuse the others.
   let length = 1;
   for (const size of shape) {
     if (Math.max(1, length) * size > maxElements)
-      throw new CoveyError('CODEC_LIMIT', `"idx" expected at most ${maxElements} values, got ${shape.join(' x ')}`);
+      throw new CoveyError('CODEC_LIMIT', `"${name}" expected at most ${maxElements} values, got ${shape.join(' x ')}`);
     length *= size;
   }
   const expected = header + length * type.bytes;
   if (bytes.length !== expected) {
     throw new CoveyError(
       bytes.length < expected ? 'CODEC_TRUNCATED' : 'CODEC_TRAILING',
-      `"idx" expected ${expected} bytes for ${shape.join(' x ')}, got ${bytes.length}`,
+      `"${name}" expected ${expected} bytes for ${shape.join(' x ')}, got ${bytes.length}`,
     );
   }
   // Bytes need no conversion: a copy, so that the caller's buffer can go.
@@ -73,7 +77,7 @@ export function parseIdx(bytes: Uint8Array, { maxElements }: IdxLimits = DEFAULT
   for (let i = 0; i < length; i++) {
     const value = type.read(view, header + i * type.bytes);
     if (!Number.isFinite(value))
-      throw new CoveyError('CODEC_TYPE', `"idx" expected finite values, got ${value} at ${i}`);
+      throw new CoveyError('CODEC_TYPE', `"${name}" expected finite values, got ${value} at ${i}`);
     values[i] = value;
   }
   return { shape, values };

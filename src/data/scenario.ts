@@ -19,6 +19,8 @@ export interface ModelSuggestion {
   readonly classes: number;
   /** Layers that clusters share; all but the last if absent. */
   readonly sharedLayers?: number;
+  /** Where features are rows of a table of embeddings: how many it has. */
+  readonly entries?: number;
 }
 
 /** Counts and hash of one data set. Shapes: `classCounts` one count a class. */
@@ -36,6 +38,8 @@ export interface ScenarioManifest {
   readonly options: Readonly<Record<string, string | number>>;
   /** True if the features of a record depend on that record and public values alone (record rule, privacy section 1). */
   readonly recordRule: boolean;
+  /** Where the record rule fails: true if features depend on records of the same participant and public values alone. */
+  readonly participantRule?: boolean;
   readonly licence: string;
   readonly participants: readonly {
     readonly name: string;
@@ -55,7 +59,10 @@ export interface ScenarioData {
 }
 
 /** What a scenario knows of itself besides its records. */
-export type ScenarioFacts = Pick<ScenarioManifest, 'scenario' | 'seed' | 'options' | 'recordRule' | 'licence'>;
+export type ScenarioFacts = Pick<
+  ScenarioManifest,
+  'scenario' | 'seed' | 'options' | 'recordRule' | 'participantRule' | 'licence'
+>;
 
 function datasetFacts(crypto: Pick<CryptoProvider, 'sha256'>, data: Dataset): DatasetFacts {
   const classCounts = new Array<number>(data.classes).fill(0);
@@ -78,7 +85,7 @@ export function buildScenarioManifest(
     known.set(data, result);
     return result;
   };
-  const { scenario, seed, options, recordRule, licence } = facts;
+  const { scenario, seed, options, recordRule, participantRule, licence } = facts;
   const listed = participants.map((participant) => ({
     name: participant.name,
     train: factsOf(participant.train),
@@ -88,5 +95,6 @@ export function buildScenarioManifest(
       : { later: { train: factsOf(participant.later.train), test: factsOf(participant.later.test) } }),
   }));
   const sha256 = toHex(crypto.sha256(utf8(canonicalJson({ scenario, seed, options, participants: listed }))));
-  return { scenario, seed, options, recordRule, licence, participants: listed, sha256 };
+  const rules = { recordRule, ...(participantRule === undefined ? {} : { participantRule }) };
+  return { scenario, seed, options, ...rules, licence, participants: listed, sha256 };
 }

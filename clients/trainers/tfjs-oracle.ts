@@ -3,6 +3,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../../src/data/dataset.ts';
 import { type ModelManifest, tensorLength } from '../../src/learning/manifest.ts';
 import type { NetworkSpec } from '../../src/learning/network.ts';
+import { createNetworkFactors, gradientsByPasses } from '../../src/learning/network-factors.ts';
 import type { FeatureExtractor, GradientOracle } from '../../src/learning/oracle.ts';
 import { createNetwork, type Network } from './tfjs-network.ts';
 import { BACKENDS, type TensorRuntime } from './tfjs-runtime.ts';
@@ -87,7 +88,8 @@ function crossEntropy(logits: ArrayLike<number>, at: number, classes: number, la
 
 /**
  * Creates the oracle of a feed-forward network (softmax cross entropy) on a tensor engine, in single precision.
- * The gradient of a record is that of a batch of exactly this record, so it depends on no other.
+ * Gradients of single records come from kernels of our own, in double precision: an engine does not say whether the bits of a
+ * row depend on the others of its batch.
  * @throws CoveyError USAGE_CONFIG for a network whose layers do not fit, USAGE_RANGE for one that is too large.
  */
 export function createTfjsOracle(runtime: TensorRuntime, spec: NetworkSpec): GradientOracle {
@@ -161,7 +163,7 @@ export function createTfjsOracle(runtime: TensorRuntime, spec: NetworkSpec): Gra
     body: Float64Array,
     head: Float64Array,
     data: Dataset,
-    records: ArrayLike<number>,
+    records: Uint32Array,
     bodyGradient: Float64Array,
     headGradient: Float64Array,
   ): number {
@@ -261,12 +263,12 @@ export function createTfjsOracle(runtime: TensorRuntime, spec: NetworkSpec): Gra
     },
   };
 
+  const factors = createNetworkFactors(spec);
   const oracle: GradientOracle = {
     manifest,
     meanGradient,
-    perRecordGradient: (body, head, data, record, bodyGradient, headGradient) => {
-      return meanGradient(body, head, data, [record], bodyGradient, headGradient);
-    },
+    ...gradientsByPasses(factors),
+    factors,
     losses: (body, head, data) => {
       const losses = new Float64Array(data.count);
       eachLogits(body, head, data, (record, logits, at) => {

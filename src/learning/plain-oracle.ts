@@ -168,6 +168,7 @@ export function createPlainOracle(shape: DenseShape): GradientOracle {
 
   const factors: GradientFactors = {
     layers: layers.map(({ bias, ...layer }) => ({ ...layer, hasBias: bias >= 0 })),
+    written: [],
     mostRecords: ROWS,
     losses,
     pass(body, head, data, records) {
@@ -179,7 +180,7 @@ export function createPlainOracle(shape: DenseShape): GradientOracle {
         errors: layers.map(({ outputs }) => new Float64Array(records.length * outputs)),
       };
       const losses = Float64Array.from(records, (record, at) => writeFactors({ body, head }, data, record, at, given));
-      return { ...given, losses };
+      return { ...given, losses, write: () => {} };
     },
   };
 

@@ -5,36 +5,15 @@ import { createDataset } from '../src/data/dataset.ts';
 import { createRandom } from '../src/data/random.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { initialModel } from '../src/learning/initial-model.ts';
-import type { NetworkSpec } from '../src/learning/network.ts';
 import type { GradientOracle } from '../src/learning/oracle.ts';
 import { eachUnitGradient } from '../src/learning/unit-gradient.ts';
+import { CNN, TEXT } from './networks.ts';
 
 /**
  * Time of the mean gradient of 32 records, of the gradients of these records one by one, and of a mean over one record alone, for
  * each engine that works here. Units: milliseconds of CPU.
  */
 const SHAPE = { inputs: 784, hidden: [128], classes: 10 };
-const CNN: NetworkSpec = {
-  inputShape: [28, 28, 1],
-  layers: [
-    { kind: 'conv2d', filters: 16, kernelSize: 5, stride: 1, padding: 'same', activation: 'relu' },
-    { kind: 'maxPool', size: 2, stride: 2, padding: 'valid' },
-    { kind: 'conv2d', filters: 32, kernelSize: 5, stride: 1, padding: 'same', activation: 'relu' },
-    { kind: 'maxPool', size: 2, stride: 2, padding: 'valid' },
-    { kind: 'flatten' },
-    { kind: 'dense', units: 59, activation: 'relu' },
-    { kind: 'dense', units: 10, activation: 'linear' },
-  ],
-};
-const TEXT: NetworkSpec = {
-  inputShape: [40],
-  layers: [
-    { kind: 'embedding', entries: 5_000, width: 16 },
-    { kind: 'globalPool', mode: 'average' },
-    { kind: 'dense', units: 10, activation: 'linear' },
-  ],
-};
-
 const random = createRandom(1);
 
 function median(values: number[]): number {

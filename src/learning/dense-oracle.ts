@@ -243,7 +243,6 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
     layers: layers.map((layer) => ({ ...layer, hasBias: true })),
     written: [],
     mostRecords: BLOCK,
-    losses,
     pass(body, head, data, records) {
       check(body, head, data);
       const rows = records.length;

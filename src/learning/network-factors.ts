@@ -111,13 +111,16 @@ export function gradientsByPasses(
 const isWritten = (layer: Stage['gradient']): layer is WrittenLayer => layer !== null && 'offset' in layer;
 const isFactored = (layer: Stage['gradient']): layer is FactoredLayer => layer !== null && 'kernel' in layer;
 
+/** Losses and gradients of single records, with no bit of the others in them. */
+export type NetworkFactors = GradientFactors & Pick<GradientOracle, 'losses'>;
+
 /**
  * Gradients of single records of a network of layers (softmax cross entropy), many records a pass, in plain double arithmetic.
  * Dense layers give factors; the gradients of convolutions and embeddings are written out on demand.
  * Keeps scratch memory, allocated at the first pass, no state.
  * @throws CoveyError USAGE_CONFIG of `layoutNetwork`
  */
-export function createNetworkFactors(spec: NetworkSpec): GradientFactors {
+export function createNetworkFactors(spec: NetworkSpec): NetworkFactors {
   const { classes, lengths, stages } = planStages(spec);
   const inputs = count(spec.inputShape);
   const rowValues = stages.reduce((sum, { outputs }) => sum + outputs, inputs);

@@ -50,7 +50,7 @@ export interface GradientOracle {
     bodyGradient: Float64Array,
     headGradient: Float64Array,
   ): number;
-  /** Loss of every record. */
+  /** Loss of every record, as bits of that record alone: slots and their scores turn on it. */
   losses(body: Float64Array, head: Float64Array, data: Dataset): Float64Array;
   /** Most likely class of every record; ties go to the lower class. */
   predict(body: Float64Array, head: Float64Array, data: Dataset): Uint8Array;
@@ -99,8 +99,6 @@ export interface GradientFactors {
   readonly mostRecords: number;
   /** One pass forward and back. The bits of a row depend on its record alone, whatever the others are and wherever it stands. */
   pass(body: Float64Array, head: Float64Array, data: Dataset, records: Uint32Array): FactorRows;
-  /** Loss of every record, as bits of that record alone: an engine that multiplies in batches need not give such. */
-  losses(body: Float64Array, head: Float64Array, data: Dataset): Float64Array;
 }
 
 /** The body of a model by itself: what algorithms on representations need. */

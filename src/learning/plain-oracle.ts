@@ -170,7 +170,6 @@ export function createPlainOracle(shape: DenseShape): GradientOracle {
     layers: layers.map(({ bias, ...layer }) => ({ ...layer, hasBias: bias >= 0 })),
     written: [],
     mostRecords: ROWS,
-    losses,
     pass(body, head, data, records) {
       check(body, head, data);
       if (records.length > ROWS)

@@ -80,9 +80,7 @@ export function planTerms(
   const groupsOf = (): TermGroup[] => {
     // Record rule: the slot and the term read this record, or this person's, and released values only.
     if (soft) {
-      // By the engine of the factors, where there is one: a slot must not turn on who else is in a batch.
-      const engine = oracle.factors ?? oracle;
-      const losses = heads.map((head) => lossesOfUnits(engine.losses(body, head, data), units));
+      const losses = heads.map((head) => lossesOfUnits(oracle.losses(body, head, data), units));
       const best = drawn.map((unit) => bestSlotOfRecord(losses, unit));
       return heads.map((head, slot) => ({
         head: headOf(head),

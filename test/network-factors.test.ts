@@ -174,20 +174,33 @@ describe('gradients of single records by passes over many', () => {
     expect(batched?.[1]).toEqual({ unit: 1, ...sum });
   });
 
-  it('are cut in strips where the windows of an image are many, with nothing lost between them', () => {
-    const spec: NetworkSpec = {
-      inputShape: [61, 67, 3],
-      layers: [
-        { kind: 'conv2d', filters: 2, kernelSize: [9, 8], stride: 1, padding: 'same', activation: 'tanh' },
-        { kind: 'globalPool', mode: 'average' },
-        { kind: 'dense', units: 3, activation: 'linear' },
-      ],
-    };
-    const { model, data } = subjectOf('large', spec, 9, 2);
-    const [gradient] = gradientsOf({ spec, model, data }, [1]);
-    const oracle = createTfjsOracle(runtime, spec);
-    expectClose(gradient ?? expect.fail(), meanGradientOf(oracle, model, data, Uint32Array.of(1)), 1e-4);
-  });
+  it.each([
+    [
+      [61, 67, 3],
+      [9, 8],
+    ],
+    // Windows of a single row are more than a strip.
+    [
+      [1, 900, 4],
+      [1, 300],
+    ],
+  ] as const)(
+    'are cut in strips where the windows of an image are many, with nothing lost between them: %j',
+    (inputShape, kernelSize) => {
+      const spec: NetworkSpec = {
+        inputShape,
+        layers: [
+          { kind: 'conv2d', filters: 2, kernelSize, stride: 1, padding: 'same', activation: 'tanh' },
+          { kind: 'globalPool', mode: 'average' },
+          { kind: 'dense', units: 3, activation: 'linear' },
+        ],
+      };
+      const { model, data } = subjectOf('large', spec, 9, 2);
+      const [gradient] = gradientsOf({ spec, model, data }, [1]);
+      const oracle = createTfjsOracle(runtime, spec);
+      expectClose(gradient ?? expect.fail(), meanGradientOf(oracle, model, data, Uint32Array.of(1)), 1e-4);
+    },
+  );
 
   it('are not a number for a record whose words are not in the table, in every layer', () => {
     const { model, data } = subjectOf('words', embedding, 3, 6, toWord);

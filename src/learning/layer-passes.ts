@@ -108,29 +108,29 @@ function densePass(inputs: number, outputs: number, activation: Activation, { ke
   };
 }
 
-/** Values of unfolded windows that are held at a time: larger images go strip by strip. */
+/** Values of unfolded windows that are held at a time; one window is always taken. */
 const STRIP_VALUES = 2 ** 19;
 
 function convolutionPass(w: Windows, outputs: number, activation: Activation, { kernel, bias }: Place): LayerPass {
   const [size, positions] = [windowValues(w), w.outRows * w.outColumns];
   const image = w.rows * w.columns * w.channels;
-  const stripRows = Math.max(1, Math.min(w.outRows, Math.floor(STRIP_VALUES / (w.outColumns * size))));
+  const strip = Math.max(1, Math.min(positions, Math.floor(STRIP_VALUES / size)));
   let patches = new Float64Array(0);
-  /** Visits the windows of a record in strips of whole rows: `from` the first of `windows` of them. */
-  const eachStrip = (visit: (first: number, end: number, from: number, windows: number) => void): void => {
-    if (patches.length === 0) patches = new Float64Array(stripRows * w.outColumns * size);
-    for (let first = 0; first < w.outRows; first += stripRows) {
-      const end = Math.min(w.outRows, first + stripRows);
-      visit(first, end, first * w.outColumns, (end - first) * w.outColumns);
+  /** Visits the windows of a record strip by strip. */
+  const eachStrip = (visit: (first: number, end: number, windows: number) => void): void => {
+    if (patches.length === 0) patches = new Float64Array(strip * size);
+    for (let first = 0; first < positions; first += strip) {
+      const end = Math.min(positions, first + strip);
+      visit(first, end, end - first);
     }
   };
   return {
     forward(parameters, x, y, rows) {
       fillBias(y, rows * positions, outputs, parameters, bias);
       for (let r = 0; r < rows; r++)
-        eachStrip((first, end, from, m) => {
+        eachStrip((first, end, m) => {
           unfold(w, x, r * image, first, end, patches);
-          const cAt = (r * positions + from) * outputs;
+          const cAt = (r * positions + first) * outputs;
           product({
             m,
             n: outputs,
@@ -152,9 +152,9 @@ function convolutionPass(w: Windows, outputs: number, activation: Activation, { 
       dx.fill(0, 0, rows * image);
       const b = transposed(parameters, kernel, size, outputs);
       for (let r = 0; r < rows; r++)
-        eachStrip((first, end, from, m) => {
+        eachStrip((first, end, m) => {
           patches.fill(0);
-          const aAt = (r * positions + from) * outputs;
+          const aAt = (r * positions + first) * outputs;
           product({ m, n: size, k: outputs, a: dy, aAt, ai: outputs, al: 1, b, bAt: 0, c: patches, cAt: 0 });
           fold(w, patches, first, end, dx, r * image);
         });
@@ -162,9 +162,9 @@ function convolutionPass(w: Windows, outputs: number, activation: Activation, { 
     // Unfolded windows, transposed, times errors: summed over the positions in their order.
     write(x, dy, row, gradient) {
       gradient.fill(0);
-      eachStrip((first, end, from, k) => {
+      eachStrip((first, end, k) => {
         unfold(w, x, row * image, first, end, patches);
-        const bAt = (row * positions + from) * outputs;
+        const bAt = (row * positions + first) * outputs;
         product({ m: size, n: outputs, k, a: patches, aAt: 0, ai: 1, al: size, b: dy, bAt, c: gradient, cAt: 0 });
       });
       if (bias >= 0) writeBias(dy, row * positions * outputs, positions, outputs, gradient);

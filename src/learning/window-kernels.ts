@@ -33,18 +33,12 @@ export function placeWindows(
 }
 
 /**
- * Calls `visit` for every row of a window that is within the image, window after window in the rows `first` to `end` - 1 of
- * the output. Units: `window` counts from the first one, `from` is the offset of the row's first value in the image, `tap` the
- * place of it in the window (row by row), `length` the values in columns.
+ * Calls `visit` for every row of a window that is within the image, window after window. Units: `from` is the offset of the
+ * row's first value in the image, `tap` the place of it in the window (row by row), `length` the values in columns.
  */
-function eachRun(
-  w: Windows,
-  first: number,
-  end: number,
-  visit: (window: number, from: number, tap: number, length: number) => void,
-): void {
+function eachRun(w: Windows, visit: (window: number, from: number, tap: number, length: number) => void): void {
   let window = 0;
-  for (let outRow = first; outRow < end; outRow++)
+  for (let outRow = 0; outRow < w.outRows; outRow++)
     for (let outColumn = 0; outColumn < w.outColumns; outColumn++, window++) {
       const row = outRow * w.stride[0] - w.top;
       const column = outColumn * w.stride[1] - w.left;
@@ -61,8 +55,8 @@ function eachRun(
 export const windowValues = ({ channels, height, width }: Windows): number => height * width * channels;
 
 /**
- * Moves windows between an image and the places where they lie one after the other; loops of its own, as convolutions spend
- * their time here. `isBack`: adds the windows to the image; copies from it otherwise.
+ * Moves windows `first` to `end` - 1 between an image and the places where they lie one after the other; loops of its own, as
+ * convolutions spend their time here. `isBack`: adds the windows to the image; copies from it otherwise.
  */
 function moveWindows(
   w: Windows,
@@ -75,26 +69,24 @@ function moveWindows(
 ): void {
   const { channels, columns, height, left, outColumns, rows, stride, top, width } = w;
   const size = height * width * channels;
-  for (let outRow = first, window = 0; outRow < end; outRow++) {
+  for (let index = first; index < end; index++) {
+    const outRow = Math.floor(index / outColumns);
     const row = outRow * stride[0] - top;
-    const start = Math.max(0, row);
     const bottom = Math.min(rows, row + height);
-    for (let outColumn = 0; outColumn < outColumns; outColumn++, window++) {
-      const column = outColumn * stride[1] - left;
-      const skipped = Math.max(0, -column);
-      const length = (Math.min(columns - column, width) - skipped) * channels;
-      for (let r = start; r < bottom; r++) {
-        const from = at + (r * columns + column + skipped) * channels;
-        const to = window * size + ((r - row) * width + skipped) * channels;
-        if (isBack)
-          for (let i = 0; i < length; i++) image[from + i] = (image[from + i] as number) + (patches[to + i] as number);
-        else for (let i = 0; i < length; i++) patches[to + i] = image[from + i] as number;
-      }
+    const column = (index - outRow * outColumns) * stride[1] - left;
+    const skipped = Math.max(0, -column);
+    const length = (Math.min(columns - column, width) - skipped) * channels;
+    for (let r = Math.max(0, row); r < bottom; r++) {
+      const from = at + (r * columns + column + skipped) * channels;
+      const to = (index - first) * size + ((r - row) * width + skipped) * channels;
+      if (isBack)
+        for (let i = 0; i < length; i++) image[from + i] = (image[from + i] as number) + (patches[to + i] as number);
+      else for (let i = 0; i < length; i++) patches[to + i] = image[from + i] as number;
     }
   }
 }
 
-/** Writes the windows of some rows of the output one after the other, zeros where they are outside of the image. */
+/** Writes windows `first` to `end` - 1 one after the other, zeros where they are outside of the image. */
 export function unfold(
   w: Windows,
   image: Float64Array,
@@ -103,7 +95,7 @@ export function unfold(
   end: number,
   patches: Float64Array,
 ): void {
-  patches.fill(0, 0, (end - first) * w.outColumns * windowValues(w));
+  patches.fill(0, 0, (end - first) * windowValues(w));
   moveWindows(w, image, at, first, end, patches, false);
 }
 
@@ -131,7 +123,7 @@ export function depthwiseForward(
   outAt: number,
 ): void {
   const outputs = w.channels * multiplier;
-  eachRun(w, 0, w.outRows, (window, from, tap, length) => {
+  eachRun(w, (window, from, tap, length) => {
     const to = outAt + window * outputs;
     for (let column = 0; column < length; column++)
       for (let c = 0, k = 0; c < w.channels; c++) {
@@ -155,7 +147,7 @@ export function depthwiseBack(
   at: number,
 ): void {
   const outputs = w.channels * multiplier;
-  eachRun(w, 0, w.outRows, (window, from, tap, length) => {
+  eachRun(w, (window, from, tap, length) => {
     const source = errorsAt + window * outputs;
     for (let column = 0; column < length; column++)
       for (let c = 0, k = 0; c < w.channels; c++) {
@@ -180,7 +172,7 @@ export function depthwiseKernelGradient(
   gradient: Float64Array,
 ): void {
   const outputs = w.channels * multiplier;
-  eachRun(w, 0, w.outRows, (window, from, tap, length) => {
+  eachRun(w, (window, from, tap, length) => {
     const source = errorsAt + window * outputs;
     for (let column = 0; column < length; column++)
       for (let c = 0, k = 0; c < w.channels; c++) {
@@ -202,7 +194,7 @@ export function maxPool(
   places: Int32Array,
 ): void {
   places.fill(-1, outAt, outAt + w.outRows * w.outColumns * w.channels);
-  eachRun(w, 0, w.outRows, (window, from, _tap, length) => {
+  eachRun(w, (window, from, _tap, length) => {
     const to = outAt + window * w.channels;
     for (let column = 0; column < length; column++)
       for (let c = 0; c < w.channels; c++) {
@@ -219,7 +211,7 @@ export function maxPool(
 /** Values of each window that are within the image. */
 export function windowCounts(w: Windows): Float64Array {
   const counts = new Float64Array(w.outRows * w.outColumns);
-  eachRun(w, 0, w.outRows, (window, _from, _tap, length) => {
+  eachRun(w, (window, _from, _tap, length) => {
     counts[window] = (counts[window] as number) + length;
   });
   return counts;
@@ -234,7 +226,7 @@ export function averagePool(
   out: Float64Array,
   outAt: number,
 ): void {
-  eachRun(w, 0, w.outRows, (window, from, _tap, length) => {
+  eachRun(w, (window, from, _tap, length) => {
     const to = outAt + window * w.channels;
     for (let i = 0, n = length * w.channels; i < n; i++) {
       const c = to + (i % w.channels);
@@ -254,7 +246,7 @@ export function averagePoolBack(
   image: Float64Array,
   at: number,
 ): void {
-  eachRun(w, 0, w.outRows, (window, from, _tap, length) => {
+  eachRun(w, (window, from, _tap, length) => {
     const source = errorsAt + window * w.channels;
     for (let i = 0, n = length * w.channels; i < n; i++) {
       const to = at + from + i;

@@ -40,7 +40,7 @@ function subjectOf(
   return { name, spec, model: sampleModel({ manifest }, seed + 50), data };
 }
 
-const drawn = Array.from({ length: 60 }, (_, i) => randomNetwork(createRandom(i, 1)));
+const drawn = Array.from({ length: 40 }, (_, i) => randomNetwork(createRandom(i, 1)));
 const subjects = [
   ...NETWORKS.map(({ name, spec, toFeature }) => subjectOf(name, spec, 4, 70, toFeature)),
   ...drawn.map(({ entries, spec }, i) => {

@@ -41,14 +41,25 @@ function subjectOf(
 }
 
 const drawn = Array.from({ length: 40 }, (_, i) => randomNetwork(createRandom(i, 1)));
+/** Padded windows that leave out rows and columns. */
+const sparse: NetworkSpec = {
+  inputShape: [6, 8, 2],
+  layers: [
+    { kind: 'conv2d', filters: 3, kernelSize: [3, 1], stride: 2, padding: 'same', activation: 'relu' },
+    { kind: 'depthwiseConv2d', multiplier: 2, kernelSize: 1, stride: [3, 2], padding: 'same', activation: 'tanh' },
+    { kind: 'flatten' },
+    { kind: 'dense', units: 3, activation: 'linear' },
+  ],
+};
 const subjects = [
+  subjectOf('strides beyond the kernels', sparse, 4, 8),
   ...NETWORKS.map(({ name, spec, toFeature }) => subjectOf(name, spec, 4, 70, toFeature)),
   ...drawn.map(({ entries, spec }, i) => {
     const toEntry = (value: number): number => Math.floor(((value + 1) / 2) * (entries ?? 0));
     return subjectOf(`random network ${i}`, spec, i, 8, entries === null ? undefined : toEntry);
   }),
 ];
-const image = subjects[1] ?? expect.fail('no network');
+const image = subjects[2] ?? expect.fail('no network');
 
 /** Gradients of records in one call, each with its loss. */
 function gradientsOf({ spec, model, data }: Omit<Subject, 'name'>, records: readonly number[]): Gradient[] {

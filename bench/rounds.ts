@@ -1,9 +1,14 @@
+import { networkOf } from '../clients/trainers/tfjs-network.ts';
+import { createTfjsOracle } from '../clients/trainers/tfjs-oracle.ts';
+import { loadTensorRuntime } from '../clients/trainers/tfjs-runtime.ts';
 import { simulatedRoster } from '../experiments/in-process.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { packLanes } from '../protocol/ring.ts';
 import { createDataset } from '../src/data/dataset.ts';
 import { createRandom } from '../src/data/random.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
+import type { DenseShape } from '../src/learning/manifest.ts';
+import { eachUnitGradient } from '../src/learning/unit-gradient.ts';
 import { fineTune } from '../src/personalize/fine-tuning.ts';
 import { createDiscreteGaussian } from '../src/privacy/discrete-gaussian.ts';
 import { createEncoder } from '../src/privacy/encode.ts';
@@ -14,6 +19,7 @@ import { orderParams } from '../src/run/order.ts';
 import { planRun, sessionBlocks } from '../src/run/plan.ts';
 import { applyRelease, initialState, nextOrder } from '../src/run/release.ts';
 import { scenarioConfig } from '../src/run/scenario.ts';
+import { CNN } from './networks.ts';
 import { cpuMs, median } from './session.ts';
 
 /*
@@ -24,11 +30,16 @@ import { cpuMs, median } from './session.ts';
 
 const PARTICIPANTS = 12;
 const RECORDS = 100;
-const CASES = [
+interface Case extends Pick<DenseShape, 'inputs' | 'hidden' | 'network'> {
+  readonly name: string;
+}
+const CASES: readonly Case[] = [
   { name: 'd = 3,610 (64-48-10)', inputs: 64, hidden: [48] },
   { name: 'd = 7,850 (784-10)', inputs: 784, hidden: [] },
   { name: 'd = 100,180 (784-126-10)', inputs: 784, hidden: [126] },
-] as const;
+  { name: 'd = 106,419 (convolutional network)', inputs: 784, hidden: [], network: CNN },
+];
+const runtime = await loadTensorRuntime({ candidates: ['tfjs-wasm'] });
 
 function timed(work: () => void, repeats = 21): number {
   for (let i = 0; i < 8; i++) work();
@@ -43,12 +54,13 @@ function timed(work: () => void, repeats = 21): number {
 
 type Kind = 'participant' | 'record' | 'float-bounded';
 
-function configOf(inputs: number, hidden: readonly number[], kind: Kind): RunConfig {
+function configOf({ hidden, inputs, network }: Case, kind: Kind): RunConfig {
   const unit = kind === 'participant' ? 'participant' : 'record';
   const base = scenarioConfig('digits', { seed: 1, steps: 20, targetEpsilon: 8, participants: PARTICIPANTS, unit });
   return parseRunConfig({
     ...base,
-    model: { inputs, hidden: [...hidden], classes: 10 },
+    model: { inputs, hidden: [...hidden], classes: 10, ...(network === undefined ? {} : { network }) },
+    algorithm: { id: 'fedavg' },
     training: {
       ...base.training,
       samplingProbability: unit === 'record' ? 0.5 : 1,
@@ -59,8 +71,9 @@ function configOf(inputs: number, hidden: readonly number[], kind: Kind): RunCon
   });
 }
 
-function measure(inputs: number, hidden: readonly number[], kind: Kind): number[] {
-  const config = configOf(inputs, hidden, kind);
+function measure(shape: Case, kind: Kind): number[] {
+  const { inputs } = shape;
+  const config = configOf(shape, kind);
   const { unit } = config.privacy;
   const plan = planRun(config);
   const state = initialState(config);
@@ -76,7 +89,8 @@ function measure(inputs: number, hidden: readonly number[], kind: Kind): number[
     Float32Array.from({ length: RECORDS * inputs }, () => random.uniform(-1, 1)),
     Uint8Array.from({ length: RECORDS }, () => random.integer(10)),
   );
-  const oracle = createDenseOracle(config.model);
+  const oracle =
+    shape.network === undefined ? createDenseOracle(config.model) : createTfjsOracle(runtime, networkOf(config.model));
   const model = {
     body: Float64Array.from(state.models.body),
     head: Float64Array.from(state.models.heads[0] ?? []),
@@ -100,8 +114,8 @@ function measure(inputs: number, hidden: readonly number[], kind: Kind): number[
       oracle.factors?.pass(model.body, model.head, data, first);
       return;
     }
-    for (let record = 0; record < drawn; record++)
-      oracle.perRecordGradient(model.body, model.head, data, record, gradient.body, gradient.head);
+    const units = Array.from({ length: drawn }, (_, record) => [record]);
+    eachUnitGradient(oracle, data, model, units, gradient, () => {});
   });
   const spec = { blocks, clippingNorm, scale, rotationSeed };
   const units = Array.from({ length: RECORDS }, (_, record) => [record]);
@@ -143,13 +157,13 @@ console.log(
 );
 console.log('| model | unit | training | encoding | noise | rest | all | encoding + noise | server, a round |');
 console.log('|---|---|---|---|---|---|---|---|---|');
-for (const { name, inputs, hidden } of CASES)
+for (const shape of CASES)
   for (const kind of ['participant', 'record', 'float-bounded'] as const) {
-    const times = measure(inputs, hidden, kind);
+    const times = measure(shape, kind);
     const [training = 0, encoding = 0, noise = 0, rest = 0, all = 1, server = 0] = times;
     const share = (ms: number): string => `${ms.toFixed(2)} ms (${Math.round((100 * ms) / all)} %)`;
     const parts = [training, encoding, noise, rest].map(share);
     console.log(
-      `| ${[name, kind === 'float-bounded' ? 'record, float-bounded' : kind, ...parts, `${all.toFixed(2)} ms`, `${(encoding + noise).toFixed(2)} ms`, `${server.toFixed(2)} ms`].join(' | ')} |`,
+      `| ${[shape.name, kind === 'float-bounded' ? 'record, float-bounded' : kind, ...parts, `${all.toFixed(2)} ms`, `${(encoding + noise).toFixed(2)} ms`, `${server.toFixed(2)} ms`].join(' | ')} |`,
     );
   }

@@ -5,32 +5,15 @@ import { createDataset } from '../src/data/dataset.ts';
 import { createRandom } from '../src/data/random.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { initialModel } from '../src/learning/initial-model.ts';
-import type { NetworkSpec } from '../src/learning/network.ts';
 import type { GradientOracle } from '../src/learning/oracle.ts';
+import { eachUnitGradient } from '../src/learning/unit-gradient.ts';
+import { CNN, TEXT } from './networks.ts';
 
-/** Time of one gradient of 32 records and of one record, for each engine that works here. Units: milliseconds of CPU. */
+/**
+ * Time of the mean gradient of 32 records, of the gradients of these records one by one, and of a mean over one record alone, for
+ * each engine that works here. Units: milliseconds of CPU.
+ */
 const SHAPE = { inputs: 784, hidden: [128], classes: 10 };
-const CNN: NetworkSpec = {
-  inputShape: [28, 28, 1],
-  layers: [
-    { kind: 'conv2d', filters: 16, kernelSize: 5, stride: 1, padding: 'same', activation: 'relu' },
-    { kind: 'maxPool', size: 2, stride: 2, padding: 'valid' },
-    { kind: 'conv2d', filters: 32, kernelSize: 5, stride: 1, padding: 'same', activation: 'relu' },
-    { kind: 'maxPool', size: 2, stride: 2, padding: 'valid' },
-    { kind: 'flatten' },
-    { kind: 'dense', units: 59, activation: 'relu' },
-    { kind: 'dense', units: 10, activation: 'linear' },
-  ],
-};
-const TEXT: NetworkSpec = {
-  inputShape: [40],
-  layers: [
-    { kind: 'embedding', entries: 5_000, width: 16 },
-    { kind: 'globalPool', mode: 'average' },
-    { kind: 'dense', units: 10, activation: 'linear' },
-  ],
-};
-
 const random = createRandom(1);
 
 function median(values: number[]): number {
@@ -55,27 +38,30 @@ function time(act: () => void): number {
   return median(rounds);
 }
 
-function measure(oracle: GradientOracle, featureLength: number, toFeature: () => number): [batch: number, one: number] {
+function measure(oracle: GradientOracle, featureLength: number, toFeature: () => number): number[] {
   const features = Float32Array.from({ length: 32 * featureLength }, toFeature);
   const labels = Uint8Array.from({ length: 32 }, () => random.integer(10));
   const data = createDataset(featureLength, 10, features, labels);
   const { body, head } = initialModel(oracle.manifest, random);
   const gradient = { body: new Float64Array(body.length), head: new Float64Array(head.length) };
   const records = Uint32Array.from({ length: 32 }, (_, i) => i);
+  const units = Array.from(records, (record) => [record]);
+  const one = Uint32Array.of(3);
   return [
     time(() => oracle.meanGradient(body, head, data, records, gradient.body, gradient.head)),
-    time(() => oracle.perRecordGradient(body, head, data, 3, gradient.body, gradient.head)),
+    time(() => eachUnitGradient(oracle, data, { body, head }, units, gradient, () => {})),
+    time(() => oracle.meanGradient(body, head, data, one, gradient.body, gradient.head)),
   ];
 }
 
 const uniform = (): number => random.uniform(-1, 1);
 const word = (): number => random.integer(5_000);
-console.log('| model | parameters | engine | 32 records, ms | one record, ms |');
-console.log('|---|---|---|---|---|');
+console.log('| model | parameters | engine | mean of 32, ms | each of 32, ms | mean of one, ms |');
+console.log('|---|---|---|---|---|---|');
 const print = (model: string, oracle: GradientOracle, engine: string, inputs: number, feature: () => number): void => {
-  const [batch, one] = measure(oracle, inputs, feature);
+  const times = measure(oracle, inputs, feature).map((ms) => ms.toFixed(2));
   const parameters = oracle.manifest.bodyLength + oracle.manifest.headLength;
-  console.log(`| ${model} | ${parameters} | ${engine} | ${batch.toFixed(2)} | ${one.toFixed(2)} |`);
+  console.log(`| ${model} | ${parameters} | ${engine} | ${times.join(' | ')} |`);
 };
 print('perceptron 784-128-10', createDenseOracle(SHAPE), 'dense', SHAPE.inputs, uniform);
 for (const engine of TENSOR_ENGINES) {

@@ -66,8 +66,9 @@ export function recordCanaryOracle(
   coordinates: readonly number[],
   clock: SessionClock,
 ): GradientOracle {
+  const { recordGradients: _passes, ...engine } = base;
   return {
-    ...base,
+    ...engine,
     perRecordGradient(body, head, data, record, bodyGradient, headGradient) {
       if (record < from) return base.perRecordGradient(body, head, data, record, bodyGradient, headGradient);
       bodyGradient.fill(0);

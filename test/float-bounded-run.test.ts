@@ -375,22 +375,6 @@ describe.each<[string, RunConfig, Partial<MemberState>?]>([
   });
 });
 
-it('finds the slot of a record by the engine of the factors, whatever another engine says of its batches', () => {
-  const soft = floatOf({ clusters: { ...clusters, assignment: 'soft' } });
-  const { order, params } = firstStep(soft);
-  const quiet = { ...params, noise: { mechanism: 'none', shareVariance: 0 } as const };
-  const oracle = createDenseOracle(soft.model);
-  const other = {
-    ...oracle,
-    losses: (_b: Float64Array, head: Float64Array) => new Float64Array(train.count).fill(head[0] ?? 0),
-  };
-  const [own, batched] = [oracle, other].map((engine) => {
-    const inputs = { data: train, oracle: engine, local: {}, seed: new Uint8Array(32).fill(9) };
-    return sumCoordinates(quiet, contribute(nodeCrypto, soft, order, quiet, NEW_MEMBER, inputs).words);
-  });
-  expect(batched).toEqual(own);
-});
-
 describe('persons in float-bounded terms', () => {
   const config = floatOf({}, {}, { perPerson: true });
   // One person has more records than a pass, the others two or three.
@@ -474,7 +458,9 @@ describe('the audit of float-bounded terms', () => {
   it('derives the charge from the signed parameters and names what it rests on', async () => {
     const report = await audit({ announced: true, used: true });
     expect(report.failure).toBeNull();
-    expect(report.html).toContain('float-bounded: clipped gradients are summed by products of matrices');
+    expect(report.html).toContain(
+      'float-bounded: clipped gradients are cut to integers, summed exactly and rounded once',
+    );
     expect(report.assumed.join()).toContain('sums of records are float-bounded');
     const integer = await audit({});
     expect(integer.html).not.toContain('float-bounded');

@@ -65,18 +65,22 @@ async function refusalOf(options: Partial<DeploymentOptions>): Promise<string> {
 const only = <T>(special: T, usual: T): T[] => Array.from({ length: MEMBERS }, (_, i) => (i === 3 ? special : usual));
 
 describe('a deployed run of a network of layers', () => {
-  it('is opened with its layout, which the audit recomputes', async () => {
-    const { lines, log, nodeProgress } = await start();
-    expect(log.find(({ type }) => type === 'run.open')?.body['layout']).toBe(layout);
-    expect(nodeProgress.every((events) => events.some(({ event }) => event === 'finished'))).toBe(true);
-    const replay = (texts: readonly string[]): unknown =>
-      replayLog(readLog(utf8(`${texts.join('\n')}\n`), nodeCrypto), nodeCrypto);
-    expect(() => replay(lines)).not.toThrow();
-    const { sig: _, ...entry } = JSON.parse(lines[1] ?? '') as UnsignedEntry<'run.open'> & { readonly sig: string };
-    const other = { ...entry, body: { ...entry.body, layout: 'ab'.repeat(32) } };
-    const forged = [lines[0] ?? '', signEntry(other, COORDINATOR.secretSeed, nodeCrypto)];
-    expect(() => replay(forged)).toThrow('"layout" is not the hash of the tensors of the model');
-  });
+  it.each(['integer', 'float-bounded'] as const)(
+    'is opened with its layout, which the audit recomputes: %s terms',
+    async (terms) => {
+      const run = { ...config, privacy: { ...config.privacy, terms } };
+      const { lines, log, nodeProgress } = await start({ config: parseRunConfig(run) });
+      expect(log.find(({ type }) => type === 'run.open')?.body['layout']).toBe(layout);
+      expect(nodeProgress.every((events) => events.some(({ event }) => event === 'finished'))).toBe(true);
+      const replay = (texts: readonly string[]): unknown =>
+        replayLog(readLog(utf8(`${texts.join('\n')}\n`), nodeCrypto), nodeCrypto);
+      expect(() => replay(lines)).not.toThrow();
+      const { sig: _, ...entry } = JSON.parse(lines[1] ?? '') as UnsignedEntry<'run.open'> & { readonly sig: string };
+      const other = { ...entry, body: { ...entry.body, layout: 'ab'.repeat(32) } };
+      const forged = [lines[0] ?? '', signEntry(other, COORDINATOR.secretSeed, nodeCrypto)];
+      expect(() => replay(forged)).toThrow('"layout" is not the hash of the tensors of the model');
+    },
+  );
 
   it('is left by a member that is told another layout than the model has', async () => {
     const tamper = (member: number, bytes: Uint8Array): Uint8Array => {

@@ -78,17 +78,25 @@ function textOf(member: number): Dataset {
 }
 
 describe('runs of a network of layers', () => {
-  it('sum the gradients of records as integers, each by itself', () => {
-    expect(() => configOf({ unit: 'record', terms: 'float-bounded' })).toThrow(
-      '"privacy.terms" expected integer with a network of layers',
-    );
-  });
-
-  it.each(['participant', 'record'] as const)('train embeddings at unit %s', (unit) => {
+  it.each([
+    ['participant', 'integer'],
+    ['record', 'integer'],
+    ['record', 'float-bounded'],
+  ] as const)('train embeddings at unit %s with %s terms', (unit, terms) => {
     const table = { features: TOKENS, classes: 2, hidden: [], nominalRecords: 240, maxRecords: 100 };
     const algorithm = { id: 'fedavg' };
     const participants = MEMBERS;
-    const options = { seed: 5, steps: 25, targetEpsilon: 1e6, participants, unit, model: embedding, algorithm, table };
+    const options = {
+      seed: 5,
+      steps: 25,
+      targetEpsilon: 1e6,
+      participants,
+      unit,
+      terms,
+      model: embedding,
+      algorithm,
+      table,
+    };
     const config = scenarioConfig('table', { ...options, ...(unit === 'record' ? {} : { localStep: 0.5 }) });
     const oracle = createTfjsOracle(runtime, networkOf(config.model));
     const { models } = runInProcess({
@@ -145,10 +153,14 @@ describe('runs of a network of layers', () => {
     expect(deviation(Float32Array.from(initialModel(depthwise, random).body)) / Math.sqrt(2 / 9)).toBeCloseTo(1, 1);
   });
 
-  it.each(['participant', 'record'] as const)(
-    'release the same bits over the real protocol and over the ideal sum at unit %s',
-    (unit) => {
-      const config = configOf({ unit, steps: 2 });
+  it.each([
+    ['participant', 'integer'],
+    ['record', 'integer'],
+    ['record', 'float-bounded'],
+  ] as const)(
+    'release the same bits over the real protocol and over the ideal sum at unit %s with %s terms',
+    (unit, terms) => {
+      const config = configOf({ unit, terms, steps: 2 });
       const [real, ideal] = [run(config, realSum(MEMBERS)), run(config)];
       expect(real.state.models).toEqual(ideal.state.models);
       expect(ideal.state.models.body.length).toBe(3 * 3 * 6 + 6);

@@ -105,6 +105,14 @@ describe('a site with a training program of its own', () => {
     expect(asked).toBeLessThan(train.count);
   });
 
+  it('takes them from the program also where its engine has gradients of many records at a time', async () => {
+    const config = configFor('record');
+    const recordGradients = (): never => expect.fail('asked for gradients of the engine');
+    const { args, params } = contributionOf(config, { ...oracle, recordGradients });
+    const { words } = await contributeOutside(...args, outsideOf(trainerWith()));
+    expect(sumCoordinates(params, words)).toEqual(insideVector(config, single));
+  });
+
   it("fills the slots of single records as ever, with rows at each slot's model", async () => {
     const base = configFor('record');
     const clusters = {

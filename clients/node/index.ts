@@ -61,16 +61,6 @@ export interface RunNodeOptions {
   readonly drill?: (moment: 'before-upload' | 'after-upload', step: number) => void;
 }
 
-/**
- * The part of an oracle that a tensor engine does not give: sums of factors are exact, whichever engine the rest is computed by.
- * A network of layers has none.
- */
-function plainFactors(model: DenseShape): Pick<GradientOracle, 'factors'> {
-  if (model.network !== undefined) return {};
-  const { factors } = createDenseOracle(model);
-  return factors === undefined ? {} : { factors };
-}
-
 /** Makes models for a trainer; a tensor engine is loaded only if the site or a network of layers asks for it. */
 async function chooseTrainer(
   trainer: NodeConfig['trainer'],
@@ -84,7 +74,7 @@ async function chooseTrainer(
     ]);
     const runtime = await loadTensorRuntime();
     say(runtime.why);
-    return (model) => ({ ...createTfjsOracle(runtime, networkOf(model)), ...plainFactors(model) });
+    return (model) => createTfjsOracle(runtime, networkOf(model));
   };
   if (trainer === 'tfjs') return onTensors();
   // Choices, metrics and personal parts of a site with a program of its own are computed here; a network of layers always

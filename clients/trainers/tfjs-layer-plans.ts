@@ -64,6 +64,29 @@ function averagePool(
   return tf.mul(means, tf.div(size[0] * size[1], windowCounts(tf, info)));
 }
 
+/**
+ * Pads an image by hand where `same` windows leave out rows or columns (strides beyond the kernel): the WebAssembly engine takes
+ * the negative padding for a huge one and reads elsewhere. Returns the padding that is left to the engine.
+ */
+function padImage(
+  tf: typeof Core,
+  x: Core.Tensor4D,
+  size: readonly [number, number],
+  strides: readonly [number, number],
+  padding: Padding,
+): readonly [Core.Tensor4D, Padding] {
+  const totals = [0, 1].map((axis) => {
+    const [length, step] = [x.shape[axis + 1] as number, strides[axis] as number];
+    return (Math.ceil(length / step) - 1) * step + (size[axis] as number) - length;
+  });
+  if (padding === 'valid' || totals.every((total) => total >= 0)) return [x, padding];
+  const [rows = [0, 0], columns = [0, 0]] = totals.map((total): [number, number] => {
+    const before = Math.floor(Math.max(0, total) / 2);
+    return [before, Math.max(0, total) - before];
+  });
+  return [tf.pad(x, [[0, 0], rows, columns, [0, 0]]), 'valid'];
+}
+
 /** What a layer computes on an input of this shape. */
 function applyOf(layer: LayerSpec, input: readonly number[], output: readonly number[]): Apply {
   switch (layer.kind) {
@@ -74,11 +97,12 @@ function applyOf(layer: LayerSpec, input: readonly number[], output: readonly nu
       };
     case 'conv2d':
     case 'depthwiseConv2d': {
-      const { padding, activation } = layer;
-      const strides = pair(layer.stride);
+      const { activation } = layer;
+      const [size, strides] = [pair(layer.kernelSize), pair(layer.stride)];
       return (tf, x, [weights, bias]) => {
         const convolve = layer.kind === 'conv2d' ? tf.conv2d : tf.depthwiseConv2d;
-        const y = convolve(x as Core.Tensor4D, weights as Core.Tensor4D, strides, padding);
+        const [image, padding] = padImage(tf, x as Core.Tensor4D, size, strides, layer.padding);
+        const y = convolve(image, weights as Core.Tensor4D, strides, padding);
         return activate(tf, addBias(tf, y, bias), activation);
       };
     }

@@ -3,6 +3,7 @@ import { CoveyError } from '../../protocol/errors.ts';
 import type { Dataset } from '../../src/data/dataset.ts';
 import { type ModelManifest, tensorLength } from '../../src/learning/manifest.ts';
 import type { NetworkSpec } from '../../src/learning/network.ts';
+import { createNetworkFactors, gradientsByPasses } from '../../src/learning/network-factors.ts';
 import type { FeatureExtractor, GradientOracle } from '../../src/learning/oracle.ts';
 import { createNetwork, type Network } from './tfjs-network.ts';
 import { BACKENDS, type TensorRuntime } from './tfjs-runtime.ts';
@@ -76,18 +77,17 @@ function addTo(target: Float64Array, tensors: readonly Core.Tensor[]): void {
   }
 }
 
-/** Cross entropy of softmax(logits) at `at` for a label, in double precision. */
-function crossEntropy(logits: ArrayLike<number>, at: number, classes: number, label: number): number {
-  let highest = -Infinity;
-  for (let c = 0; c < classes; c++) highest = Math.max(highest, logits[at + c] as number);
-  let total = 0;
-  for (let c = 0; c < classes; c++) total += Math.exp((logits[at + c] as number) - highest);
-  return Math.log(total) + highest - (logits[at + label] as number);
+/** Place of the largest value, the first of equal ones. */
+function highest(values: ArrayLike<number>): number {
+  let best = 0;
+  for (let i = 1; i < values.length; i++) if ((values[i] as number) > (values[best] as number)) best = i;
+  return best;
 }
 
 /**
  * Creates the oracle of a feed-forward network (softmax cross entropy) on a tensor engine, in single precision.
- * The gradient of a record is that of a batch of exactly this record, so it depends on no other.
+ * Losses and gradients of single records come from kernels of our own, in double precision: an engine does not say whether
+ * the bits of a row depend on the others of its batch.
  * @throws CoveyError USAGE_CONFIG for a network whose layers do not fit, USAGE_RANGE for one that is too large.
  */
 export function createTfjsOracle(runtime: TensorRuntime, spec: NetworkSpec): GradientOracle {
@@ -161,7 +161,7 @@ export function createTfjsOracle(runtime: TensorRuntime, spec: NetworkSpec): Gra
     body: Float64Array,
     head: Float64Array,
     data: Dataset,
-    records: ArrayLike<number>,
+    records: Uint32Array,
     bodyGradient: Float64Array,
     headGradient: Float64Array,
   ): number {
@@ -190,29 +190,6 @@ export function createTfjsOracle(runtime: TensorRuntime, spec: NetworkSpec): Gra
       return Number.NaN;
     }
     return loss;
-  }
-
-  /** Calls `visit` with the logits of every record. */
-  function eachLogits(
-    body: Float64Array,
-    head: Float64Array,
-    data: Dataset,
-    visit: (record: number, logits: ArrayLike<number>, at: number) => void,
-  ): void {
-    check(body, head, data);
-    const unreadable = new Float32Array(classes).fill(Number.NaN);
-    const records = Uint32Array.from({ length: data.count }, (_, record) => record);
-    tf.tidy(() => {
-      const parameters = upload(tf, manifest, body, head);
-      for (let start = 0; start < data.count; start += maxRows) {
-        const end = Math.min(data.count, start + maxRows);
-        const logits = tf.tidy(() => network.forward(tf, batch(data, records, start, end).x, parameters).dataSync());
-        for (let r = start; r < end; r++) {
-          if (isReadable(data, r)) visit(r, logits, (r - start) * classes);
-          else visit(r, unreadable, 0);
-        }
-      }
-    });
   }
 
   /** Calls `visit` within a scope of tensors with the batches of a pass over these records, all of them readable. */
@@ -261,25 +238,27 @@ export function createTfjsOracle(runtime: TensorRuntime, spec: NetworkSpec): Gra
     },
   };
 
+  const { losses, ...factors } = createNetworkFactors(spec);
   const oracle: GradientOracle = {
     manifest,
     meanGradient,
-    perRecordGradient: (body, head, data, record, bodyGradient, headGradient) => {
-      return meanGradient(body, head, data, [record], bodyGradient, headGradient);
-    },
-    losses: (body, head, data) => {
-      const losses = new Float64Array(data.count);
-      eachLogits(body, head, data, (record, logits, at) => {
-        losses[record] = crossEntropy(logits, at, classes, data.labels[record] as number);
-      });
-      return losses;
-    },
+    ...gradientsByPasses(factors),
+    factors,
+    losses,
     predict: (body, head, data) => {
+      check(body, head, data);
       const predictions = new Uint8Array(data.count);
-      eachLogits(body, head, data, (record, logits, at) => {
-        let best = 0;
-        for (let c = 1; c < classes; c++) if ((logits[at + c] as number) > (logits[at + best] as number)) best = c;
-        predictions[record] = best;
+      const records = Uint32Array.from({ length: data.count }, (_, record) => record);
+      tf.tidy(() => {
+        const parameters = upload(tf, manifest, body, head);
+        for (let start = 0; start < data.count; start += maxRows) {
+          const end = Math.min(data.count, start + maxRows);
+          const logits = tf.tidy(() => network.forward(tf, batch(data, records, start, end).x, parameters).dataSync());
+          for (let r = start; r < end; r++) {
+            if (isReadable(data, r))
+              predictions[r] = highest(logits.subarray((r - start) * classes, (r - start + 1) * classes));
+          }
+        }
       });
       return predictions;
     },

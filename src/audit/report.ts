@@ -304,7 +304,7 @@ function parameters({ history }: ReportFacts): string {
       ? [
           [
             'Sums of records',
-            'float-bounded: clipped gradients are summed by products of matrices and rounded once, all together; the sensitivity holds a bound on what floats err',
+            'float-bounded: clipped gradients are cut to integers, summed exactly and rounded once, all together; the sensitivity holds a bound on what floats err',
           ],
         ]
       : []),

@@ -84,7 +84,7 @@ export function kernelGradient(
       gradient[bias + j] = (gradient[bias + j] as number) + (d[r * outputs + j] as number);
 }
 
-/** Gradient of one record: the outer product of its activations and output errors, then the errors as bias gradient. */
+/** Gradient of one record: the outer product of its activations and output errors, then the errors as bias gradient, if any. */
 export function outerGradient(
   x: Float64Array,
   inputs: number,
@@ -92,6 +92,7 @@ export function outerGradient(
   outputs: number,
   gradient: Float64Array,
   kernel: number,
+  hasBias = true,
 ): void {
   let i = 0;
   // Two rows a pass: each error is read once for both.
@@ -109,7 +110,7 @@ export function outerGradient(
     const a = x[i] as number;
     for (let j = 0; j < outputs; j++) gradient[kernel + i * outputs + j] = a * (d[j] as number);
   }
-  for (let j = 0; j < outputs; j++) gradient[kernel + inputs * outputs + j] = d[j] as number;
+  for (let j = 0; hasBias && j < outputs; j++) gradient[kernel + inputs * outputs + j] = d[j] as number;
 }
 
 /** back[i] = sum_j d[j] w[i, j] where the unit was active (ReLU), else 0: one record. */

@@ -4,6 +4,7 @@ import { backDense, backRow, forwardDense, forwardRow, kernelGradient, outerGrad
 import { bodyLayers, type DenseShape, denseManifest, isClassifier, type ModelManifest } from './manifest.ts';
 import type { FeatureExtractor, GradientFactors, GradientOracle } from './oracle.ts';
 import { createPlainOracle } from './plain-oracle.ts';
+import { softmaxErrors } from './softmax.ts';
 
 /** One dense layer. Units: `kernel` is the offset of its weights in the body, or in the head if it belongs there. */
 interface Layer {
@@ -29,25 +30,6 @@ function layersOf(shape: DenseShape): Layer[] {
     offsets[group] += (inputs + 1) * outputs;
   }
   return layers;
-}
-
-/** Turns the logits of one record into output errors (softmax minus one-hot) in place; returns the cross entropy. */
-function softmaxErrors(logits: Float64Array, at: number, classes: number, label: number): number {
-  let highest = logits[at] as number;
-  for (let c = 1; c < classes; c++) {
-    const logit = logits[at + c] as number;
-    if (logit > highest) highest = logit;
-  }
-  const own = logits[at + label] as number;
-  let total = 0;
-  for (let c = 0; c < classes; c++) {
-    const weight = Math.exp((logits[at + c] as number) - highest);
-    logits[at + c] = weight;
-    total += weight;
-  }
-  for (let c = 0; c < classes; c++) logits[at + c] = (logits[at + c] as number) / total;
-  logits[at + label] = (logits[at + label] as number) - 1;
-  return Math.log(total) + highest - own;
 }
 
 /**
@@ -259,8 +241,8 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
 
   const factors: GradientFactors = {
     layers: layers.map((layer) => ({ ...layer, hasBias: true })),
+    written: [],
     mostRecords: BLOCK,
-    losses,
     pass(body, head, data, records) {
       check(body, head, data);
       const rows = records.length;
@@ -271,7 +253,12 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
         softmaxErrors(act(last + 1), r * classes, classes, data.labels[record] as number),
       );
       backward(body, head, rows);
-      return { inputs: layers.map((_, l) => act(l)), errors: layers.map((_, l) => err(l + 1)), losses };
+      return {
+        inputs: layers.map((_, l) => act(l)),
+        errors: layers.map((_, l) => err(l + 1)),
+        losses,
+        write: () => {},
+      };
     },
   };
 

@@ -27,6 +27,20 @@ export interface GradientOracle {
     bodyGradient: Float64Array,
     headGradient: Float64Array,
   ): number;
+  /**
+   * Overwrites the gradients with that of one record after the other and calls `visit` for each, with its place in `records`;
+   * many records a pass, the bits of each a function of that record alone. Absent where `perRecordGradient` is as fast; what
+   * changes that one leaves this one out.
+   */
+  recordGradients?(
+    body: Float64Array,
+    head: Float64Array,
+    data: Dataset,
+    records: Uint32Array,
+    bodyGradient: Float64Array,
+    headGradient: Float64Array,
+    visit: (index: number, loss: number) => void,
+  ): void;
   /** Overwrites the gradients with their mean over the records and returns the mean loss. For local training only. */
   meanGradient(
     body: Float64Array,
@@ -36,13 +50,13 @@ export interface GradientOracle {
     bodyGradient: Float64Array,
     headGradient: Float64Array,
   ): number;
-  /** Loss of every record. */
+  /** Loss of every record, as bits of that record alone: slots and their scores turn on it. */
   losses(body: Float64Array, head: Float64Array, data: Dataset): Float64Array;
   /** Most likely class of every record; ties go to the lower class. */
   predict(body: Float64Array, head: Float64Array, data: Dataset): Uint8Array;
   /** Absent where the model has no body or the engine cannot cut there. */
   readonly extractor?: FeatureExtractor;
-  /** Absent where gradients of single records are no outer products, or the engine does not give their factors. */
+  /** Absent where the engine does not give the gradients of many records at a time. */
   readonly factors?: GradientFactors;
 }
 
@@ -58,22 +72,33 @@ export interface FactoredLayer {
   readonly hasBias: boolean;
 }
 
-/** Factors of the gradients of some records, row after row; good until the next pass. Shapes: one array for each layer. */
+/**
+ * Any other layer with parameters: what it adds to the gradient of a record is no outer product, and is written out.
+ * Units: `offset` and `length` in the parameters of the group.
+ */
+export interface WrittenLayer {
+  readonly group: 'body' | 'head';
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Gradients of some records, row after row; good until the next pass. Shapes: one array for each factored layer. */
 export interface FactorRows {
   readonly inputs: readonly Float64Array[];
   readonly errors: readonly Float64Array[];
   readonly losses: Float64Array;
+  /** Overwrites `gradient` with that of one row by a written layer. */
+  write(layer: number, row: number, gradient: Float64Array): void;
 }
 
-/** Gradients of single records without writing them out: norms and clipped sums follow from the factors. */
+/** Gradients of single records, of dense layers without writing them out: norms and clipped sums follow from the factors. */
 export interface GradientFactors {
   readonly layers: readonly FactoredLayer[];
+  readonly written: readonly WrittenLayer[];
   /** Most records of one pass. */
   readonly mostRecords: number;
   /** One pass forward and back. The bits of a row depend on its record alone, whatever the others are and wherever it stands. */
   pass(body: Float64Array, head: Float64Array, data: Dataset, records: Uint32Array): FactorRows;
-  /** Loss of every record, as bits of that record alone: an engine that multiplies in batches need not give such. */
-  losses(body: Float64Array, head: Float64Array, data: Dataset): Float64Array;
 }
 
 /** The body of a model by itself: what algorithms on representations need. */

@@ -168,8 +168,8 @@ export function createPlainOracle(shape: DenseShape): GradientOracle {
 
   const factors: GradientFactors = {
     layers: layers.map(({ bias, ...layer }) => ({ ...layer, hasBias: bias >= 0 })),
+    written: [],
     mostRecords: ROWS,
-    losses,
     pass(body, head, data, records) {
       check(body, head, data);
       if (records.length > ROWS)
@@ -179,7 +179,7 @@ export function createPlainOracle(shape: DenseShape): GradientOracle {
         errors: layers.map(({ outputs }) => new Float64Array(records.length * outputs)),
       };
       const losses = Float64Array.from(records, (record, at) => writeFactors({ body, head }, data, record, at, given));
-      return { ...given, losses };
+      return { ...given, losses, write: () => {} };
     },
   };
 

@@ -7,15 +7,19 @@ import { RandomWords } from './random-words.ts';
 import { roundRandomly } from './rounding.ts';
 
 /*
- * Unit `record` without writing out the gradient of any record (F13, `float-bounded`). A record's gradient in a dense layer is
- * an outer product a d^T, so its norm is |a| |d|, and the sum of clipped gradients is one product of matrices.
+ * Unit `record` with one rotation and one rounding for the sum of all records (F13, `float-bounded`). A record's gradient in a
+ * dense layer is an outer product a d^T, so its norm is |a| |d|, and the sum of clipped gradients is one product of matrices:
+ * no gradient is written out. In a convolution it is the product A^T E of unfolded windows (positions x window) and errors
+ * (positions x channels). |A^T E|^2 = <A A^T, E E^T> takes positions^2 (window + channels) multiplications by Gram matrices, the
+ * product itself positions x window x channels, which the sum needs in any case: convolutions, and embeddings, are written out.
  *
  * Sums of doubles are rounded, by amounts that depend on all their terms: one record would move what the others add. Here
- * they are not rounded at all. Both factors of a record are cut to integers P, Q, of which P Q^T is the clipped gradient in
- * units of C 2^-T; |P|^2 |Q|^2, summed over the layers, is checked against 2^2T in exact integers; and T is so small that no
- * sum of B such terms, nor any sum inside its rotation, passes 2^53. What floats did before that only changes which integers
- * a record adds, as a function of this record alone. One float operation is left behind it: the multiplication of the rotated
- * integers by the scale, whose error kappa_f bounds.
+ * they are not rounded at all. A record's clipped gradient is cut to integers in units of C 2^-T: both factors of a dense layer
+ * to P, Q, whose product P Q^T it is, and each value w of one that is written out. The sum over the layers of |P|^2 |Q|^2 and
+ * |w|^2 is checked against 2^2T in exact integers; and T is so small that no sum of B such terms, nor any sum inside its
+ * rotation, passes 2^53. What floats did before that - A^T E among it - only changes which integers a record adds, as a function
+ * of this record alone. One float operation is left behind it: the multiplication of the rotated integers by the scale, whose
+ * error kappa_f bounds.
  */
 
 /** kappa_f: the charged norm is sC (1 + kappa_f) + sqrt(D). @see `floatSensitivity` */
@@ -93,10 +97,25 @@ export interface TermFactor {
   readonly rightUnits: Float64Array;
 }
 
+/** A layer of a record's gradient that is written out: `weight` times the values, in each of `copies` places of the vector. */
+export interface WrittenTerm {
+  readonly values: Float64Array;
+  readonly copies: number;
+  readonly weight: number;
+  /** Take the integers. Shapes: as `values`. */
+  readonly units: Float64Array;
+}
+
+/** Most bits of what is written out, so that a sum of squares up to 2^52 is exact; those below are zeros. */
+const WRITTEN_BITS = 26;
+
 const ONE = Float64Array.of(1);
 const NOTHING = new Float64Array(0);
 
-/** Writes values times `factor`, cut toward zero; returns the sum of their squares, exact below 2^53. */
+/**
+ * Writes values times `factor`, cut toward zero; returns the sum of their squares, exact below 2^53: squares and sums are
+ * integers that only grow, so one that has passed 2^53 is not returned as less.
+ */
 function cutInto(units: Float64Array, values: Float64Array, factor: number): number {
   let squares = 0;
   for (let i = 0; i < values.length; i++) {
@@ -126,14 +145,18 @@ function sizesOf(factors: readonly TermFactor[]): FactorSize[] {
   });
 }
 
-const normOf = (sizes: readonly FactorSize[]): number => jointNorm([Float64Array.from(sizes, ({ norm }) => norm)]);
+const normOf = (sizes: readonly { readonly norm: number }[]): number =>
+  jointNorm([Float64Array.from(sizes, ({ norm }) => norm)]);
+const writtenSizes = (written: readonly WrittenTerm[]): { readonly norm: number }[] =>
+  written.map(({ copies, values, weight }) => ({ norm: jointNorm([values]) * weight * Math.sqrt(copies) }));
 const isNormal = (norm: number): boolean => norm >= SMALLEST_FACTOR && norm < Number.POSITIVE_INFINITY;
 
-function clear(factors: readonly TermFactor[]): void {
+function clear(factors: readonly TermFactor[], written: readonly WrittenTerm[] = []): void {
   for (const { leftUnits, rightUnits } of factors) {
     leftUnits.fill(0);
     rightUnits.fill(0);
   }
+  for (const { units } of written) units.fill(0);
 }
 
 /**
@@ -160,43 +183,75 @@ function cutFactors(factors: readonly TermFactor[], sizes: readonly FactorSize[]
 }
 
 /**
- * Clips a record's gradient to C and writes it as integers: the sum over layers and copies of |P|^2 |Q|^2 is at most 2^2T,
- * checked exactly. Only this record is read. A gradient that is not finite, whose norm is no normal number, or that does not
- * fit for any other reason becomes zero.
- * Units: `clippingNorm` C; the integers P Q^T in C 2^-T. Secrets: the factors. @see privacy F13
+ * Writes what is written out in units of `unit` 2^-T, cut toward zero at 2^-26 of `unit` where T is more; returns the exact sum
+ * over layers and copies of the squares, or any larger number if that passes 2^53 at those bits.
  */
-export function quantizeTerm(factors: readonly TermFactor[], clippingNorm: number, bits: number): void {
+function cutWritten(written: readonly WrittenTerm[], unit: number, bits: number): bigint {
+  const kept = Math.min(bits, WRITTEN_BITS);
+  const step = 2 ** (bits - kept);
+  let squares = 0n;
+  for (const { copies, units, values, weight } of written) {
+    squares += BigInt(copies) * BigInt(cutInto(units, values, 2 ** kept * (weight / unit)));
+    if (step > 1) for (let i = 0; i < units.length; i++) units[i] = (units[i] as number) * step;
+  }
+  return squares << BigInt(2 * (bits - kept));
+}
+
+/**
+ * Clips a record's gradient to C and writes it as integers: the sum over layers and copies of |P|^2 |Q|^2, and of |w|^2 where it
+ * is written out, is at most 2^2T, checked exactly. Only this record is read. A gradient that is not finite, whose norm is no
+ * normal number, or that does not fit for any other reason becomes zero.
+ * Units: `clippingNorm` C; the integers P Q^T and w in C 2^-T. Secrets: the gradient. @see privacy F13
+ */
+export function quantizeTerm(
+  factors: readonly TermFactor[],
+  clippingNorm: number,
+  bits: number,
+  written: readonly WrittenTerm[] = [],
+): void {
   const sizes = sizesOf(factors);
-  const norm = normOf(sizes);
+  const norm = normOf([...sizes, ...writtenSizes(written)]);
   const unit = Math.max(clippingNorm, norm);
   const most = 1n << BigInt(2 * bits);
   // The second try is shorter by more than doubles can err.
-  for (const shrink of isNormal(norm) ? [0, 2 ** -26] : [])
-    if (cutFactors(factors, sizes, unit / (1 - shrink), bits) <= most) return;
-  clear(factors);
+  for (const shrink of isNormal(norm) ? [0, 2 ** -26] : []) {
+    const shorter = unit / (1 - shrink);
+    if (cutFactors(factors, sizes, shorter, bits) + cutWritten(written, shorter, bits) <= most) return;
+  }
+  clear(factors, written);
 }
 
 /** Shorter and shorter: what cutting does to each record need not shorten their sum. */
 const SHRINK_STEPS = [0, 2 ** -26, 2 ** -12, 2 ** -8, 2 ** -5, 2 ** -2] as const;
 
 /**
- * As `quantizeTerm`, for the summed gradient of all records of a person: the exact norm of the sum of their P Q^T is at most
- * 2^T. So is that of each record by itself, as exact sums need it; records that cancel are clipped by the longest of them.
- * Shapes: the factors of each record. Cost: of all pairs of records, or of their gradients written out where those are less.
+ * As `quantizeTerm`, for the summed gradient of all records of a person: the exact norm of the sum of their P Q^T, and of the
+ * sum that is written out, is at most 2^T. So is P Q^T of each record by itself, as exact sums need it; records that cancel there
+ * are clipped by the longest of them.
+ * Shapes: the factors of each record; `written` sums over the records. Cost: of all pairs of records, or of their gradients
+ * written out where those are less.
  * Not guaranteed: a sum of records whose gradients pass 1e75; it becomes zero.
  */
-export function quantizePerson(rows: readonly (readonly TermFactor[])[], clippingNorm: number, bits: number): void {
+export function quantizePerson(
+  rows: readonly (readonly TermFactor[])[],
+  clippingNorm: number,
+  bits: number,
+  written: readonly WrittenTerm[] = [],
+): void {
   const sizes = rows.map(sizesOf);
-  const longest = sizes.reduce((most, row) => Math.max(most, normOf(row)), 0);
-  const squared = gramNorm(rows);
+  const longest = Math.max(normOf(writtenSizes(written)), ...sizes.map(normOf));
+  const squared = gramNorm(rows) + normOf(writtenSizes(written)) ** 2;
   const isTerm = isNormal(longest) && squared < Number.POSITIVE_INFINITY;
   const unit = Math.max(clippingNorm, longest, Math.sqrt(Math.max(0, squared)));
   const most = 1n << BigInt(2 * bits);
   for (const shrink of isTerm ? SHRINK_STEPS : []) {
-    const each = rows.map((row, r) => cutFactors(row, sizes[r] as FactorSize[], unit / (1 - shrink), bits));
-    if (each.every((squares) => squares <= most) && exactGramNorm(rows, bits) <= most) return;
+    const shorter = unit / (1 - shrink);
+    const each = rows.map((row, r) => cutFactors(row, sizes[r] as FactorSize[], shorter, bits));
+    const sum = cutWritten(written, shorter, bits);
+    if (each.every((squares) => squares <= most) && exactGramNorm(rows, bits) + sum <= most) return;
   }
   for (const row of rows) clear(row);
+  clear([], written);
 }
 
 /**

@@ -346,8 +346,6 @@ export function parseRunConfig(value: unknown): RunConfig {
       'record', '"privacy.terms" expected integer at unit participant: its one update is rounded within a bound of its own');
     require(localNoise ===
       undefined, '"privacy.terms" expected integer with noise inside the organizations: their gradients are summed as integers');
-    require(config.model.network ===
-      undefined, '"privacy.terms" expected integer with a network of layers: float-bounded terms need a perceptron');
   }
   const { xnoise } = config.privacy;
   if (xnoise !== undefined) {

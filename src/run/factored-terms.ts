@@ -1,15 +1,23 @@
 import type { CryptoProvider, KeyStream } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
-import type { Dataset, RecordUnits } from '../data/dataset.ts';
 import { product } from '../learning/kernels/matrix.ts';
-import type { FactoredLayer, FactorRows, GradientFactors, GradientOracle, Model } from '../learning/oracle.ts';
+import type { FactoredLayer, FactorRows, GradientFactors, GradientOracle, WrittenLayer } from '../learning/oracle.ts';
 import type { EncodingSpec } from '../privacy/encode.ts';
-import { encodeFloatSum, quantizePerson, quantizeTerm, type TermFactor, termBits } from '../privacy/float-terms.ts';
+import {
+  encodeFloatSum,
+  quantizePerson,
+  quantizeTerm,
+  type TermFactor,
+  termBits,
+  type WrittenTerm,
+} from '../privacy/float-terms.ts';
 import type { RunConfig } from './config.ts';
 import type { RecordInputs, TermPlan } from './term-plan.ts';
+import { chunksOf, passAll } from './unit-pass.ts';
 
 /*
- * Unit `record`, terms `float-bounded`: the clipped gradients of a pass are summed by one product of matrices a layer.
+ * Unit `record`, terms `float-bounded`: the clipped gradients of a pass are summed by one product of matrices for a dense layer, and
+ * one after the other where they are written out.
  * @see src/privacy/float-terms.ts for what makes that sum exact
  */
 
@@ -37,14 +45,26 @@ interface UnitRows {
   readonly right: Float64Array;
 }
 
+/** The slots that a head goes to, and what it is multiplied with there. */
+interface Places {
+  readonly slots: readonly number[];
+  readonly weight: number;
+}
+
+const placesOf = (
+  { group }: { readonly group: 'body' | 'head' },
+  { slots, weight }: Places,
+): { readonly copies: number; readonly weight: number } =>
+  group === 'head' ? { copies: slots.length, weight } : { copies: 1, weight: 1 };
+
 const leftWidth = ({ hasBias, inputs }: FactoredLayer): number => inputs + (hasBias ? 1 : 0);
 
 function factorsOfRow(
   used: readonly number[],
   rows: readonly UnitRows[],
-  pass: FactorRows,
+  pass: Pick<FactorRows, 'inputs' | 'errors'>,
   row: number,
-  { slots, weight }: { readonly slots: readonly number[]; readonly weight: number },
+  places: Places,
 ): TermFactor[] {
   return used.map((l) => {
     const { layer, left, right } = rows[l] as UnitRows;
@@ -53,52 +73,24 @@ function factorsOfRow(
       left: (pass.inputs[l] as Float64Array).subarray(row * n, (row + 1) * n),
       right: (pass.errors[l] as Float64Array).subarray(row * m, (row + 1) * m),
       hasBias: layer.hasBias,
-      copies: layer.group === 'head' ? slots.length : 1,
-      weight: layer.group === 'head' ? weight : 1,
+      ...placesOf(layer, places),
       leftUnits: left.subarray(row * width, (row + 1) * width),
       rightUnits: right.subarray(row * m, (row + 1) * m),
     };
   });
 }
 
-/** Units one after the other, as many as have no more records than a pass; one that has more comes alone. */
-function* chunksOf(units: readonly number[], records: RecordUnits, mostRecords: number): Generator<readonly number[]> {
-  let chunk: number[] = [];
-  let rows = 0;
-  for (const unit of units) {
-    const count = records[unit]?.length ?? 0;
-    if (chunk.length > 0 && rows + count > mostRecords) {
-      yield chunk;
-      [chunk, rows] = [[], 0];
-    }
-    chunk.push(unit);
-    rows += count;
-  }
-  if (chunk.length > 0) yield chunk;
+/** Room for the gradient of one unit by the layers that are written out. */
+interface WrittenRows {
+  readonly layer: WrittenLayer;
+  readonly index: number;
+  readonly values: Float64Array;
+  readonly units: Float64Array;
 }
 
-/** The factors of any number of records. */
-function passAll(
-  { layers, mostRecords, pass }: GradientFactors,
-  model: Model,
-  data: Dataset,
-  records: Uint32Array,
-): FactorRows {
-  if (records.length <= mostRecords) return pass(model.body, model.head, data, records);
-  const inputs = layers.map((layer) => new Float64Array(records.length * layer.inputs));
-  const errors = layers.map((layer) => new Float64Array(records.length * layer.outputs));
-  const losses = new Float64Array(records.length);
-  for (let start = 0; start < records.length; start += mostRecords) {
-    const part = records.subarray(start, start + mostRecords);
-    const given = pass(model.body, model.head, data, part);
-    layers.forEach(({ inputs: n, outputs: m }, l) => {
-      inputs[l]?.set((given.inputs[l] as Float64Array).subarray(0, part.length * n), start * n);
-      errors[l]?.set((given.errors[l] as Float64Array).subarray(0, part.length * m), start * m);
-    });
-    losses.set(given.losses, start);
-  }
-  return { inputs, errors, losses };
-}
+const isUsed = (group: 'body' | 'head', { slots }: Places): boolean =>
+  // Without an open slot the head is not sent, and no part of the norm.
+  group === 'body' || slots.length > 0;
 
 /**
  * Sum of the clipped gradients of the drawn records, or persons, encoded. Random: `rounding`, of this contribution alone.
@@ -114,7 +106,7 @@ export function factoredTerms(
   rounding: KeyStream,
 ): Int32Array {
   const factors = requireFactors(oracle);
-  const { layers, mostRecords } = factors;
+  const { layers, mostRecords, written } = factors;
   const { maxRecordsPerStep } = config.training;
   // Whatever is drawn of them, the sum is exact.
   if (data.count > maxRecordsPerStep)
@@ -129,11 +121,23 @@ export function factoredTerms(
       right: new Float64Array(capacity * layer.outputs),
     }),
   );
+  const writtenRows = written.map(
+    (layer, index): WrittenRows => ({
+      layer,
+      index,
+      values: new Float64Array(layer.length),
+      units: new Float64Array(layer.length),
+    }),
+  );
   const headSum = new Float64Array(oracle.manifest.headLength);
+  const sumOf = (group: 'body' | 'head'): Float64Array => (group === 'head' ? headSum : (sums[0] as Float64Array));
   for (const group of plan.groups) {
     const { head, slots, units } = group;
-    // Without an open slot the head is not sent, and no part of the norm.
-    const used = layers.flatMap((layer, l) => (layer.group === 'body' || slots.length > 0 ? [l] : []));
+    const used = layers.flatMap((layer, l) => (isUsed(layer.group, group) ? [l] : []));
+    const usedRows = writtenRows.filter(({ layer }) => isUsed(layer.group, group));
+    const writtenTerms = usedRows.map(
+      ({ layer, units, values }): WrittenTerm => ({ units, values, ...placesOf(layer, group) }),
+    );
     headSum.fill(0);
     for (const chunk of chunksOf(units, plan.units, mostRecords)) {
       const records = Uint32Array.from(chunk.flatMap((unit) => plan.units[unit] ?? []));
@@ -144,18 +148,27 @@ export function factoredTerms(
         const terms = own.map((at) => factorsOfRow(used, rows, given, at, group));
         const loss = own.reduce((sum, at) => sum + (given.losses[at] as number), 0);
         row += own.length;
+        if (own.length === 0) continue;
         if (plan.isLeftOut(unit, loss)) {
           for (const { leftUnits, rightUnits } of terms.flat()) {
             leftUnits.fill(0);
             rightUnits.fill(0);
           }
-        } else if (terms.length === 1) quantizeTerm(terms[0] as TermFactor[], spec.clippingNorm, bits);
-        else quantizePerson(terms, spec.clippingNorm, bits);
+          continue;
+        }
+        for (const { index, values } of usedRows) given.sumWritten(index, own, values);
+        if (terms.length === 1) quantizeTerm(terms[0] as TermFactor[], spec.clippingNorm, bits, writtenTerms);
+        else quantizePerson(terms, spec.clippingNorm, bits, writtenTerms);
+        for (const { layer, units: cut } of usedRows) {
+          const sum = sumOf(layer.group);
+          for (let i = 0, at = layer.offset; i < cut.length; i++, at++)
+            sum[at] = (sum[at] as number) + (cut[i] as number);
+        }
       }
       for (const l of used) {
         const { layer, left, right } = rows[l] as UnitRows;
         const [m, n, k] = [leftWidth(layer), layer.outputs, records.length];
-        const c = layer.group === 'head' ? headSum : (sums[0] as Float64Array);
+        const c = sumOf(layer.group);
         // The row of ones behind the inputs makes the biases behind the weights.
         product({ m, n, k, a: left, aAt: 0, ai: 1, al: m, b: right, bAt: 0, c, cAt: layer.kernel });
       }
@@ -168,6 +181,10 @@ export function factoredTerms(
   for (const { left, right } of rows) {
     left.fill(0);
     right.fill(0);
+  }
+  for (const { units, values } of writtenRows) {
+    units.fill(0);
+    values.fill(0);
   }
   headSum.fill(0);
   return encodeFloatSum(crypto, spec, bits, sums, rounding);

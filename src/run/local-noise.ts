@@ -4,7 +4,7 @@ import { type Dataset, unitsOf } from '../data/dataset.ts';
 import { denseManifest, type ModelManifest } from '../learning/manifest.ts';
 import type { GradientOracle } from '../learning/oracle.ts';
 import { poissonSample } from '../learning/sampling.ts';
-import { unitGradient } from '../learning/unit-gradient.ts';
+import { eachUnitGradient } from '../learning/unit-gradient.ts';
 import { createDiscreteGaussian } from '../privacy/discrete-gaussian.ts';
 import { type Block, createEncoder } from '../privacy/encode.ts';
 import type { DpEvent } from '../privacy/events.ts';
@@ -103,7 +103,6 @@ export function privateInputs(
   const sum = new Int32Array(local.dimension);
   const term = { body: new Float64Array(manifest.bodyLength), head: new Float64Array(manifest.headLength) };
   const units = unitsOf(raw.data, config.privacy.perPerson === true);
-  const gradientOf = unitGradient(raw.oracle, raw.data, term);
   const parts = blocks.map(({ segment }, block) => ({ block, values: segment === 'body' ? term.body : term.head }));
   const unit = 1 / (scale * denominatorOf(config));
   let answered = 0;
@@ -112,10 +111,9 @@ export function privateInputs(
     if (answered > local.queries)
       throw new CoveyError('INTERNAL_INVARIANT', `"queries" expected at most ${local.queries} gradients in a step`);
     sum.fill(0);
-    for (const unit of poissonSample(units.length, config.training.samplingProbability, streams.sample)) {
-      gradientOf(body, head, units[unit] ?? []);
-      encoder.addRecord(sum, parts);
-    }
+    const drawn = poissonSample(units.length, config.training.samplingProbability, streams.sample);
+    const owned = Array.from(drawn, (unit) => units[unit] ?? []);
+    eachUnitGradient(raw.oracle, raw.data, { body, head }, owned, term, () => encoder.addRecord(sum, parts));
     sampler.add(sum, streams.noise);
     for (let i = 0; i < bodyGradient.length; i++) bodyGradient[i] = (sum[i] as number) * unit;
     for (let i = 0; i < headGradient.length; i++) headGradient[i] = (sum[bodyGradient.length + i] as number) * unit;

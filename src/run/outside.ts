@@ -223,8 +223,9 @@ export async function contributeOutside(
   ): { readonly wanted: readonly Wanted[]; readonly contribution: Contribution } => {
     const wanted: Wanted[] = [];
     let fit = 0;
+    const { recordGradients: _passes, ...engine } = inputs.oracle;
     const oracle: GradientOracle = {
-      ...inputs.oracle,
+      ...engine,
       perRecordGradient(body, head, _data, record, bodyGradient, headGradient) {
         const row = rows[wanted.length - from];
         wanted.push({ body, head, record });

@@ -1,6 +1,6 @@
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import type { SessionParams } from '../../protocol/session.ts';
-import { unitGradient } from '../learning/unit-gradient.ts';
+import { eachUnitGradient } from '../learning/unit-gradient.ts';
 import { createEncoder } from '../privacy/encode.ts';
 import { isFloatBounded, type RunConfig } from './config.ts';
 import { factoredTerms } from './factored-terms.ts';
@@ -26,16 +26,21 @@ export function recordTerms(
   const encoder = createEncoder(crypto, spec);
   const values = new Int32Array(blocks.reduce((sum, block) => sum + block.length, 0));
   const term = { body: new Float64Array(body.length), head: new Float64Array(groups[0]?.head.length ?? 0) };
-  const gradientOf = unitGradient(inputs.oracle, inputs.data, term);
   for (const { head, slots, units: drawn, weight } of groups)
-    for (const unit of drawn) {
-      const loss = gradientOf(body, head, units[unit] ?? []);
-      if (isLeftOut(unit, loss)) continue;
-      const shared = weight === 1 || slots.length === 0 ? term.head : term.head.map((value) => weight * value);
-      encoder.addRecord(values, [
-        { block: 0, values: term.body },
-        ...slots.map((slot) => ({ block: 1 + slot, values: shared })),
-      ]);
-    }
+    eachUnitGradient(
+      inputs.oracle,
+      inputs.data,
+      { body, head },
+      drawn.map((unit) => units[unit] ?? []),
+      term,
+      (i, loss) => {
+        if (isLeftOut(drawn[i] as number, loss)) return;
+        const shared = weight === 1 || slots.length === 0 ? term.head : term.head.map((value) => weight * value);
+        encoder.addRecord(values, [
+          { block: 0, values: term.body },
+          ...slots.map((slot) => ({ block: 1 + slot, values: shared })),
+        ]);
+      },
+    );
   return values;
 }

@@ -296,10 +296,10 @@ function withoutNewcomers(
 ): { readonly data: ScenarioData; readonly newcomers: ScenarioData['participants'] } {
   if (newcomers === 0) return { data, newcomers: [] };
   const members = data.participants.length - newcomers;
-  if (members < 4)
+  if (members < 3)
     throw new CoveyError(
       'USAGE_CONFIG',
-      `"newcomers" expected at most ${data.participants.length - 4} of ${data.participants.length} participants, got ${newcomers}`,
+      `"newcomers" expected at most ${data.participants.length - 3} of ${data.participants.length} participants, got ${newcomers}`,
     );
   return {
     data: { ...data, participants: data.participants.slice(0, members) },

@@ -414,6 +414,7 @@ function pathText(path: string, hasSlots: boolean): string {
     'clip-count': 'count of updates within the clip',
     selection: 'choice of a slot',
     metrics: 'accuracies',
+    labels: 'counts of classes',
     personal: 'personal models: they never leave their organization',
   };
   return texts[path] ?? path;

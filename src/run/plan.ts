@@ -189,7 +189,7 @@ export function sessionPaths(
 ): readonly Path[] {
   if (session.kind === 'seats') return [];
   if (session.kind === 'choice' || session.kind === 'gaps') return ['selection'];
-  if (session.kind === 'metrics') return ['metrics'];
+  if (session.kind === 'metrics' || session.kind === 'labels') return [session.kind];
   const segments = trainingBlocks(config, slots).map(({ segment }) => segment);
   const cluster = config.clusters?.open === undefined ? null : groupOf(session);
   return pathsOfSegments(

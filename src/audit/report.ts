@@ -429,7 +429,7 @@ function paths({ history, pathLosses }: ReportFacts): string {
     epsilon(release),
   ]);
   return `<h2>Each part of the releases</h2>${table(['Path', 'What it is', 'ε coordinator', 'ε released'], rows, [2, 3])}
-<p class="soft">The largest loss of any organization through each part alone. Parts of one vector share one clip and one noise: each may hold all that the event of the vector bounds, so it is shown with each of them and counted once in the total. The total composes all events; it is not the sum of these rows.</p>`;
+<p class="soft">What the events of each part cost the organization that pays most for it, given everything else that was released. Parts follow from each other (shared layers from the choice of slots, accuracies from the models), so a row is no bound for somebody who reads that part alone; the total is one for every reader. Parts of one vector share one clip and one noise: each may hold all that the event of the vector bounds, so it is shown with each of them and counted once in the total. The total composes all events; it is not the sum of these rows.</p>`;
 }
 
 function trust({ history }: ReportFacts): string {

@@ -312,7 +312,7 @@ export function countShareVariance(config: RunConfig): number {
 const GATE_FAILURE = 1e-6;
 
 /**
- * Slots that a census leaves open: count - noise margin - maxLoss >= minCluster (SPEC section 6). Everybody computes it
+ * Slots that a census leaves open: count - noise margin - maxLoss >= minCluster (threat-model.md). Everybody computes it
  * from the released counts, so it is free. Units: `counts` in members. Null where the run has no floor.
  */
 export function openAfterCensus(config: RunConfig, counts: readonly number[]): number[] | null {

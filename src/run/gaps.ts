@@ -1,7 +1,7 @@
 import type { RunConfig } from './config.ts';
 import { GAP_SCALE, gapsBlock } from './evolution.ts';
 import type { MemberState, SiteInputs } from './member-model.ts';
-import { bestSlot } from './member-model.ts';
+import { bestSlot, lossEngine } from './member-model.ts';
 import type { SessionOrder } from './order.ts';
 
 /*
@@ -47,7 +47,8 @@ export function gapsContribution(
   // A participant without records, or without a slot, is the zero-out neighbour of every other one.
   if (slot === null || data.count === 0) return values;
   const body = Float64Array.from(models.body);
-  const lossesOf = (at: number): Float64Array => oracle.losses(body, Float64Array.from(models.heads[at] ?? []), data);
+  const lossesOf = (at: number): Float64Array =>
+    lossEngine(oracle).losses(body, Float64Array.from(models.heads[at] ?? []), data);
   const other = otherHalf(trials, slot);
   const own = lossesOf(slot);
   const others = other === null ? own : lossesOf(other);

@@ -35,6 +35,11 @@ export interface SiteInputs {
   readonly data: Dataset;
 }
 
+/** What losses that choose slots are computed by: the engine of the factors, if there is one, whose bits turn on no other record. */
+export function lossEngine(oracle: GradientOracle): Pick<GradientOracle, 'losses'> {
+  return oracle.factors ?? oracle;
+}
+
 /** Slot of least training loss. */
 export function bestSlot(models: ReleasedModels, { oracle, data }: SiteInputs): number {
   const body = Float64Array.from(models.body);

@@ -23,7 +23,7 @@ import { evolutionRule, evolvingOf } from './evolution.ts';
 import { gapsContribution } from './gaps.ts';
 import { LABEL_SCALE } from './labels.ts';
 import { type LocalNoise, privateInputs } from './local-noise.ts';
-import { bestSlot, type MemberState, memberHead, releasedModel } from './member-model.ts';
+import { bestSlot, lossEngine, type MemberState, memberHead, releasedModel } from './member-model.ts';
 import { METRICS_SCALE, metricsBlock } from './metrics.ts';
 import type { SessionOrder } from './order.ts';
 import { COUNT_SCALE, choiceDraws, groupOf, openAfterCensus, sessionBlocks } from './plan.ts';
@@ -99,7 +99,8 @@ function choiceContribution(
   const choice = order.session.kind === 'choice' ? order.session.choice : 0;
   const { choiceEpsilon, lossBound } = config.clusters ?? { choiceEpsilon: 0, lossBound: 0 };
   const body = toDoubles(order.models.body);
-  const lossesOf = (head: Float32Array): Float64Array => inputs.oracle.losses(body, toDoubles(head), inputs.data);
+  const lossesOf = (head: Float32Array): Float64Array =>
+    lossEngine(inputs.oracle).losses(body, toDoubles(head), inputs.data);
   const units = unitsOf(inputs.data, config.privacy.perPerson === true);
   const draws = choiceDraws(config);
   const choose = (): number[] =>

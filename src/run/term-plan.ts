@@ -9,8 +9,9 @@ import { poissonSample } from '../learning/sampling.ts';
 import { lossesOfUnits } from '../learning/unit-gradient.ts';
 import type { Block } from '../privacy/encode.ts';
 import { algorithmOf } from './algorithm.ts';
-import { isFloatBounded, type RunConfig } from './config.ts';
+import type { RunConfig } from './config.ts';
 import { labelCounts } from './labels.ts';
+import { lossEngine } from './member-model.ts';
 import type { SessionOrder } from './order.ts';
 import { sessionBlocks } from './plan.ts';
 import type { Placement } from './update.ts';
@@ -80,9 +81,8 @@ export function planTerms(
   const groupsOf = (): TermGroup[] => {
     // Record rule: the slot and the term read this record, or this person's, and released values only.
     if (soft) {
-      // With float-bounded terms by the engine of the factors: a slot must not turn on who else is in a batch.
-      const engine = isFloatBounded(config) ? (oracle.factors ?? oracle) : oracle;
-      const losses = heads.map((head) => lossesOfUnits(engine.losses(body, head, data), units));
+      const { losses: lossesOf } = lossEngine(oracle);
+      const losses = heads.map((head) => lossesOfUnits(lossesOf(body, head, data), units));
       const best = drawn.map((unit) => bestSlotOfRecord(losses, unit));
       return heads.map((head, slot) => ({
         head: headOf(head),

@@ -233,7 +233,7 @@ function seen(facts: ReportFacts): string {
   const rows = results.clusters.map(({ slot, noisyCount, line }) => [String(slot), noisyCount.toFixed(1), esc(line)]);
   const clusters =
     rows.length === 0
-      ? '<p>There was one model and no clusters.</p>'
+      ? '<p>No counts of slots were released.</p>'
       : table(['Slot', 'Noisy members', 'What the coordinator could see of it'], rows, [1]);
   return `<h2>What the coordinator saw, and what it could not</h2>${clusters}
 <p><b>Seen:</b> who took part in which round, when and with how many bytes (the same for everybody); per round one noisy sum for each slot; the models and counts that follow from it.</p>

@@ -19,13 +19,13 @@ async function nodeLedgers(path: string): Promise<string[][]> {
   return [...streams.values()].map((payloads) => payloads.map(fromUtf8));
 }
 
-/** A row of every payer and path: what that part of the releases tells by itself. */
+/** A row of every payer and path: what the events of that part of the releases cost. */
 function printPaths(head: string, payers: readonly { readonly name: string; readonly paths: SpentPaths }[]): void {
   const cell = (epsilon: number | undefined): string => (epsilon === undefined ? '-' : epsilonText(epsilon));
   const rows = payers.flatMap(({ name, paths }) =>
     paths.map(({ path, spent }, i) => [i === 0 ? name : '', path, cell(spent.server), cell(spent.release)]),
   );
-  console.log(`\nBy path, each part alone\n${table([[head, 'path', 'server view', 'release view'], ...rows])}`);
+  console.log(`\nBy path, the events of each part\n${table([[head, 'path', 'server view', 'release view'], ...rows])}`);
   console.log(
     '\nParts of one vector share one event: it is in each of their rows and once in the total, never added up.',
   );

@@ -11,7 +11,7 @@ import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { EVOLVING_OPTIONS, type TrainingSettings } from './settings.ts';
 
 /** Fewest participants of a run, whose sum hides the terms of each. */
-const LEAST_PARTICIPANTS = 4;
+const LEAST_PARTICIPANTS = 3;
 
 /** What is asked of one run. */
 export interface ExperimentOptions {

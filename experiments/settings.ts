@@ -4,7 +4,7 @@ import type { DenseShape } from '../src/learning/manifest.ts';
 import type { LocalOptimizer } from '../src/learning/optimizer.ts';
 import type { RunConfig } from '../src/run/config.ts';
 
-/** How a scenario is trained unless the command says otherwise. Source: learning design, section 6 */
+/** How a scenario is trained unless the command says otherwise. */
 export interface TrainingSettings {
   readonly rounds: number;
   readonly epochs: number;

@@ -17,7 +17,7 @@ import { findAlgorithm } from '../src/learning/registry.ts';
 
 /*
  * f1(x) = (x - 1)^2 / 2 and f2(x) = 2 (x + 1)^2, ten local steps of 0.1: every method has a fixed point of its own, and only
- * control variates reach the optimum -0.6 of the sum. Source: learning design, section 6
+ * control variates reach the optimum -0.6 of the sum.
  */
 
 const manifest = createManifest([{ name: 'x', shape: [1], group: 'head' }]);

@@ -195,6 +195,11 @@ describe('paths of sessions', () => {
       { ...base, clusters: null, metrics: { every: 1, bins: 5, noiseStddev: 60 } },
       [['body', 'slots'], ['metrics']],
     ],
+    [
+      'label counts',
+      { ...base, clusters: null, algorithm: { id: 'fedrod', labels: { noiseStddev: 60 } } },
+      [['labels'], ['body', 'slots']],
+    ],
   ];
 
   it.each(cases)('are the same for who charges and who audits: %s', (_, given, expected) => {

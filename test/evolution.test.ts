@@ -218,6 +218,16 @@ describe('a configuration of evolving clusters', () => {
     );
   });
 
+  it.each(['record', 'participant'] as const)(
+    'of an embedded scenario leaves most of the budget to training at unit %s',
+    (unit) => {
+      const options = { seed: 1, steps: 80, targetEpsilon: 8, participants: 12, unit };
+      const multiplierOf = (id: string): number =>
+        planRun(scenarioConfig('digits', { ...options, algorithm: { id } })).noiseMultiplier;
+      expect(multiplierOf('evolving')).toBeLessThan(1.2 * multiplierOf('fedavg'));
+    },
+  );
+
   it('has a choice before each probe and gaps after its last step', () => {
     const schedule = buildSchedule(configOf('participant'));
     expect(schedule.filter(({ kind }) => kind !== 'train').map(({ kind, step }) => [kind, step])).toEqual([

@@ -64,9 +64,9 @@ describe('a row of the benchmark', () => {
   });
 
   it('says what is too small or too large for a run', () => {
-    const few = { ...data, participants: data.participants.slice(0, 3) };
+    const few = { ...data, participants: data.participants.slice(0, 2) };
     expect(() => runExperiment(nodeCrypto, few, ask('fedavg'))).toThrow(
-      /"participants" expected at least 4 in a sum of digits, got 3; hint: --algorithm local --only/,
+      /"participants" expected at least 3 in a sum of digits, got 2; hint: --algorithm local --only/,
     );
     const wide = { ...settingsOf('digits'), hidden: [65_536, 65_536] };
     for (const algorithm of ['fedavg', 'local'])

@@ -172,7 +172,7 @@ export function createNode(options: NodeOptions): FederationNode {
         local: memory.local(),
       });
     }
-    // A slot is trained only among those who were counted in it (maxLoss, SPEC section 6).
+    // A slot is trained only among those who were counted in it (maxLoss, SPEC section 4).
     return received.session.kind === 'train' ? memory.census() : null;
   }
 

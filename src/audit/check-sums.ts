@@ -23,7 +23,7 @@ function checkSeats(session: SessionHistory, sum: Int32Array): void {
   }
 }
 
-/** Chance that the noise of the counts lets a slot pass that is too small. SPEC section 6 */
+/** Chance that the noise of the counts lets a slot pass that is too small. @see threat-model.md, founding slots */
 const GATE_FAILURE = 1e-6;
 
 /** Counts in the log follow from the released sum, the open slots from the counts. */

@@ -65,7 +65,7 @@ function sessionFacts(session: SessionHistory): SessionFacts {
   };
 }
 
-/** What differencing of consecutive releases leaves to the noise alone. Source: protocol design, section 6 */
+/** What differencing of consecutive releases leaves to the noise alone. @see threat-model.md, differences of consecutive releases */
 function closeReleases({ sessions, open }: RunHistory): CloseReleases[] {
   const found: CloseReleases[] = [];
   const latest = new Map<string, SessionHistory>();

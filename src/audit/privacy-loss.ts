@@ -89,7 +89,7 @@ export function releasedPaths({ sessions }: RunHistory): Path[] {
   return [...paths].sort(comparePaths);
 }
 
-/** Largest loss of any member through one path, by view. The parts of one vector share its event: never to be added up. */
+/** Largest loss of any member by the events of one path, by view, given everything else. The parts of one vector share its event: never to be added up. */
 export interface PathLoss {
   readonly path: string;
   readonly epsilon: Readonly<Record<View, number>>;

@@ -233,7 +233,7 @@ function seen(facts: ReportFacts): string {
   const rows = results.clusters.map(({ slot, noisyCount, line }) => [String(slot), noisyCount.toFixed(1), esc(line)]);
   const clusters =
     rows.length === 0
-      ? '<p>There was one model and no clusters.</p>'
+      ? '<p>No counts of slots were released.</p>'
       : table(['Slot', 'Noisy members', 'What the coordinator could see of it'], rows, [1]);
   return `<h2>What the coordinator saw, and what it could not</h2>${clusters}
 <p><b>Seen:</b> who took part in which round, when and with how many bytes (the same for everybody); per round one noisy sum for each slot; the models and counts that follow from it.</p>
@@ -414,6 +414,7 @@ function pathText(path: string, hasSlots: boolean): string {
     'clip-count': 'count of updates within the clip',
     selection: 'choice of a slot',
     metrics: 'accuracies',
+    labels: 'counts of classes',
     personal: 'personal models: they never leave their organization',
   };
   return texts[path] ?? path;
@@ -428,7 +429,7 @@ function paths({ history, pathLosses }: ReportFacts): string {
     epsilon(release),
   ]);
   return `<h2>Each part of the releases</h2>${table(['Path', 'What it is', 'ε coordinator', 'ε released'], rows, [2, 3])}
-<p class="soft">The largest loss of any organization through each part alone. Parts of one vector share one clip and one noise: each may hold all that the event of the vector bounds, so it is shown with each of them and counted once in the total. The total composes all events; it is not the sum of these rows.</p>`;
+<p class="soft">What the events of each part cost the organization that pays most for it, given everything else that was released. Parts follow from each other (shared layers from the choice of slots, accuracies from the models), so a row is no bound for somebody who reads that part alone; the total is one for every reader. Parts of one vector share one clip and one noise: each may hold all that the event of the vector bounds, so it is shown with each of them and counted once in the total. The total composes all events; it is not the sum of these rows.</p>`;
 }
 
 function trust({ history }: ReportFacts): string {

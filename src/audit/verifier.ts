@@ -87,10 +87,10 @@ function toHexKey(history: RunHistory): string {
   return history.genesis.coordinatorKey;
 }
 
-/** Parts of a release, each by itself; the total composes the events of all, each once. */
+/** What the events of each part of the releases cost; the total composes those of all, each once. */
 function pathLine({ view, paths }: RecomposedLoss): string {
   const parts = paths.map(({ path, epsilon }) => `${path} ${epsilon === 0 ? '0' : epsilon.toFixed(4)}`);
-  return `epsilon by path, ${view} view, each part alone: ${parts.join(', ')}`;
+  return `epsilon by path, ${view} view, events of each part: ${parts.join(', ')}`;
 }
 
 function lossLine({ view, epsilon, secondEpsilon }: RecomposedLoss, delta: string): string {

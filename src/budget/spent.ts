@@ -9,7 +9,7 @@ import { type Path, PERSONAL_PATH } from '../privacy/paths.ts';
 import type { TermKind } from '../privacy/sum-event.ts';
 import type { View } from '../privacy/views.ts';
 
-/** Loss through each path alone, the personal part (always 0) among them; paths of one vector share its event. */
+/** Loss by the events of each path, the personal part (always 0) among them; paths of one vector share its event. */
 export type SpentPaths = readonly {
   readonly path: string;
   readonly spent: Partial<Readonly<Record<View, number>>>;

@@ -14,7 +14,7 @@ export function keptSlots(counts: readonly number[], kept: number): number[] {
 }
 
 /**
- * Slots that members may fill until the next census: count - noise margin - maxLoss >= minCluster (SPEC section 6).
+ * Slots that members may fill until the next census: count - noise margin - maxLoss >= minCluster (threat-model.md).
  * Units: counts and margin in members. A floor of 0 leaves every slot open.
  */
 export function openSlots(

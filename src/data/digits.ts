@@ -141,7 +141,7 @@ export interface DigitsOrganization extends SplitData {
 
 /**
  * Generates the handwriting-like digits of one organization; no other organization's data enter.
- * Uniform draws and + - * / sqrt only: every engine gives the same bits. @see learning design, section 5
+ * Uniform draws and + - * / sqrt only: every engine gives the same bits.
  * Random: `seed` (32 bits); the data are public examples.
  * @throws CoveyError USAGE_RANGE for an organization that does not exist.
  */

@@ -11,7 +11,7 @@ export interface FeatureMoments {
  * Raw moments over the training records of all the participants, as three sums (count, sum, sum of squares around a
  * first mean) would give them.
  * Not guaranteed: privacy. A record scaled by these depends on every other record: with noise at record level use
- * declared ranges, or charge a noisy sum. @see learning design, section 1a
+ * declared ranges, or charge a noisy sum. @see privacy section 1
  */
 export function pooledMoments(datasets: readonly Dataset[]): FeatureMoments {
   const length = datasets[0]?.featureLength ?? 0;

@@ -20,7 +20,7 @@ export interface Curriculum {
  * that the schedule alone moves. Ranks and quantiles of own losses, and experts trained on own records, would make a record's
  * term depend on the others. `easy`: losses up to the threshold, `hard`: from it on, `random` (the control): a draw with the
  * threshold as its probability. Units: `from` and `to` as losses, or as shares in (0, 1]; all records after `fullAt`.
- * @see privacy section 1; learning design, 1a
+ * @see privacy section 1
  */
 export interface LossThreshold {
   readonly order: Curriculum['order'];

@@ -12,7 +12,7 @@ export type ViewEvents = Readonly<Partial<Record<View, readonly DpEvent[]>>>;
 /** A charge that waits for its settlement. */
 export interface ReservedCharge {
   readonly events: ViewEvents;
-  /** What the session releases; each path alone may hold all that the events bound. Left out by old ledgers. */
+  /** What the session releases; each path may hold all that the events bound. Left out by old ledgers. */
   readonly paths?: readonly Path[] | undefined;
 }
 

@@ -241,8 +241,9 @@ export interface PathEpsilon {
 }
 
 /**
- * Epsilon of every path that was charged, and zero for the personal part, which is in no release. Each number bounds what
- * its path alone tells, at the full delta; the total is that of `reportLedger`, never the sum of these.
+ * Epsilon of every path that was charged, and zero for the personal part, which is in no release. Each number is what the events
+ * of its path cost, at the full delta, given everything else. Parts follow from each other, so that what somebody learns who
+ * reads one alone is bounded by the total of `reportLedger`, which is never the sum of these.
  */
 export function reportPaths(ledger: Ledger, view: View = ledger.terms.budgetView): PathEpsilon[] {
   const { delta } = ledger.terms.budget;

@@ -1,6 +1,6 @@
 /**
  * Part of a release that a charge pays for. The parts of one vector share one clip and one noise, so a charge may name
- * several: it is one event, and each of its parts alone may hold all that the event bounds.
+ * several: it is one event, and any of its parts may hold all that the event bounds.
  *
  * `body`: shared layers. `slots`: hidden heads together (which one a member fills is hidden; without clusters the one
  * head). `cluster-j`: the model of an open cluster. `extra`: what an algorithm sums beside the models. `clip-count`:

@@ -11,7 +11,7 @@ export const VIEWS: readonly View[] = ['server', 'release'];
 /**
  * Number of noise shares that protect a sum of `survivors` members against a viewer who knows `colluders` shares.
  * @throws CoveyError PRIVACY_NOISE if no honest share is left; USAGE_RANGE for what is not a count.
- * @see privacy section 3 (A3, A4)
+ * @see privacy section 3
  */
 export function honestShares(view: View, survivors: number, colluders: number): number {
   if (!Number.isSafeInteger(survivors) || !Number.isSafeInteger(colluders) || colluders < 0) {

@@ -20,7 +20,7 @@ import type { LabelSource } from './labels.ts';
 import { localQueries } from './local-queries.ts';
 import { checkModel } from './network-schema.ts';
 
-/** Hidden slots with founding seats, private choice and a public schedule. @see learning design, embedded scenario */
+/** Hidden slots with founding seats, private choice and a public schedule. @see privacy 3.4 */
 export interface ClusterConfig {
   /**
    * `hard`: every member trains one slot, chosen privately. `soft`: every record trains the slot that fits it best under

@@ -15,7 +15,7 @@ import type { RunPlan, ScheduledSession } from './plan.ts';
 
 /*
  * Evolving clusters in a run: probes on the public schedule of the choices. The slots of every session follow from the
- * releases of the probes before it (src/cluster/evolution.ts). @see learning design, section 3
+ * releases of the probes before it (src/cluster/evolution.ts).
  */
 
 /** Clusters that split and merge. */

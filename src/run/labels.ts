@@ -5,7 +5,7 @@ import type { RunConfig } from './config.ts';
 /*
  * Records of each class over the whole cohort, for algorithms whose gradients read them at unit `record`: either public
  * numbers of the configuration, or one noisy histogram that is summed before the first step and charged by itself. A record
- * adds a one to one class, so it moves the histogram by 1; whatever is done with the released counts is free (privacy 1a).
+ * adds a one to one class, so it moves the histogram by 1; whatever is done with the released counts is free (privacy section 1).
  */
 
 /** Where label counts come from: a public prior, or a histogram under noise. */

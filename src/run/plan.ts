@@ -189,7 +189,7 @@ export function sessionPaths(
 ): readonly Path[] {
   if (session.kind === 'seats') return [];
   if (session.kind === 'choice' || session.kind === 'gaps') return ['selection'];
-  if (session.kind === 'metrics') return ['metrics'];
+  if (session.kind === 'metrics' || session.kind === 'labels') return [session.kind];
   const segments = trainingBlocks(config, slots).map(({ segment }) => segment);
   const cluster = config.clusters?.open === undefined ? null : groupOf(session);
   return pathsOfSegments(
@@ -312,7 +312,7 @@ export function countShareVariance(config: RunConfig): number {
 const GATE_FAILURE = 1e-6;
 
 /**
- * Slots that a census leaves open: count - noise margin - maxLoss >= minCluster (SPEC section 6). Everybody computes it
+ * Slots that a census leaves open: count - noise margin - maxLoss >= minCluster (threat-model.md). Everybody computes it
  * from the released counts, so it is free. Units: `counts` in members. Null where the run has no floor.
  */
 export function openAfterCensus(config: RunConfig, counts: readonly number[]): number[] | null {

@@ -88,11 +88,17 @@ function clustersOf(participants: number, steps: number, kept: number, countNois
   };
 }
 
-/** One slot that probes split, at the steps of the choices; the run's choices without a founding. */
-function evolvingClusters(own: ClusterConfig, steps: number): ClusterConfig {
+/** Noise on gaps at unit record, over all records: a gap is a sum over them. */
+const RECORD_GAP_NOISE = 0.01;
+
+/**
+ * One slot that probes split, at the steps of the choices; the run's choices without a founding. `gapNoiseStddev`: in loss
+ * bounds at unit `record`, in members at unit `participant`.
+ */
+function evolvingClusters(own: ClusterConfig, steps: number, gapNoiseStddev: number): ClusterConfig {
   const { choiceSteps, foundingSlots: participants } = own;
   const [first = 1, last = first] = [choiceSteps[0], choiceSteps.at(-1)];
-  const probeSteps = Math.max(1, Math.min(3, last - first, steps - last));
+  const probeSteps = Math.max(1, Math.min(4, last - first, steps - last));
   return {
     ...own,
     assignment: 'evolving',
@@ -103,10 +109,10 @@ function evolvingClusters(own: ClusterConfig, steps: number): ClusterConfig {
     evolving: {
       most: own.kept + 1,
       probeSteps,
-      perturbation: 0.3,
-      minGap: 0.1,
+      perturbation: 0.1,
+      minGap: 0.12,
       minMembers: Math.max(1, participants / 12),
-      gapNoiseStddev: own.countNoiseStddev,
+      gapNoiseStddev,
     },
   };
 }
@@ -115,14 +121,15 @@ function evolvingClusters(own: ClusterConfig, steps: number): ClusterConfig {
 function slotsFor(
   id: string,
   own: ClusterConfig | null,
-  kept: number,
+  { kept, nominalRecords }: Pick<Preset, 'kept' | 'nominalRecords'>,
   unit: RunConfig['privacy']['unit'],
   steps: number,
 ): ClusterConfig | null {
   const use = findAlgorithm(id).info.slots ?? 'none';
   if (use === 'none') return null;
   if (use === 'chosen' || own === null) return own;
-  if (use === 'evolving') return evolvingClusters(own, steps);
+  if (use === 'evolving')
+    return evolvingClusters(own, steps, unit === 'record' ? RECORD_GAP_NOISE * nominalRecords : own.countNoiseStddev);
   const filled = use === 'several' ? { filled: Math.min(2, kept) } : {};
   // Several slots of a member are free at unit participant; at unit record they are chosen at the scenario's own times.
   const choiceSteps = use === 'several' && unit === 'record' ? [0, ...own.choiceSteps.slice(1)] : [];
@@ -236,7 +243,7 @@ export function scenarioConfig(scenario: ScenarioName, options: ScenarioOptions)
       initialSeed: seed,
       local: record ? null : { ...epochs, stepSize: localStep, ...(optimizer === undefined ? {} : { optimizer }) },
     },
-    clusters: algorithm === undefined ? own : slotsFor(algorithm.id, own, kept, unit, steps),
+    clusters: algorithm === undefined ? own : slotsFor(algorithm.id, own, preset, unit, steps),
     ...(algorithm === undefined ? {} : { algorithm }),
     ...(metrics === undefined ? {} : { metrics }),
     personal: { method: 'fine-tuning', epochs: 30, batchSize: 32, stepSize: preset.localStep },

@@ -112,7 +112,7 @@ export function localContext(
  * Trains locally and encodes what the algorithm sends: body, weighted slots and its own blocks, clipped jointly, and with
  * an adaptive clip whether the clip was long enough. A member
  * without records sends zeros: the zero-out neighbour of every other one.
- * Secrets: the records, the result before noise. @see privacy F13, 3.4; SPEC section 6
+ * Secrets: the records, the result before noise. @see privacy F13, 3.4
  */
 export function encodeUpdate(
   crypto: CryptoProvider,

@@ -5,7 +5,7 @@ import { nodeCrypto, nodeRandom } from '../../platform/node/crypto.ts';
 import { toHex } from '../../protocol/bytes.ts';
 import type { Roster } from '../../protocol/session.ts';
 import type { RunProgress } from '../../server/coordinator/progress.ts';
-import { createCoordinator } from '../../server/coordinator/run.ts';
+import { type Coordinator, createCoordinator } from '../../server/coordinator/run.ts';
 import { generateDigits } from '../../src/data/digits.ts';
 import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
 import type { RunConfig } from '../../src/run/config.ts';
@@ -52,6 +52,7 @@ export interface DeploymentOptions {
 }
 
 export interface Deployment {
+  readonly coordinator: Coordinator;
   readonly ids: readonly string[];
   readonly roster: Roster;
   readonly stores: readonly Store[];
@@ -140,6 +141,7 @@ export async function deploy(options: DeploymentOptions): Promise<Deployment> {
   await Promise.all([...nodes].flatMap(([id, node]) => (dead.has(id) ? [] : [node.finished])));
   const lines = coordinator.journal().lines();
   return {
+    coordinator,
     ids: identities.map(({ id }) => toHex(id)),
     roster,
     stores,

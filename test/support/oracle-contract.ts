@@ -156,6 +156,19 @@ export function describeOracle(name: string, make: () => Promise<OracleSubject>)
       expect(gradientOf(oracle, model, replaced, 5)).toEqual(alone);
     });
 
+    it('gives a record the same loss whoever is beside it: at unit record slots are chosen by losses', () => {
+      const { body, head } = model;
+      const { classes, count, featureLength, features, labels } = data;
+      const all = oracle.losses(body, head, data);
+      for (let from = 0; from < count; from++)
+        for (const to of new Set([from + 1, count - 1, count])) {
+          if (to <= from) continue;
+          const cut = features.slice(from * featureLength, to * featureLength);
+          const some = createDataset(featureLength, classes, cut, labels.slice(from, to));
+          expect(oracle.losses(body, head, some)).toEqual(all.slice(from, to));
+        }
+    });
+
     it('leaves models and data as they were', () => {
       const before = structuredClone({ model, data });
       gradientOf(oracle, model, data, 0);

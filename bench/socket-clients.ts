@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { Packr } from 'msgpackr';
 import { WebSocket } from 'ws';
 import { startParticipant } from '../clients/core/session.ts';
@@ -12,6 +13,11 @@ import { benchIdentities } from './session.ts';
 
 const [mode = '', url = '', membersText = '', coordinatesText = ''] = process.argv.slice(2);
 const [members, coordinates] = [Number(membersText), Number(coordinatesText)];
+
+const told = once(process, 'message');
+process.send?.('ready');
+await told;
+process.disconnect();
 
 if (mode === 'echo') {
   const packr = new Packr();

@@ -20,15 +20,28 @@ import { benchIdentities, benchParams, cpuMs, median } from './session.ts';
 const MEMBERS = 50;
 const COORDINATES = 100_000;
 
-async function runClients(mode: string, url: string): Promise<void> {
+interface Clients {
+  /** Resolves when all of them are done. */
+  run(): Promise<void>;
+}
+
+/** Starts the process of the members, which waits for `run`: what that costs is neither server's work. */
+async function startClients(mode: string, url: string): Promise<Clients> {
   const clients = fork(fileURLToPath(new URL('./socket-clients.js', import.meta.url)), [
     mode,
     url,
     String(MEMBERS),
     String(COORDINATES),
   ]);
-  const [code] = (await once(clients, 'exit')) as [number];
-  if (code !== 0) throw new Error(`the clients ended with ${code}`);
+  const ended = once(clients, 'exit') as Promise<[number]>;
+  await Promise.race([once(clients, 'message'), ended]);
+  return {
+    async run() {
+      clients.send('run');
+      const [code] = await ended;
+      if (code !== 0) throw new Error(`the clients ended with ${code}`);
+    },
+  };
 }
 
 async function measureEcho(): Promise<number> {
@@ -40,8 +53,9 @@ async function measureEcho(): Promise<number> {
       socket.send(packr.pack(packr.unpack(data)));
     });
   });
+  const clients = await startClients('echo', `ws://127.0.0.1:${(server.address() as { port: number }).port}`);
   const before = cpuMs();
-  await runClients('echo', `ws://127.0.0.1:${(server.address() as { port: number }).port}`);
+  await clients.run();
   const spent = cpuMs() - before;
   server.close();
   return spent;
@@ -71,8 +85,9 @@ async function measureSession(): Promise<number> {
     onMessage: ({ id }, bytes) => session?.receive(id, decodeSessionMessage(bytes, limit)),
     onClose: () => undefined,
   });
+  const clients = await startClients('session', `ws://127.0.0.1:${server.port}`);
   const before = cpuMs();
-  const clients = runClients('session', `ws://127.0.0.1:${server.port}`);
+  const ran = clients.run();
   await everybody;
   session = startSession(
     nodeCrypto,
@@ -90,7 +105,7 @@ async function measureSession(): Promise<number> {
     },
   );
   const end = await session.end;
-  await clients;
+  await ran;
   const spent = cpuMs() - before;
   await server.close();
   if (end.type !== 'done') throw new Error(`the session was given up: ${end.outcome.reason}`);

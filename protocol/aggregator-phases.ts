@@ -178,8 +178,9 @@ export function composeDelivery(
   list: Uint8Array = encodeBodies(p2),
 ): SessionMessage {
   const rank = rankOf(cohort.advertisements, holder);
-  const others = dealersFor(cohort, dealers, rank).filter((dealer) => dealer !== rank);
-  const dealt = others.map((dealer) => bundles.get(dealer) as DealerBundle);
+  const dealt: DealerBundle[] = [];
+  for (const dealer of dealersFor(cohort, dealers, rank))
+    if (dealer !== rank) dealt.push(bundles.get(dealer) as DealerBundle);
   return signList(crypto, identity.secretSeed, 'p2-all', sid, encodeDelivery(list, dealt, rank), holder);
 }
 

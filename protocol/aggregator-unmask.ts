@@ -13,6 +13,16 @@ import { rankOf } from './roster.ts';
 import type { MaskSeed, NoiseComponent, SessionMessage, SessionParams } from './session.ts';
 import { combineShares } from './shamir.ts';
 
+/** One secret of a dealer whose share is opened. `root`: see `commitmentOf`. */
+interface Opened {
+  readonly label: ShareLabel;
+  readonly root: number;
+}
+
+// Lengths of the fields in one dealer's openings: share and randomness of its commitment, once or twice.
+const ONE_OPENING: readonly number[] = [32, 32];
+const TWO_OPENINGS: readonly number[] = [32, 32, 32, 32];
+
 /** Checks every opening of a P5 reply against the dealers' commitments. @throws CoveyError CRYPTO_SHARE for a bad one */
 export function checkOpenings(
   crypto: CryptoProvider,
@@ -29,33 +39,37 @@ export function checkOpenings(
   const held = dealersFor(cohort, dealers, rank);
   const openings = decodeParts(message.attachment.slice(), held.length);
   const first = firstRemoved(params, dealers.dealers.length, dealers.dealers.length - agreement.survivors.length);
-  return new Map(
-    held.map((dealer, i) => {
-      const { id } = cohort.advertisements[dealer] as Advertisement;
-      const survived = rankOf(agreement.survivors, id) >= 0;
-      const shared: { label: ShareLabel; root: number }[] = [
-        { label: survived ? LABELS.shareB : LABELS.shareS, root: 0 },
-      ];
-      if (survived && first !== null) shared.push({ label: LABELS.shareX, root: first });
-      const bundle = bundles.get(dealer) as DealerBundle;
-      const fields = readFields(openings[i] as Uint8Array, Array<number>(2 * shared.length).fill(32));
-      const shares = shared.map(({ label, root }, j) => {
-        const [share, opening] = fields.slice(2 * j) as [Uint8Array, Uint8Array];
-        const commitment = commitShare(crypto, label, sid, id, holder, share, opening);
-        if (!equalBytes(commitment, commitmentOf(bundle, rank, label, root))) {
-          throw new CoveyError('CRYPTO_SHARE', '"share" does not open its commitment', { holder: toHex(holder) });
-        }
-        return share;
-      });
-      // Sharing works byte by byte: shares side by side give back the secrets side by side.
-      return [dealer, concatBytes(...shares)];
-    }),
-  );
+  const ofSurvivor: Opened[] = [{ label: LABELS.shareB, root: 0 }];
+  if (first !== null) ofSurvivor.push({ label: LABELS.shareX, root: first });
+  const ofDropped: Opened[] = [{ label: LABELS.shareS, root: 0 }];
+  const opened = new Map<number, Uint8Array>();
+  for (let i = 0; i < held.length; i++) {
+    const dealer = held[i] as number;
+    const { id } = cohort.advertisements[dealer] as Advertisement;
+    const shared = rankOf(agreement.survivors, id) >= 0 ? ofSurvivor : ofDropped;
+    const bundle = bundles.get(dealer) as DealerBundle;
+    const fields = readFields(openings[i] as Uint8Array, shared.length === 1 ? ONE_OPENING : TWO_OPENINGS);
+    const shares: Uint8Array[] = [];
+    for (let j = 0; j < shared.length; j++) {
+      const { label, root } = shared[j] as Opened;
+      const [share, opening] = [fields[2 * j] as Uint8Array, fields[2 * j + 1] as Uint8Array];
+      const commitment = commitShare(crypto, label, sid, id, holder, share, opening);
+      if (!equalBytes(commitment, commitmentOf(bundle, rank, label, root))) {
+        throw new CoveyError('CRYPTO_SHARE', '"share" does not open its commitment', { holder: toHex(holder) });
+      }
+      shares.push(share);
+    }
+    // Sharing works byte by byte: shares side by side give back the secrets side by side.
+    opened.set(dealer, shares.length === 1 ? (shares[0] as Uint8Array) : concatBytes(...shares));
+  }
+  return opened;
 }
 
 /** Openings of the secret that has fewest. */
 export function fewestOpenings({ coverage }: AggregatorSession): number {
-  return coverage.reduce((least, count) => Math.min(least, count), Number.POSITIVE_INFINITY);
+  let fewest = Number.POSITIVE_INFINITY;
+  for (const count of coverage) if (count < fewest) fewest = count;
+  return fewest;
 }
 
 const advertisementOf = ({ advertisements }: Cohort, id: Uint8Array): Advertisement =>
@@ -102,7 +116,8 @@ export function reconstructSecrets(
   const rootSteps = rootStepsOf(params, dealers, agreement);
   const openingsOf = cohort.advertisements.map(({ id }) => session.openings.get(toHex(id)));
   const liars: Uint8Array[] = [];
-  const secrets = dealers.dealers.map(({ id }) => {
+  const secrets: Uint8Array[] = [];
+  for (const { id } of dealers.dealers) {
     const dealer = rankOf(cohort.advertisements, id);
     const { holders } = bundles.get(dealer) as DealerBundle;
     const shares: { x: number; share: Uint8Array }[] = [];
@@ -113,8 +128,8 @@ export function reconstructSecrets(
     const secret = combineShares(shares, holders.length);
     const survived = rankOf(agreement.survivors, id) >= 0;
     if (!isPublishedSecret(crypto, sid, cohort, id, survived, secret, rootSteps)) liars.push(id);
-    return secret;
-  });
+    secrets.push(secret);
+  }
   return { secrets, liars };
 }
 

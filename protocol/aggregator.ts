@@ -155,6 +155,7 @@ function receive(
     );
   }
   if (session.step !== 'collecting' || session.closing) return nothing(state);
+  if (type === 'p3') return takeUpload(crypto, state, session, from, message);
   const answered: AggregatorSession = {
     ...session,
     received: new Map(session.received).set(key, withoutAttachment(message)),
@@ -174,8 +175,6 @@ function receive(
       const bundle = readBundle(crypto, session.cohort, toleranceOf(session.params), rank, message);
       return closeIfComplete(crypto, state, { ...answered, bundles: new Map(session.bundles).set(rank, bundle) });
     }
-    case 'p3':
-      return takeUpload(crypto, state, session, from, message);
     case 'p4': {
       const [, h3] = readFields(message.body, [32, 32]) as [Uint8Array, Uint8Array];
       if (!equalBytes(h3, session.agreement.h3))

@@ -182,7 +182,9 @@ const dealerRanks = new WeakMap<readonly Dealer[], ReadonlySet<number>>();
 export function dealersFor(cohort: Cohort, { dealers }: Dealers, holder: number): readonly number[] {
   const ranks = dealerRanks.get(dealers) ?? new Set(dealers.map(({ id }) => rankOf(cohort.advertisements, id)));
   dealerRanks.set(dealers, ranks);
-  return holdersOf(cohort, holder).filter((rank) => ranks.has(rank));
+  const held: number[] = [];
+  for (const rank of holdersOf(cohort, holder)) if (ranks.has(rank)) held.push(rank);
+  return held;
 }
 
 /** True if two different members exchange shares and pair masks. */

@@ -4,7 +4,7 @@ import type { CryptoProvider } from './crypto-provider.ts';
 import { CoveyError } from './errors.ts';
 import { LABELS } from './labels.ts';
 import { HASH_BYTES, siblingsOf, treeHashes } from './merkle.ts';
-import { decodeDealing, decodeLeaf, leafBytes, sealedSharesBytes } from './messages.ts';
+import { ciphertextHashOf, decodeDealing, leafBytes, sealedSharesBytes } from './messages.ts';
 import type { SessionMessage } from './session.ts';
 
 /**
@@ -39,26 +39,25 @@ export function readBundle(
   if (!equalBytes(dealing.h1, cohort.h1))
     throw new CoveyError('PROTO_EQUIVOCATION', '"h1" expected the list that was sent');
   const parts = decodeParts(message.attachment, 2 * holders.length);
-  const hashes = treeHashes(
-    crypto,
-    parts.filter((_, i) => i % 2 === 0),
-  );
+  const encodedLeaves: Uint8Array[] = [];
+  for (let i = 0; i < parts.length; i += 2) encodedLeaves.push(parts[i] as Uint8Array);
+  const hashes = treeHashes(crypto, encodedLeaves);
   if (!equalBytes(hashes.subarray(-HASH_BYTES), dealing.root))
     throw new CoveyError('CRYPTO_COMMITMENT', '"root" expected the root of the commitments');
   const [leafLength, sealedLength] = [leafBytes(tolerance), sealedSharesBytes(tolerance)];
   const leaves = new Uint8Array(leafLength * holders.length);
   const sealed = new Uint8Array(sealedLength * holders.length);
-  holders.forEach((holder, i) => {
+  for (let i = 0; i < holders.length; i++) {
     const [leaf, ciphertext] = [parts[2 * i] as Uint8Array, parts[2 * i + 1] as Uint8Array];
     // The dealer's own shares stay at home.
-    const expected = holder === ownRank ? 0 : sealedLength;
+    const expected = holders[i] === ownRank ? 0 : sealedLength;
     if (ciphertext.length !== expected)
       throw new CoveyError('CRYPTO_COMMITMENT', `"ciphertext" expected ${expected} bytes, got ${ciphertext.length}`);
-    if (!equalBytes(decodeLeaf(leaf, tolerance).ciphertextHash, crypto.sha256(ciphertext)))
+    if (!equalBytes(ciphertextHashOf(leaf, tolerance), crypto.sha256(ciphertext)))
       throw new CoveyError('CRYPTO_COMMITMENT', '"ciphertext" expected its committed hash');
     leaves.set(leaf, leafLength * i);
     sealed.set(ciphertext, sealedLength * i);
-  });
+  }
   return { holders, tolerance, leaves, sealed, hashes };
 }
 
@@ -88,6 +87,32 @@ export function commitmentOf(
   return leaves.subarray(at, at + HASH_BYTES);
 }
 
+/** Where in a dealer's bundle the entry of one holder lies, and the bytes of that entry. */
+interface EntryPlace {
+  readonly holders: readonly number[];
+  readonly index: number;
+  readonly path: readonly number[];
+  readonly length: number;
+}
+
+/** In the strict profile all dealers have the same list of holders, hence one place. */
+function placesOf(bundles: readonly DealerBundle[], holder: number): EntryPlace[] {
+  const tolerance = bundles[0]?.tolerance ?? 0;
+  const contentBytes = 8 + leafBytes(tolerance) + sealedSharesBytes(tolerance);
+  const places: EntryPlace[] = [];
+  for (const { holders } of bundles) {
+    const before = places.at(-1);
+    if (before?.holders === holders) {
+      places.push(before);
+      continue;
+    }
+    const index = holders.indexOf(holder);
+    const path = siblingsOf(holders.length, index);
+    places.push({ holders, index, path, length: contentBytes + path.length * (4 + HASH_BYTES) });
+  }
+  return places;
+}
+
 function copy(target: Uint8Array, at: number, source: Uint8Array, from: number, length: number): number {
   for (let i = 0; i < length; i++) target[at + i] = source[from + i] as number;
   return at + length;
@@ -102,22 +127,21 @@ export function encodeDelivery(list: Uint8Array, bundles: readonly DealerBundle[
     leafBytes(bundles[0]?.tolerance ?? 0),
     sealedSharesBytes(bundles[0]?.tolerance ?? 0),
   ];
-  const places = bundles.map(({ holders }) => {
-    const index = holders.indexOf(holder);
-    const path = siblingsOf(holders.length, index);
-    return { index, path, length: 8 + leafLength + sealedLength + path.length * (4 + HASH_BYTES) };
-  });
-  const joined = new Uint8Array(places.reduce((sum, { length }) => sum + 4 + length, 4 + list.length));
+  const places = placesOf(bundles, holder);
+  let totalBytes = 4 + list.length;
+  for (const { length } of places) totalBytes += 4 + length;
+  const joined = new Uint8Array(totalBytes);
   joined.set(list, writeLength(joined, 0, list.length));
   let at = 4 + list.length;
-  bundles.forEach(({ leaves, sealed, hashes }, i) => {
-    const { index, path, length } = places[i] as (typeof places)[number];
+  for (let i = 0; i < bundles.length; i++) {
+    const { leaves, sealed, hashes } = bundles[i] as DealerBundle;
+    const { index, path, length } = places[i] as EntryPlace;
     at = writeLength(joined, at, length);
     at = copy(joined, writeLength(joined, at, leafLength), leaves, leafLength * index, leafLength);
     at = writeLength(joined, at, sealedLength);
     at = copy(joined, at, sealed, sealedLength * index, sealedLength);
     for (const sibling of path)
       at = copy(joined, writeLength(joined, at, HASH_BYTES), hashes, HASH_BYTES * sibling, HASH_BYTES);
-  });
+  }
   return joined;
 }

@@ -59,8 +59,8 @@ export function decodeFrame(bytes: Uint8Array, limits: FrameLimits): Frame {
     throw new CoveyError('CODEC_TRUNCATED', `"frame" expected at least ${start} bytes, got ${bytes.length}`);
   const raw = bytes.subarray(4, 4 + headerBytes);
   scanMsgpack(raw);
-  if (bytes.subarray(4 + headerBytes, start).some((byte) => byte !== 0))
-    throw new CoveyError('CODEC_TYPE', '"padding" expected zero bytes');
+  for (let i = 4 + headerBytes; i < start; i++)
+    if (bytes[i] !== 0) throw new CoveyError('CODEC_TYPE', '"padding" expected zero bytes');
   const payload = bytes.subarray(start);
   if (payload.length > limits.maxPayloadBytes)
     throw new CoveyError(
@@ -89,10 +89,10 @@ export function openFrame(bytes: Uint8Array): Frame {
 
 /** Demands exactly the keys of a schema. @throws CoveyError CODEC_EXTRA_KEY for an unknown one, CODEC_TYPE for a missing one. */
 export function requireKeys(header: Readonly<Record<string, unknown>>, keys: readonly string[]): void {
-  const extra = Object.keys(header).find((key) => !keys.includes(key));
-  if (extra !== undefined) throw new CoveyError('CODEC_EXTRA_KEY', '"header" has an unknown key');
-  const missing = keys.find((key) => !Object.hasOwn(header, key));
-  if (missing !== undefined) throw new CoveyError('CODEC_TYPE', `"${missing}" expected in the header`);
+  for (const key of Object.keys(header))
+    if (!keys.includes(key)) throw new CoveyError('CODEC_EXTRA_KEY', '"header" has an unknown key');
+  for (const key of keys)
+    if (!Object.hasOwn(header, key)) throw new CoveyError('CODEC_TYPE', `"${key}" expected in the header`);
 }
 
 const SESSION_TYPES: ReadonlySet<string> = new Set<MessageType>([

@@ -58,6 +58,13 @@ export function hashReveals(
   return hashParts(crypto, utf8(LABELS.graph), sid, h1, ...seeds);
 }
 
+// A session opens as many shares as it has pairs of members.
+const SHARE_LABELS = {
+  [LABELS.shareB]: utf8(LABELS.shareB),
+  [LABELS.shareS]: utf8(LABELS.shareS),
+  [LABELS.shareX]: utf8(LABELS.shareX),
+} as const;
+
 /** C^B, C^S or C^X of SPEC section 4, P2: binds one share to its dealer and holder; each opens without the others. */
 export function commitShare(
   crypto: CryptoProvider,
@@ -68,7 +75,8 @@ export function commitShare(
   share: Uint8Array,
   opening: Uint8Array,
 ): Uint8Array {
-  return hashParts(crypto, utf8(label), sid, dealer, holder, share, opening);
+  const labelBytes = SHARE_LABELS[label];
+  return hashParts(crypto, labelBytes, sid, dealer, holder, share, opening);
 }
 
 /** Key of the ciphertext from `dealer` to `holder`; both ends derive it from X25519 of their encryption keys. */

@@ -48,21 +48,30 @@ export const HASH_BYTES = 32;
 /** All 2n - 1 hashes of the tree of n > 0 leaves, one behind the other: both subtrees before their node, the root last. */
 export function treeHashes(crypto: Hasher, leaves: readonly Uint8Array[]): Uint8Array {
   const hashes = new Uint8Array(HASH_BYTES * (2 * leaves.length - 1));
-  let at = 0;
-  const build = (from: number, to: number): Uint8Array => {
-    let hash: Uint8Array;
-    if (to - from === 1) hash = leafHash(crypto, leaves[from] as Uint8Array);
-    else {
-      const middle = from + leftSize(to - from);
-      const left = build(from, middle);
-      hash = nodeHash(crypto, left, build(middle, to));
-    }
-    hashes.set(hash, at);
-    at += HASH_BYTES;
-    return hash;
-  };
-  build(0, leaves.length);
+  writeSubtree(crypto, leaves, 0, leaves.length, hashes, 0);
   return hashes;
+}
+
+/** Writes the hashes of one subtree from the `start`-th hash on, and returns its root. */
+function writeSubtree(
+  crypto: Hasher,
+  leaves: readonly Uint8Array[],
+  from: number,
+  to: number,
+  hashes: Uint8Array,
+  start: number,
+): Uint8Array {
+  const size = to - from;
+  let hash: Uint8Array;
+  if (size === 1) hash = leafHash(crypto, leaves[from] as Uint8Array);
+  else {
+    const middle = from + leftSize(size);
+    const left = writeSubtree(crypto, leaves, from, middle, hashes, start);
+    const right = writeSubtree(crypto, leaves, middle, to, hashes, start + 2 * (middle - from) - 1);
+    hash = nodeHash(crypto, left, right);
+  }
+  hashes.set(hash, HASH_BYTES * (start + 2 * size - 2));
+  return hash;
 }
 
 /** Where in `treeHashes` the audit path of a leaf lies, lowest first. Units: hashes. */

@@ -110,10 +110,11 @@ export function withoutAttachment(message: SessionMessage): SessionMessage {
 /** Fields of a body with fixed lengths. @throws CoveyError CODEC_* */
 export function readFields(body: Uint8Array, lengths: readonly number[]): Uint8Array[] {
   const parts = decodeParts(body, lengths.length);
-  parts.forEach((part, i) => {
-    if (part.length !== lengths[i])
-      throw new CoveyError('CODEC_TYPE', `"body" expected ${lengths[i]} bytes in field ${i}, got ${part.length}`);
-  });
+  for (let i = 0; i < parts.length; i++) {
+    const { length } = parts[i] as Uint8Array;
+    if (length !== lengths[i])
+      throw new CoveyError('CODEC_TYPE', `"body" expected ${lengths[i]} bytes in field ${i}, got ${length}`);
+  }
   return parts;
 }
 
@@ -189,6 +190,19 @@ export function decodeLeaf(bytes: Uint8Array, tolerance: number = 0): ShareLeaf 
     Array<number>(3 + tolerance).fill(32),
   ) as [Uint8Array, Uint8Array, Uint8Array, ...Uint8Array[]];
   return { commitmentB, commitmentS, ciphertextHash, commitmentsX };
+}
+
+/**
+ * Hash of the ciphertext in an encoded leaf, as a view: one for each pair of members, so nothing else is taken apart.
+ * @throws CoveyError CODEC_* unless all fields are there.
+ */
+export function ciphertextHashOf(leaf: Uint8Array, tolerance: number): Uint8Array {
+  const fieldBytes = leafBytes(0) / 3;
+  let isWhole = leaf.length === leafBytes(tolerance);
+  for (let at = 0; isWhole && at < leaf.length; at += fieldBytes) isWhole = readU32le(leaf, at) === fieldBytes - 4;
+  // The general decoder says what is wrong.
+  if (!isWhole) return decodeLeaf(leaf, tolerance).ciphertextHash;
+  return leaf.subarray(2 * fieldBytes + 4, 3 * fieldBytes);
 }
 
 /** P2: the dealer's root over the commitments of all holders. */

@@ -50,17 +50,17 @@ function indexOf(list: readonly WithId[]): ReadonlyMap<number, number | readonly
 export function rankOf(list: readonly WithId[], id: Uint8Array): number {
   const found = indexOf(list).get(prefixOf(id));
   if (found === undefined) return -1;
-  const isHere = (rank: number): boolean => equalBytes((list[rank] as WithId).id, id);
-  if (typeof found === 'number') return isHere(found) ? found : -1;
-  return found.find(isHere) ?? -1;
+  if (typeof found === 'number') return equalBytes((list[found] as WithId).id, id) ? found : -1;
+  for (const rank of found) if (equalBytes((list[rank] as WithId).id, id)) return rank;
+  return -1;
 }
 
 /** @throws CoveyError AUTH_UNKNOWN, AUTH_REVOKED */
 export function requireEntry(roster: Roster, id: Uint8Array): RosterEntry {
   const entry = roster.entries[rankOf(roster.entries, id)];
   if (entry === undefined) throw new CoveyError('AUTH_UNKNOWN', '"id" expected a member of the roster');
-  if (roster.revoked.some((revoked) => equalBytes(revoked, id)))
-    throw new CoveyError('AUTH_REVOKED', '"id" expected a member that is not revoked');
+  for (const revoked of roster.revoked)
+    if (equalBytes(revoked, id)) throw new CoveyError('AUTH_REVOKED', '"id" expected a member that is not revoked');
   return entry;
 }
 

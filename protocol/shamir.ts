@@ -87,18 +87,22 @@ export function combineShares(
   holders: number,
 ): Uint8Array {
   const bits = elementBits(holders);
-  const xs = shares.map(({ x }) => x);
-  const areInRange = xs.every((x) => Number.isInteger(x) && x >= 1 && x <= holders);
+  const xs: number[] = [];
+  const bytes: Uint8Array[] = [];
+  let areInRange = true;
+  let areEqual = true;
+  const length = shares[0]?.share.length ?? 0;
+  for (const { x, share } of shares) {
+    areInRange &&= Number.isInteger(x) && x >= 1 && x <= holders;
+    areEqual &&= share.length === length;
+    xs.push(x);
+    bytes.push(share);
+  }
   if (xs.length === 0 || !areInRange || new Set(xs).size !== xs.length) {
     throw new CoveyError('USAGE_RANGE', `"x" expected distinct integers from 1 to ${holders}`);
   }
-  const length = (shares[0] as (typeof shares)[number]).share.length;
-  if ((8 * length) % bits !== 0 || shares.some(({ share }) => share.length !== length)) {
+  if ((8 * length) % bits !== 0 || !areEqual) {
     throw new CoveyError('CRYPTO_SHARE', `"share" expected the same number of whole elements, got ${length} bytes`);
   }
-  return arithmetic().combine(
-    bits,
-    lagrangeWeights(bits, xs),
-    shares.map(({ share }) => share),
-  );
+  return arithmetic().combine(bits, lagrangeWeights(bits, xs), bytes);
 }

@@ -1,5 +1,6 @@
 import type { WebSocket } from 'ws';
 import { CoveyError, isCoveyError } from '../../protocol/errors.ts';
+import { releaseLargeView } from '../node/release-buffer.ts';
 import {
   createReassembler,
   decodeAcknowledgement,
@@ -228,6 +229,8 @@ export function openChannel(socket: WebSocket, options: ChannelOptions): Channel
       );
       socket.send(fragment, { binary: true, compress: false }, (error) => {
         clearTimeout(timer);
+        // Copied for this one send; what many members are sent would bring the garbage collector on.
+        releaseLargeView(fragment, 0);
         if (error === undefined || error === null) resolve();
         else reject(endedEarly(error));
       });

@@ -109,8 +109,8 @@ describe('a row of evolving clusters', () => {
     );
     expect(released).toEqual(eight.released);
     expect(newcomers?.personal.mean).toBeGreaterThan(newcomers?.released.mean as number);
-    expect(() => runExperiment(nodeCrypto, data, ask({ newcomers: 9 }))).toThrow(
-      /"newcomers" expected at most 8 of 12 participants, got 9/,
+    expect(() => runExperiment(nodeCrypto, data, ask({ newcomers: 10 }))).toThrow(
+      /"newcomers" expected at most 9 of 12 participants, got 10/,
     );
   });
 });

@@ -12,12 +12,15 @@ import {
   personEpsilon,
 } from '../src/budget/tables.ts';
 import { type BudgetWarning, budgetWarnings } from '../src/budget/warnings.ts';
+import { unitSensitivity } from '../src/privacy/sum-event.ts';
+import { planOfRun } from './budget-run.ts';
 import { deltaText, epsilonText } from './epsilon-text.ts';
 import { integerIn, numberIn } from './options.ts';
 import { table } from './table.ts';
 
 type PlanFlags = Readonly<Record<string, string | number | undefined>> & {
   readonly config?: string;
+  readonly run?: string;
   readonly json: boolean;
   readonly xnoise?: boolean;
   readonly svg?: string;
@@ -25,7 +28,7 @@ type PlanFlags = Readonly<Record<string, string | number | undefined>> & {
 };
 
 const PRACTICE = ['clipping', 'head', 'localEpochs', 'standardization', 'batches', 'rowsPerPerson', 'tuningRuns'];
-const OUTPUT = ['config', 'json', 'svg', 'meanNoise'];
+const OUTPUT = ['config', 'run', 'json', 'svg', 'meanNoise'];
 
 const defined = (entries: readonly (readonly [string, unknown])[]): Record<string, unknown> =>
   Object.fromEntries(entries.filter(([, value]) => value !== undefined));
@@ -74,6 +77,25 @@ const QUANTITY_TEXT: Readonly<Record<AssumedQuantity, string>> = {
   sampling: 'record sampling rate',
 };
 
+const percentText = (part: number): string => `${Number((100 * part).toPrecision(2))} %`;
+
+/** Where the sensitivity of one unit comes from, and what the plan does not know of it. */
+function sensitivityText({ problem, sensitivity }: BudgetPlan): string {
+  const { clippingNorm, dimension, parameters, scale, terms = 'integer', unit, vectorBasis } = problem;
+  const rounded = unit === 'participant' || terms === 'float-bounded';
+  const sums = unit === 'participant' ? 'updates rounded at random' : `${terms} terms`;
+  const line = `sensitivity ${Number(sensitivity.toPrecision(9))} integer units (clip ${clippingNorm} x scale ${scale}), ${sums}`;
+  if (!rounded) return `${line}: rounding adds nothing`;
+  const surplus = (coordinates: number): number =>
+    unitSensitivity(unit, scale * clippingNorm, coordinates, terms) / (scale * clippingNorm) - 1;
+  const own = `${line}: rounding adds ${percentText(surplus(dimension))} over ${dimension} coordinates`;
+  if (vectorBasis === 'given') return own;
+  const most = percentText(surplus(2 * parameters));
+  const known =
+    vectorBasis === 'parameters' ? `${parameters} parameters as one block` : `${parameters} parameters, assumed`;
+  return `${own} (${known}); a run pads each of its blocks: at most ${most}; --dimension or --run gives the exact one`;
+}
+
 function printPlan(plan: BudgetPlan, warnings: readonly BudgetWarning[]): void {
   const { problem } = plan;
   const { unit, delta, participants, minSurvivors, colluders, practice, xnoise, assumed } = problem;
@@ -103,6 +125,7 @@ function printPlan(plan: BudgetPlan, warnings: readonly BudgetWarning[]): void {
   const cap = problem.participationCap === undefined ? '' : `, at most ${problem.participationCap} by one participant`;
   const lines = [
     `${plan.rounds} ${plan.rounds === 1 ? 'round' : 'rounds'}${cap}, noise multiplier ${quantityText(plan, 'noiseMultiplier')}, records drawn with probability ${quantityText(plan, 'sampling')}`,
+    sensitivityText(plan),
     ...(xnoise === true ? ['Skellam noise of one total variance, whoever of the cohort survives (xnoise)'] : []),
     `${participants} participants, at least ${minSurvivors} survivors, ${colluders} colluders assumed; relation ${plan.relation}, delta ${deltaText(delta)}`,
     `declared schedule: accountant ${[plan.headline.accountant, ...plan.headline.labels].join('; ')}`,
@@ -122,6 +145,7 @@ function printPlan(plan: BudgetPlan, warnings: readonly BudgetWarning[]): void {
 }
 
 async function plan(flags: PlanFlags): Promise<void> {
+  if (flags.run !== undefined) return planOfRun(flags.run, flags);
   const problem = await readProblem(flags);
   const result = flags.meanNoise === undefined ? planBudget(problem) : leastCohort(problem, flags.meanNoise);
   const warnings = budgetWarnings(result.problem);
@@ -145,6 +169,10 @@ export function addPlanCommand(budget: Command): void {
       'Solve for what a budget leaves open: give two of --epsilon, --noise-multiplier, --rounds, --participants, --sampling',
     )
     .option('--config <file>', 'the same fields in YAML; flags override them')
+    .option(
+      '--run <file>',
+      "a coordinator's covey.yaml: what the ledgers of that run charge; only with --participants, --json",
+    )
     .option('--epsilon <x>', 'target, server view', numberIn(1e-6, 1e6))
     .option('--noise-multiplier <x>', 'noise deviation over sensitivity (solved, or 1)', numberIn(1e-6, 1e9))
     .option('--rounds <n>', 'training rounds (solved, or 100)', integerIn(1, 10_000_000))
@@ -164,6 +192,10 @@ export function addPlanCommand(budget: Command): void {
     .option('--participation-cap <n>', 'most rounds of one participant', integerIn(1, 10_000_000))
     .option('--population <n>', 'number of records or participants, to judge delta', integerIn(1, 1e12))
     .option('--parameters <n>', 'parameters of the model (10000)', integerIn(1, 1_000_000_000))
+    .option('--dimension <n>', 'coordinates of the vector, padding included (of one block)', integerIn(1, 2 ** 31))
+    .option('--clipping-norm <x>', 'clipping norm (1)', numberIn(1e-9, 1e9))
+    .option('--scale <x>', 'integer units per 1.0 (65536)', numberIn(1e-9, 1e12))
+    .option('--terms <kind>', 'unit record: integer (default) or float-bounded sums')
     .option(
       '--mean-noise <x>',
       'unit participant: least cohort whose mean has this noise, in clips',

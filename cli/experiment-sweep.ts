@@ -34,6 +34,7 @@ const PART_FLAGS = [
   'rounds',
   'serverStep',
   'sampling',
+  'terms',
   'perStep',
   'dropouts',
   'slots',
@@ -192,6 +193,11 @@ export function addSweepCommand(experiment: Command): void {
     .option('--rounds <list>', 'training rounds', listOf(integerIn(1, 100_000)))
     .option('--server-step <list>', 'step sizes of the server', listOf(numberIn(1e-6, 1e6)))
     .option('--sampling <list>', 'unit record: probabilities that a record joins a step', listOf(numberIn(1e-6, 1)))
+    .option(
+      '--terms <list>',
+      'unit record: integer, or float-bounded sums (rounded once)',
+      listOf(wordOf(['integer', 'float-bounded'])),
+    )
     .option('--per-step <list>', 'participants of a step, drawn anew', listOf(integerIn(3, 65_535)))
     .option('--dropouts <list>', 'shares of them that are lost in every step', listOf(numberIn(0, 0.9)))
     .option('--slots <list>', 'K of clustered algorithms', listOf(integerIn(2, 64)))

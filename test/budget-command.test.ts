@@ -7,6 +7,8 @@ import { Command } from 'commander';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { addBudgetCommand } from '../cli/budget.ts';
 import { isCoveyError } from '../protocol/errors.ts';
+import { budgetOfRun } from '../src/budget/run-budget.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { BUILT_COMMAND } from './support/built-command.ts';
 
 /* `covey budget plan` as its users meet it: what they type, and what is printed. */
@@ -307,7 +309,47 @@ describe('what cannot be planned', () => {
   });
 });
 
+describe('the plan of a run', () => {
+  const YAML = 'federation: none.json\nkey: k\nstate: s\nrun: { scenario: digits, steps: 6, terms: float-bounded }\n';
+  const file = async (text = YAML): Promise<string> => {
+    const path = join(folder, 'covey.yaml');
+    await writeFile(path, text);
+    return path;
+  };
+
+  it('reads what a coordinator reads', async () => {
+    const { text } = await plan(`--run ${await file()} --participants 12 --json`);
+    const options = { seed: 1, steps: 6, targetEpsilon: 8, participants: 12, terms: 'float-bounded' } as const;
+    expect(JSON.parse(text)).toEqual(JSON.parse(JSON.stringify(budgetOfRun(scenarioConfig('digits', options)))));
+    const whole = { ...scenarioConfig('digits', { ...options, participants: 9 }) };
+    const config = YAML.replace(/run: .*/, `run: { config: ${JSON.stringify(whole)} }`);
+    const own = JSON.parse((await plan(`--run ${await file(config)} --json`)).text) as { participants: number };
+    expect(own.participants).toBe(9);
+    expect((await plan(`--run ${await file()} --participants 12`)).text).toMatch(/float-bounded terms: 0\.\d+ % above/);
+  });
+
+  it.each([
+    ['', '"federation" expected a readable file'],
+    ['--participants 12 --epsilon 3', '"--epsilon" expected none beside --run'],
+    ['--participants 12 --xnoise', '"--xnoise" expected none beside --run'],
+  ])('refuses %j in one line', async (line, message) => {
+    const refused = await plan(`--run ${await file()} ${line}`);
+    expect([refused.code, refused.text.split('\n').length]).toEqual(['USAGE_CONFIG', 1]);
+    expect(refused.text).toContain(message);
+  });
+});
+
 describe('what a plan is told and tells', () => {
+  it.each([
+    ['', '65536 integer units (clip 1 x scale 65536), integer terms: rounding adds nothing'],
+    ['--terms float-bounded', '0.2 % over 16384 coordinates (10000 parameters, assumed)'],
+    ['--terms float-bounded --parameters 99', '(99 parameters as one block); a run pads each of its blocks: at most'],
+    ['--terms float-bounded --dimension 4096 --scale 1024', 'rounding adds 6.3 % over 4096 coordinates\n'],
+    ['--unit participant --participants 300 --dimension 4096', 'updates rounded at random: rounding adds'],
+  ])('says what rounding adds to the sensitivity: %j', async (line, text) => {
+    expect((await plan(`--epsilon 4 --rounds 10 --tuning-runs 0 ${line}`)).text).toContain(text);
+  });
+
   it('has a schema that scripts can rely on', async () => {
     const found = (await planned(`${RECORDS} --config ${await configFile('colluders: 1\n')}`)) as unknown as Record<
       string,

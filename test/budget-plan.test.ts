@@ -94,8 +94,9 @@ describe('a budget plan', () => {
     const given = problem({ unit: 'participant', epsilon: 8, rounds: 50 });
     const plan = leastCohort(given, 0.1);
     const noise = (participants: number): number => {
-      const { shareVariance, sensitivity } = planBudget({ ...given, participants });
-      return Math.sqrt(shareVariance / participants) / sensitivity;
+      const { problem, shareVariance } = planBudget({ ...given, participants });
+      // In clips, not in sensitivities, which hold the rounding as well.
+      return Math.sqrt(shareVariance / participants) / (problem.scale * problem.clippingNorm);
     };
     expect(noise(plan.problem.participants)).toBeLessThanOrEqual(0.1);
     expect(noise(plan.problem.participants - 1)).toBeGreaterThan(0.1);

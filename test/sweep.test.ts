@@ -102,6 +102,26 @@ describe('covey experiment sweep', () => {
     expect(spoken.stdout).toMatch(/The data is private: this is spent/);
   });
 
+  it('tells integer and float-bounded terms apart, from the study to the recommendation', async () => {
+    const out = join(folder, 'terms');
+    const args = ['--unit', 'record', '--noise-multiplier', '2', '--terms', 'integer,float-bounded', '--rounds', '1'];
+    expect((await covey('sweep', 'digits', ...args, '--out', out)).code).toBe(0);
+    const rows = await readRows(out);
+    const rounded = rows.find(({ settings }) => settings.terms === 'float-bounded');
+    expect(
+      cellsOf(rows)
+        .map(({ settings }) => settings.terms)
+        .sort(),
+    ).toEqual(['float-bounded', 'integer']);
+    const where = ['--where', 'terms=float-bounded', '--max-epsilon', '9', '--json'];
+    const chosen = JSON.parse((await covey('recommend', out, ...where)).stdout) as {
+      recommended: { settings: { terms: string }; epsilon: number };
+      search: { runs: number };
+    };
+    expect([chosen.recommended.settings.terms, chosen.search.runs]).toEqual(['float-bounded', 2]);
+    expect(chosen.recommended.epsilon).toBe(rounded?.epsilon?.server);
+  });
+
   it('refuses a folder that another process writes, and takes over the lock of a dead one', async () => {
     const out = join(folder, 'locked');
     const unlock = await lockFolder(out);

@@ -33,6 +33,7 @@ export interface CellSettings {
   readonly rounds: string;
   readonly step?: string;
   readonly sampling?: string;
+  readonly terms?: string;
   readonly cohort?: string;
   readonly dropouts?: string;
   readonly colluders?: string;
@@ -61,7 +62,7 @@ function scenarioName({ scenario, scenarioOptions = {} }: RecordedResult): strin
 
 function settingsText(result: RecordedResult): CellSettings {
   const { algorithm, colluders, dropouts, mode, options, perStep, settings, unit, delta } = result;
-  const { clippingNorm, rounds, samplingProbability, serverStep, slots } = settings;
+  const { clippingNorm, rounds, samplingProbability, serverStep, slots, terms = 'integer' } = settings;
   if (algorithm === 'local') return { algorithm, rounds: String(rounds) };
   const { slots: use = 'none' } = findAlgorithm(algorithm.replace(/\+ft$/, '')).info;
   const own = Object.entries(options).map(([name, value]) => `${name}=${value}`);
@@ -72,7 +73,7 @@ function settingsText(result: RecordedResult): CellSettings {
     clip: String(clippingNorm),
     rounds: String(rounds),
     step: String(serverStep),
-    ...(unit === 'record' ? { sampling: String(samplingProbability) } : {}),
+    ...(unit === 'record' ? { sampling: String(samplingProbability), terms } : {}),
     cohort: perStep === null ? 'all' : String(perStep),
     dropouts: `${Number((100 * (dropouts ?? 0)).toPrecision(3))} %`,
     colluders: String(colluders),
@@ -160,6 +161,7 @@ const AXIS_TEXT: Readonly<Record<Axis, (value: string) => string>> = {
   rounds: (value) => `${value} rounds`,
   step: (value) => `step ${value}`,
   sampling: (value) => `sampling ${value}`,
+  terms: (value) => `${value} terms`,
   cohort: (value) => `cohort ${value}`,
   dropouts: (value) => `${value} lost`,
   colluders: (value) => `${value} colluders`,

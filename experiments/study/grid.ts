@@ -74,6 +74,11 @@ function pointsOf(part: StudyPart): Point[] {
       changing('clippingNorm', part.clip),
       changing('serverStep', part.serverStep),
       changing('samplingProbability', part.sampling),
+      // Integers are what a run without the word has: one cell, one name.
+      valuesOf(part.terms).map((kind) => (point) => {
+        const terms = kind === 'float-bounded' ? kind : undefined;
+        return { ...point, changes: { ...point.changes, terms } };
+      }),
       valuesOf(part.perStep).map((perStep) => (point) => ({ ...point, perStep: perStep ?? null })),
       valuesOf(part.dropouts).map((dropouts = 0) => (point) => ({ ...point, dropouts })),
       valuesOf(part[kind]).map((target) => (point) => ({ ...point, privacy: privacyOf(kind, target) })),

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { parseConfig } from '../../platform/node/config.ts';
 import { CoveyError } from '../../protocol/errors.ts';
+import type { TermKind } from '../../src/privacy/sum-event.ts';
 
 /** The study beside its results, for plots and for whoever repeats it. */
 export const STUDY_FILE = 'study.json';
@@ -12,6 +13,7 @@ const positive: z.ZodNumber = z.number().min(1e-6).max(1e6);
 const target: z.ZodType<Target> = z.union([z.number().min(1e-3).max(1e6), z.literal('none')]);
 const count = (low: number, high: number): z.ZodNumber => z.number().int().min(low).max(high);
 const mode: z.ZodType<'hidden' | 'hybrid' | 'open'> = z.enum(['hidden', 'hybrid', 'open']);
+const terms: z.ZodType<TermKind> = z.enum(['integer', 'float-bounded']);
 
 /** One value or a list of them: a list spans an axis of the grid. */
 function axis<T>(value: z.ZodType<T>): z.ZodType<T | T[]> {
@@ -33,6 +35,8 @@ export interface StudyPart {
   readonly serverStep?: OneOrMany<number> | undefined;
   /** Unit record: probability that a record joins a step. */
   readonly sampling?: OneOrMany<number> | undefined;
+  /** Unit record: sums of integers of each record, or rounded once. */
+  readonly terms?: OneOrMany<TermKind> | undefined;
   /** Participants of a step, drawn anew; all if absent. */
   readonly perStep?: OneOrMany<number> | undefined;
   /** Share of them that is lost in every step. */
@@ -68,6 +72,7 @@ const partSchema: z.ZodType<StudyPart> = z.strictObject({
   rounds: axis(count(1, 100_000)).optional(),
   serverStep: axis(positive).optional(),
   sampling: axis(z.number().gt(0).max(1)).optional(),
+  terms: axis(terms).optional(),
   perStep: axis(count(3, 65_535)).optional(),
   dropouts: axis(z.number().min(0).max(0.9)).optional(),
   slots: axis(count(2, 64)).optional(),

@@ -1,5 +1,12 @@
 export { plotBudget } from './plots.ts';
-export { type AssumedQuantity, type BudgetProblem, budgetProblemSchema, type Practice } from './problem.ts';
+export {
+  type AssumedQuantity,
+  type BudgetProblem,
+  budgetProblemSchema,
+  type Practice,
+  type VectorBasis,
+} from './problem.ts';
+export { budgetOfRun, type RunBudget } from './run-budget.ts';
 export { type BudgetPlan, type Headline, leastCohort, planBudget } from './solve.ts';
 export {
   colluderTable,

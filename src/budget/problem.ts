@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { CoveyError } from '../../protocol/errors.ts';
-import type { SumMechanism } from '../privacy/sum-event.ts';
+import { paddedLength } from '../privacy/hadamard.ts';
+import type { SumMechanism, TermKind } from '../privacy/sum-event.ts';
 
 /** How the data are used; what is left out is taken as the safe practice, except tuning runs, which must be stated. */
 export interface Practice {
@@ -38,8 +39,12 @@ export interface BudgetProblem {
   readonly participationCap?: number | undefined;
   /** Number of units (records or participants); for the check of delta. */
   readonly population?: number | undefined;
-  /** Parameters of the model. */
-  readonly parameters: number;
+  /** Parameters of the model; 10,000 if nobody says. */
+  readonly parameters?: number | undefined;
+  /** Coordinates of the vector of a round, padding included; those of one block of all parameters if nobody says. */
+  readonly dimension?: number | undefined;
+  /** How the records of a member are summed at unit `record`; `integer` where it is left out. */
+  readonly terms?: TermKind | undefined;
   readonly clippingNorm: number;
   readonly scale: number;
   /** Law of the noise shares; discrete Gaussian where it is left out. */
@@ -75,7 +80,9 @@ export const budgetProblemSchema: z.ZodType<BudgetProblem> = z.strictObject({
   cohortSampling: z.number().gt(0).max(1).default(1),
   participationCap: count.optional(),
   population: count.optional(),
-  parameters: z.number().int().min(1).max(1_000_000_000).default(10_000),
+  parameters: count.max(1_000_000_000).optional(),
+  dimension: count.max(2 ** 31).optional(),
+  terms: z.enum(['integer', 'float-bounded']).optional(),
   clippingNorm: z.number().positive().default(1),
   scale: z.number().positive().default(65_536),
   mechanism: z.enum(['discrete-gaussian', 'skellam']).optional(),
@@ -91,11 +98,23 @@ const ASSUMED = { noiseMultiplier: 1, rounds: 100, participants: 12, sampling: 1
 
 export type AssumedQuantity = keyof typeof ASSUMED;
 
+/** Parameters of a model of which nothing is known. */
+const ASSUMED_PARAMETERS = 10_000;
+
+/**
+ * What a plan knows of the vector of a round. `given`: its coordinates; `parameters`: those of the model, taken as one
+ * block, where a run pads each of its blocks by itself; `nothing`: a stand-in.
+ */
+export type VectorBasis = 'given' | 'parameters' | 'nothing';
+
 /** A problem with every default filled in and the rules between its fields checked. */
 export interface CheckedProblem extends BudgetProblem {
   readonly participants: number;
   readonly minSurvivors: number;
   readonly sampling: number;
+  readonly parameters: number;
+  readonly dimension: number;
+  readonly vectorBasis: VectorBasis;
   /** Which of the five quantities are stand-ins. */
   readonly assumed: readonly AssumedQuantity[];
 }
@@ -148,5 +167,11 @@ export function checkProblem(problem: BudgetProblem): CheckedProblem {
       participants, `"population" expected at least ${participants} participants, got ${population}`);
   const { mechanism = 'discrete-gaussian', xnoise } = problem;
   require(xnoise !== true || mechanism === 'skellam', `"xnoise" expected "mechanism" skellam, got ${mechanism}`);
-  return { ...filled, participants, minSurvivors, sampling, assumed };
+  require(problem.terms !== 'float-bounded' ||
+    unit ===
+      'record', '"terms" expected integer at unit participant: its one update is rounded within a bound of its own');
+  const { parameters = ASSUMED_PARAMETERS, dimension = paddedLength(parameters) } = problem;
+  const vectorBasis =
+    problem.dimension !== undefined ? 'given' : problem.parameters !== undefined ? 'parameters' : 'nothing';
+  return { ...filled, participants, minSurvivors, sampling, parameters, dimension, vectorBasis, assumed };
 }

@@ -2,7 +2,6 @@ import { CoveyError, isCoveyError } from '../../protocol/errors.ts';
 import { type Accountant, rdpAccountant, zcdpAccountant } from '../privacy/accountant.ts';
 import { calibrateNoiseMultiplier } from '../privacy/calibrate.ts';
 import type { DpEvent, Relation } from '../privacy/events.ts';
-import { paddedLength } from '../privacy/hadamard.ts';
 import { shareVariance } from '../privacy/noise-shares.ts';
 import { pldAccountant } from '../privacy/pld.ts';
 import { type SumTerms, sumEvent, unitSensitivity } from '../privacy/sum-event.ts';
@@ -59,9 +58,8 @@ export function relationOf({ unit }: BudgetProblem): Relation {
 }
 
 export function sumTerms(problem: CheckedProblem, sampling: number): SumTerms {
-  const dimension = paddedLength(problem.parameters);
-  const sensitivity = unitSensitivity(problem.unit, problem.scale * problem.clippingNorm, dimension);
-  const { colluders, mechanism } = problem;
+  const { clippingNorm, colluders, dimension, mechanism, scale, terms, unit } = problem;
+  const sensitivity = unitSensitivity(unit, scale * clippingNorm, dimension, terms);
   const exactFor = problem.xnoise === true ? problem.minSurvivors : undefined;
   return { sensitivity, dimension, samplingProbability: sampling, colluders, mechanism, exactFor };
 }
@@ -262,8 +260,8 @@ export function leastCohort(given: BudgetProblem, meanNoise: number): BudgetPlan
       '"meanNoise" expected unit participant, and neither "participants" (it is solved) nor "minSurvivors"',
     );
   if (!(meanNoise > 0)) throw new CoveyError('USAGE_RANGE', `"meanNoise" expected a number > 0, got ${meanNoise}`);
-  const noiseOf = (plan: BudgetPlan): number =>
-    Math.sqrt(plan.problem.participants * plan.shareVariance) / plan.sensitivity / plan.problem.participants;
+  const noiseOf = ({ problem, shareVariance }: BudgetPlan): number =>
+    Math.sqrt(shareVariance / problem.participants) / (problem.scale * problem.clippingNorm);
   const at = (participants: number): BudgetPlan => planBudget({ ...given, participants });
   const isTooNoisy = (participants: number): boolean => noiseOf(at(participants)) > meanNoise;
   // With fewer no honest majority of the shares is left.

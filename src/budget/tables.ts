@@ -11,15 +11,19 @@ export interface EffectRow {
 
 const distinct = (values: readonly number[]): number[] => [...new Set(values)].sort((a, b) => a - b);
 
+/** Numbers of survivors from all present down to the fewest accepted. */
+export function spreadSurvivors(present: number, minSurvivors: number): number[] {
+  const between = [0, 0.25, 0.5, 0.75, 1].map((part) => Math.round(present - part * (present - minSurvivors)));
+  return distinct(between).reverse();
+}
+
 /** Epsilon by survivors of every round: from all present down to the fewest accepted. @see privacy F18 */
 export function dropoutTable(plan: BudgetPlan): EffectRow[] {
   const { participants, minSurvivors } = plan.problem;
-  const between = [0, 0.25, 0.5, 0.75, 1].map((part) =>
-    Math.round(participants - part * (participants - minSurvivors)),
-  );
-  return distinct(between)
-    .reverse()
-    .map((value) => ({ value, ...viewEpsilons(plan, plan.rounds, value) }));
+  return spreadSurvivors(participants, minSurvivors).map((value) => ({
+    value,
+    ...viewEpsilons(plan, plan.rounds, value),
+  }));
 }
 
 /** Epsilon if more or fewer members collude than the noise was made for; the shares stay as planned. */

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { nodeConfigSchema } from '../clients/node/config.ts';
 import { baseOf, runNode } from '../clients/node/index.ts';
 import { loadConfig } from '../platform/node/config.ts';
+import { configHelp } from '../platform/node/config-help.ts';
 import { CoveyError } from '../protocol/errors.ts';
 
 /** A drill: this process kills itself, as a power cut would, at a training step before or after its upload. */
@@ -26,7 +27,10 @@ export function addNodeCommand(program: Command): void {
     .option('--evaluate', 'follow the accuracy on the own test records (stays in the state folder)', false)
     .option('--json', 'print one JSON object a line instead of text', false)
     .option('--kill-at <step:moment>', 'drill: die at a training step, before-upload or after-upload')
-    .addHelpText('after', '\nExample:\n  covey node --config node.yaml')
+    .addHelpText(
+      'after',
+      () => `\n${configHelp('node.yaml', nodeConfigSchema)}\n\nExample:\n  covey node --config node.yaml`,
+    )
     .action(async (options: { config: string; evaluate: boolean; json: boolean; killAt?: string }) => {
       const config = await loadConfig(options.config, nodeConfigSchema);
       const say = (line: Record<string, unknown>, text: string): void =>

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { loadConfig } from '../platform/node/config.ts';
+import { configHelp } from '../platform/node/config-help.ts';
 import { serverConfigSchema } from '../server/config.ts';
 import { baseOf, runServer } from '../server/index.ts';
 import { progressLine } from './progress.ts';
@@ -12,7 +13,8 @@ export function addServerCommand(program: Command): void {
     .option('--json', 'print one JSON object a line instead of text', false)
     .addHelpText(
       'after',
-      '\nExample:\n  covey server --config covey.yaml\n\nThe model of a run is that of its scenario, or a layers model from a file:\n  run: { scenario: digits, algorithm: { id: fedavg }, model: { file: model.json } }   (docs/models.md)',
+      () =>
+        `\n${configHelp('covey.yaml', serverConfigSchema)}\n\nExample:\n  covey server --config covey.yaml\n  run: { scenario: digits, algorithm: { id: fedavg }, model: { file: model.json } }   (docs/models.md)`,
     )
     .action(async (options: { config: string; json: boolean }) => {
       const config = await loadConfig(options.config, serverConfigSchema);

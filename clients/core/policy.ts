@@ -16,41 +16,25 @@ import { orderParams, type RunFacts, type SessionOrder } from '../../src/run/ord
 import { COUNT_SCALE, trainingSensitivity } from '../../src/run/plan.ts';
 import { leastSurvivors } from '../../src/run/shrink.ts';
 
-/** What a site asks of every session; the coordinator can never lower it. */
+/**
+ * What a site asks of every session; the coordinator can never lower it. What each field means is in the descriptions of
+ * `clients/node/config.ts`, which `covey node --help` prints.
+ */
 export interface SitePolicy extends ModelPolicy {
-  /** Most epsilon (server view) that one record of this site, or the whole site, may pay in a run. */
   readonly maxEpsilon: number;
-  /**
-   * What one unit of this site pays at most in a run, after which the site leaves it and the others go on: for a site whose
-   * budget is below the target of the run. `maxEpsilon` at the run's delta if left out.
-   */
   readonly budget?: Budget | undefined;
   readonly maxDelta: number;
-  /** Fewest survivors, counting colluders. */
   readonly minCohort: number;
-  /** Fewest organizations. */
   readonly minOrgs: number;
-  /** Members that this site assumes to collude with the coordinator. */
   readonly colluders: number;
-  /** Fewest members of a hidden slot; 0 accepts slots of one, whose only cover is the noise of the whole cohort. */
   readonly minCluster: number;
-  /** Least noise standard deviation over sensitivity, after dropouts and without the colluders' shares. */
   readonly minNoiseMultiplier: number;
-  /** Whether the server may know in which cluster the site is (mode `open`). */
   readonly openClusters: boolean;
   readonly maxClippingNorm: number;
-  /** Whether one epsilon must protect persons with all their records here; unit `participant` does anyway. */
   readonly perPerson?: boolean | undefined;
-  /** Whether every record must be rounded to integers by itself: no charge then rests on a bound of float errors. */
   readonly integerTerms?: boolean | undefined;
-  /** Whether secrets may be shared among random neighbours instead of the whole cohort (profile `sparse`). */
   readonly sparse: boolean;
-  /**
-   * Most runs that this site pays in, each up to its own budget. Left out: one, or any number within `datasetBudget`. A run that
-   * goes on after a restart is the same run.
-   */
   readonly maxRuns?: number | undefined;
-  /** Budget of the data set over all runs in each calendar period; none if left out. */
   readonly datasetBudget?: DatasetBudget | undefined;
 }
 

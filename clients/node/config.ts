@@ -5,20 +5,16 @@ import type { TableFiles } from './table.ts';
 
 /** Where a node's records come from. */
 export type NodeData =
-  /** Generated handwriting of one organization of the embedded scenario. */
   | {
       readonly kind: 'digits';
       readonly seed: number;
       readonly organization: number;
-      /** Canaries of an audit that are trained on as well, by number. */
       readonly canaries?: readonly number[] | undefined;
     }
-  /** One hospital of the UCI heart disease data; `folder` holds the four processed files. */
   | { readonly kind: 'heart'; readonly folder: string; readonly hospital: number }
-  /** The site's own table. */
   | ({ readonly kind: 'table' } & TableFiles);
 
-/** A training program, started without a shell. Units: `timeLimitMs` for all that a step asks of it. */
+/** A training program, started without a shell. */
 export interface TrainerProgram {
   readonly command: string;
   readonly args: readonly string[];
@@ -26,107 +22,198 @@ export interface TrainerProgram {
   readonly timeLimitMs: number;
 }
 
-/** `node.yaml`: what the site owns. Relative paths are relative to the file. */
+/** `node.yaml`: what the site owns. The schema below says what each key means, and `covey node --help` prints it. */
 export interface NodeConfig {
-  /** `wss://` or, on loopback only, `ws://`. */
   readonly coordinator: string;
-  /** Federation file: coordinator key and roster, given out of band and pinned. */
   readonly federation: string;
   readonly key: string;
-  /** Folder of ledger, records and personal model. */
   readonly state: string;
   readonly data: NodeData;
-  /**
-   * `dense`: Covey's own gradients, fastest for perceptrons; `tfjs`: the first tensor engine that works; or a program of the
-   * site (docs/trainers.md), which the others have to trust.
-   */
   readonly trainer: 'dense' | 'tfjs' | TrainerProgram;
-  /** Threads that mask one large vector; 1 starts none. The bytes are the same. */
   readonly maskThreads: number;
-  /** Certificate authority of the coordinator (PEM file), if not a public one. */
   readonly ca?: string | undefined;
-  /** Allows plain text to another machine, behind a proxy that encrypts. */
   readonly insecure: boolean;
-  /** File that keeps the last head of the data set's ledger: on a disk that is not restored with `state`. */
   readonly datasetHead: string;
   readonly policy: SitePolicy;
 }
 
-export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
-  coordinator: z.string().min(1),
-  federation: z.string().min(1),
-  key: z.string().min(1),
-  state: z.string().min(1),
-  data: z.discriminatedUnion('kind', [
+const dataSchema = z
+  .discriminatedUnion('kind', [
     z.strictObject({
-      kind: z.literal('digits'),
-      seed: z.number().int().min(0),
-      organization: z.number().int().min(0).max(11),
-      canaries: z.array(z.number().int().min(0)).optional(),
+      kind: z.literal('digits').describe('generated handwriting of one organization of the embedded scenario'),
+      seed: z.number().int().min(0).describe('seed of the handwriting'),
+      organization: z.number().int().min(0).max(11).describe('which of the twelve organizations'),
+      canaries: z
+        .array(z.number().int().min(0))
+        .optional()
+        .describe('canaries of an audit that are trained on as well, by number'),
     }),
-    z.strictObject({ kind: z.literal('heart'), folder: z.string().min(1), hospital: z.number().int().min(0).max(3) }),
     z.strictObject({
-      kind: z.literal('table'),
-      description: z.string().min(1),
-      train: z.string().min(1),
-      test: z.string().min(1).optional(),
-      testShare: z.number().min(0.01).max(0.9).default(0.2),
+      kind: z.literal('heart').describe('one hospital of the UCI heart disease data'),
+      folder: z.string().min(1).describe('folder of its four processed files'),
+      hospital: z.number().int().min(0).max(3).describe('which of the four hospitals'),
     }),
-  ]),
-  trainer: z
-    .union([
-      z.enum(['dense', 'tfjs']),
-      z.strictObject({
-        command: z.string().min(1),
-        args: z.array(z.string()).max(64).default([]),
-        environment: z.record(z.string(), z.string()).default({}),
-        timeLimitMs: z.number().int().min(100).max(3_600_000).default(20_000),
-      }),
-    ])
-    .default('dense'),
-  maskThreads: z.number().int().min(1).max(64).default(2),
-  ca: z.string().min(1).optional(),
-  insecure: z.boolean().default(false),
-  datasetHead: z.string().min(1).default('dataset-head.json'),
-  policy: z
-    .strictObject({
-      maxEpsilon: z.number().positive().default(8),
-      budget: z
-        .strictObject({ epsilon: z.number().positive(), delta: z.number().gt(0).lt(1).default(1e-5) })
-        .optional(),
-      maxDelta: z.number().gt(0).lt(1).default(1e-5),
-      minCohort: z.number().int().min(3).default(3),
-      minOrgs: z.number().int().min(1).default(3),
-      colluders: z.number().int().min(0).default(0),
-      minCluster: z.number().int().min(0).default(0),
-      minNoiseMultiplier: z.number().min(0).default(0.3),
-      openClusters: z.boolean().default(false),
-      maxClippingNorm: z.number().positive().default(1),
-      perPerson: z.boolean().default(false),
-      integerTerms: z.boolean().default(false),
-      maxParameters: z
+    z.strictObject({
+      kind: z.literal('table').describe("the site's own table"),
+      description: z.string().min(1).describe('file that says what the columns mean, the same at every site'),
+      train: z.string().min(1).describe('CSV file of the records to train on'),
+      test: z.string().min(1).optional().describe('CSV file of held-out records'),
+      testShare: z
+        .number()
+        .min(0.01)
+        .max(0.9)
+        .default(0.2)
+        .describe('share that is held out where there is no test file'),
+    }),
+  ])
+  .describe("where the node's records come from");
+
+const trainerSchema = z
+  .union([
+    z.enum(['dense', 'tfjs']),
+    z.strictObject({
+      command: z.string().min(1).describe('training program of the site, started without a shell'),
+      args: z.array(z.string()).max(64).default([]).describe('its arguments'),
+      environment: z.record(z.string(), z.string()).default({}).describe('its environment variables'),
+      timeLimitMs: z
         .number()
         .int()
-        .min(1)
-        .default(2 ** 24),
-      layouts: z
-        .array(z.string().regex(/^[0-9a-f]{64}$/))
-        .min(1)
-        .optional(),
-      sparse: z.boolean().default(false),
-      maxRuns: z.number().int().min(1).max(1_000_000).optional(),
-      datasetBudget: z
-        .strictObject({
-          dataset: z.string().min(1).max(64),
-          period: z.enum(['month', 'quarter', 'year']),
-          epsilon: z.number().positive(),
-          delta: z.number().gt(0).lt(1).default(1e-5),
-          unit: z.enum(['record', 'participant']).default('record'),
-          view: z.enum(['server', 'release']).default('server'),
-        })
-        .optional(),
-    })
-    .prefault({}),
+        .min(100)
+        .max(3_600_000)
+        .default(20_000)
+        .describe('milliseconds for all that a step asks of it'),
+    }),
+  ])
+  .default('dense')
+  .describe(
+    "dense: Covey's own gradients, fastest for perceptrons; tfjs: the first tensor engine that works; or a program of the site (docs/trainers.md), which the others have to trust",
+  );
+
+const datasetBudgetSchema = z
+  .strictObject({
+    dataset: z.string().min(1).max(64).describe('name of the data set, one for all its runs'),
+    period: z
+      .enum(['month', 'quarter', 'year'])
+      .describe('calendar period, in UTC, after which the budget is whole again'),
+    epsilon: z.number().positive().describe('most that all runs of a period may cost together'),
+    delta: z.number().gt(0).lt(1).default(1e-5).describe('delta of that epsilon'),
+    unit: z
+      .enum(['record', 'participant'])
+      .default('record')
+      .describe('what the epsilon protects; runs of another unit are refused'),
+    view: z.enum(['server', 'release']).default('server').describe('against whom'),
+  })
+  .optional()
+  .describe('budget of the data set over all runs in each calendar period; none if left out');
+
+const policySchema = z
+  .strictObject({
+    maxEpsilon: z
+      .number()
+      .positive()
+      .default(8)
+      .describe('most epsilon (server view) that one record of this site, or the whole site, may pay in a run'),
+    budget: z
+      .strictObject({
+        epsilon: z.number().positive().describe('of one unit in a run, server view'),
+        delta: z.number().gt(0).lt(1).default(1e-5).describe('delta of that epsilon'),
+      })
+      .optional()
+      .describe(
+        "what one unit of this site pays at most in a run, after which the site leaves it and the others go on: for a site whose budget is below the target of the run; maxEpsilon at the run's delta if left out",
+      ),
+    maxDelta: z.number().gt(0).lt(1).default(1e-5).describe('largest delta of a run'),
+    minCohort: z.number().int().min(3).default(3).describe('fewest survivors, counting colluders'),
+    minOrgs: z.number().int().min(1).default(3).describe('fewest organizations'),
+    colluders: z
+      .number()
+      .int()
+      .min(0)
+      .default(0)
+      .describe('members that this site assumes to collude with the coordinator'),
+    minCluster: z
+      .number()
+      .int()
+      .min(0)
+      .default(0)
+      .describe(
+        'fewest members of a hidden slot; 0 accepts slots of one, whose only cover is the noise of the whole cohort',
+      ),
+    minNoiseMultiplier: z
+      .number()
+      .min(0)
+      .default(0.3)
+      .describe("least noise deviation over sensitivity, after dropouts and without the colluders' shares"),
+    openClusters: z
+      .boolean()
+      .default(false)
+      .describe('whether the server may know in which cluster the site is (mode open)'),
+    maxClippingNorm: z.number().positive().default(1).describe('largest clipping norm of a run'),
+    perPerson: z
+      .boolean()
+      .default(false)
+      .describe('whether one epsilon must protect persons with all their records here; unit participant does anyway'),
+    integerTerms: z
+      .boolean()
+      .default(false)
+      .describe(
+        'whether every record must be rounded to integers by itself: no charge then rests on a bound of float errors',
+      ),
+    maxParameters: z
+      .number()
+      .int()
+      .min(1)
+      .default(2 ** 24)
+      .describe('most parameters of a model'),
+    layouts: z
+      .array(z.string().regex(/^[0-9a-f]{64}$/))
+      .min(1)
+      .optional()
+      .describe('layouts, as hashes of their manifests in hex, that the site trains and no other; any if left out'),
+    sparse: z
+      .boolean()
+      .default(false)
+      .describe('whether secrets may be shared among random neighbours instead of the whole cohort (profile sparse)'),
+    maxRuns: z
+      .number()
+      .int()
+      .min(1)
+      .max(1_000_000)
+      .optional()
+      .describe(
+        'most runs that this site pays in, each up to its own budget; one, or any number within datasetBudget, if left out; a run that goes on after a restart is the same run',
+      ),
+    datasetBudget: datasetBudgetSchema,
+  })
+  .prefault({})
+  .describe('what the site asks of every session; the coordinator can never lower it');
+
+/** Reads `node.yaml`; its descriptions are the help of `covey node`. */
+export const nodeConfigSchema: z.ZodType<NodeConfig> = z.strictObject({
+  coordinator: z.string().min(1).describe('address: wss://, or ws:// on loopback only'),
+  federation: z
+    .string()
+    .min(1)
+    .describe('federation file: coordinator key and roster, given out of band and pinned; paths start at node.yaml'),
+  key: z.string().min(1).describe('key file of covey keygen'),
+  state: z.string().min(1).describe('folder of ledger, records and personal model'),
+  data: dataSchema,
+  trainer: trainerSchema,
+  maskThreads: z
+    .number()
+    .int()
+    .min(1)
+    .max(64)
+    .default(2)
+    .describe('threads that mask one large vector; 1 starts none; the bytes are the same'),
+  ca: z.string().min(1).optional().describe('certificate authority of the coordinator (PEM file), if not a public one'),
+  insecure: z.boolean().default(false).describe('allows plain text to another machine, behind a proxy that encrypts'),
+  datasetHead: z
+    .string()
+    .min(1)
+    .default('dataset-head.json')
+    .describe("file that keeps the last head of the data set's ledger: on a disk that is not restored with state"),
+  policy: policySchema,
 });
 
 /** Content of the file that keeps the head of a data set's ledger. */

@@ -3,10 +3,10 @@ import { basename } from 'node:path';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { CoveyError } from '../../protocol/errors.ts';
+import { expectedText, type SchemaNode as Node } from './schema-words.ts';
 
 const LONGEST_FILE = 1_048_576;
 type Path = readonly PropertyKey[];
-type Node = Readonly<Record<string, unknown>>;
 
 /** `members[0].name`, or the word "file" for the whole document. */
 function pathText(path: Path): string {
@@ -37,51 +37,6 @@ function describedBy(root: Node, node: Node, path: Path): readonly Node[] {
       ? node['items']
       : ((node['properties'] as Node | undefined)?.[String(first)] ?? node['additionalProperties']);
   return typeof child === 'object' && child !== null ? describedBy(root, child as Node, rest) : [];
-}
-
-function rangeText(node: Node): string {
-  const { minimum, maximum, exclusiveMinimum, exclusiveMaximum } = node;
-  // Every integer has these two; they say nothing about the field.
-  const isSafe = (value: unknown): boolean => Math.abs(Number(value)) === Number.MAX_SAFE_INTEGER;
-  const low =
-    typeof minimum === 'number' && !isSafe(minimum)
-      ? `>= ${minimum}`
-      : typeof exclusiveMinimum === 'number'
-        ? `> ${exclusiveMinimum}`
-        : '';
-  const high =
-    typeof maximum === 'number' && !isSafe(maximum)
-      ? `<= ${maximum}`
-      : typeof exclusiveMaximum === 'number'
-        ? `< ${exclusiveMaximum}`
-        : '';
-  return [low, high].filter((part) => part !== '').join(' and ');
-}
-
-/** One alternative in words: `integer >= 3`, `one of "digits", "heart"`, `a list`. */
-function expectedText(node: Node): string {
-  if (Array.isArray(node['enum']))
-    return node['enum'].length === 1
-      ? JSON.stringify(node['enum'][0])
-      : `one of ${node['enum'].map((value) => JSON.stringify(value)).join(', ')}`;
-  if (node['const'] !== undefined) return JSON.stringify(node['const']);
-  switch (node['type']) {
-    case 'integer':
-    case 'number':
-      return `${node['type']} ${rangeText(node)}`.trim();
-    case 'string':
-      return node['minLength'] === undefined ? 'text' : `text of at least ${Number(node['minLength'])} characters`;
-    case 'boolean':
-      return 'true or false';
-    case 'array':
-      return 'a list';
-    case 'object':
-      return 'a group of keys';
-    case 'null':
-      return 'nothing';
-    default:
-      return 'another value';
-  }
 }
 
 function gotText(value: unknown): string {

@@ -10,36 +10,55 @@ const seed: z.ZodNumber = z.number().int().min(0).max(0xffffffff);
 
 /** Reads the `metrics` of a configuration. */
 export const metricsSchema: z.ZodType<MetricsConfig> = z.strictObject({
-  every: count,
-  bins: z.number().int().min(2).max(64),
-  noiseStddev: positive,
+  every: count.describe('training steps from one histogram to the next; there is one after the last step in any case'),
+  bins: z.number().int().min(2).max(64).describe('equal parts of [0, 1]'),
+  noiseStddev: positive.describe(
+    'standard deviation of the summed noise in each bin with the fewest accepted honest shares, in members',
+  ),
 });
 
 /** Reads the `localNoise` of a configuration. */
 export const localNoiseSchema: z.ZodType<NonNullable<RunConfig['privacy']['localNoise']>> = z.strictObject({
-  clippingNorm: positive,
+  clippingNorm: positive.describe("l2 norm that a record's gradient is clipped to"),
 });
 
 /** Reads the `algorithm` of a configuration. */
 export const algorithmSchema: z.ZodType<NonNullable<RunConfig['algorithm']>> = z.strictObject({
-  id: z.string(),
-  options: z.record(z.string(), z.number()).optional(),
+  id: z.string().describe('name of the algorithm (docs/algorithms.md)'),
+  options: z.record(z.string(), z.number()).optional().describe('its numbers; those it has by default if left out'),
   labels: z
-    .union([z.strictObject({ prior: z.array(positive).min(2) }), z.strictObject({ noiseStddev: positive })])
-    .optional(),
+    .union([
+      z.strictObject({ prior: z.array(positive).min(2).describe('public shares of the classes') }),
+      z.strictObject({
+        noiseStddev: positive.describe(
+          'standard deviation of the noise on counts that are summed and charged, in records',
+        ),
+      }),
+    ])
+    .optional()
+    .describe('records of each class, for an algorithm that reads them at unit record'),
 });
 
-const decay = z.number().min(0).max(10).optional();
+const decay = z.number().min(0).max(10).optional().describe('L2 penalty; 0 if left out');
 
 /** Reads the `optimizer` of local training. */
 export const optimizerSchema: z.ZodType<LocalOptimizer> = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('sgd'), momentum: z.number().min(0).lt(1).optional(), weightDecay: decay }),
-  z.strictObject({ kind: z.literal('adam'), weightDecay: decay }),
+  z.strictObject({
+    kind: z.literal('sgd').describe('gradient steps'),
+    momentum: z.number().min(0).lt(1).optional().describe('0 if left out'),
+    weightDecay: decay,
+  }),
+  z.strictObject({ kind: z.literal('adam').describe('Adam'), weightDecay: decay }),
 ]);
 
 /** Reads the `xnoise` of a configuration. */
 export const xnoiseSchema: z.ZodType<NonNullable<RunConfig['privacy']['xnoise']>> = z.strictObject({
-  tolerance: z.number().int().min(1).max(LIMITS.tolerance),
+  tolerance: z
+    .number()
+    .int()
+    .min(1)
+    .max(LIMITS.tolerance)
+    .describe('most members of a session that may be lost between their shares and their uploads'),
 });
 
 /** Reads the `terms` of a configuration. */

@@ -71,13 +71,10 @@ export interface AdaptiveClipConfig {
   readonly maxNorm?: number | undefined;
 }
 
-/** Histograms of the members' accuracies, summed and charged like everything else. @see privacy 3.5 */
+/** Histograms of the members' accuracies, summed and charged like everything else. @see `metricsSchema`; privacy 3.5 */
 export interface MetricsConfig {
-  /** Training steps from one histogram to the next; there is one after the last step in any case. */
   readonly every: number;
-  /** Equal parts of [0, 1]. */
   readonly bins: number;
-  /** Standard deviation of the summed noise in each bin with the fewest accepted honest shares. Units: members. */
   readonly noiseStddev: number;
 }
 
@@ -151,8 +148,7 @@ export interface RunConfig {
     readonly terms?: TermKind | undefined;
     /**
      * Noise of training steps that is exact whoever drops out: shares made for the whole cohort, of which the parts that
-     * would be missing are added and, as far as nobody was lost, taken off again. `tolerance`: most members of a session
-     * that may be lost between their shares and their uploads. Skellam noise in the strict profile only. @see privacy F19
+     * would be missing are added and, as far as nobody was lost, taken off again. Skellam noise in the strict profile only. @see privacy F19
      */
     readonly xnoise?: { readonly tolerance: number } | undefined;
   };

@@ -11,9 +11,7 @@ import { encodeModels, modelManifest } from './released.ts';
 
 /** What a site says about the models that it trains. */
 export interface ModelPolicy {
-  /** Most parameters of a model. */
   readonly maxParameters?: number | undefined;
-  /** Layouts, as hashes of their manifests in hex, that the site trains and no other; any if left out. */
   readonly layouts?: readonly string[] | undefined;
 }
 

@@ -9,15 +9,12 @@ import { type ClusterConfig, type MetricsConfig, parseRunConfig, type RunConfig 
 /** Scenarios with settings of their own; `table` is whatever the sites hold. */
 export type ScenarioName = 'digits' | 'heart' | 'table';
 
-/** What has to be known of the tables of all sites; public, agreed on by them. */
+/** What has to be known of the tables of all sites; public, agreed on by them. Its keys are explained in `server/config.ts`. */
 export interface TableTask {
-  /** Numbers that a record becomes by the description of the table. */
   readonly features: number;
   readonly classes: number;
   readonly hidden: readonly number[];
-  /** About how many records there are in all, persons with `perPerson`: a public denominator, never the private sum. */
   readonly nominalRecords: number;
-  /** Most that one site may hold. */
   readonly maxRecords: number;
 }
 

@@ -2,6 +2,7 @@ import { invertReal, realRounding, transformReal } from './fft.ts';
 import { cumulants, discretizeLoss, type GridLoss, largestLoss, sketchLoss } from './pld-grid.ts';
 import { type LossPair, U } from './pld-pairs.ts';
 import { type CompositionPlan, type LossQuery, type LossTerm, planComposition, refinePlan } from './pld-plan.ts';
+import { composeRare, type RareSum } from './pld-rare.ts';
 import { queryPair } from './pld-single.ts';
 
 /** Transform of a tilted loss, non-negative frequencies only. */
@@ -88,6 +89,7 @@ function transform(pair: LossPair, grid: GridLoss, lambda: number, size: number)
 
 /** Tilted masses of the sum on the window, and the most by which any of them may be too low. */
 interface TiltedSum {
+  /** At the index modulo the length. */
   readonly masses: Float64Array;
   readonly error: number;
   /** log of the factor that undoes all scalings: mass = tilted mass e^{logScale - lambda s}. */
@@ -176,11 +178,24 @@ class SpectrumProduct {
   }
 }
 
+/** The masses at their own indices, the one at the centre among them. */
+function aroundCentre({ centre, masses: around, ...rest }: RareSum): TiltedSum {
+  const mask = around.length - 1;
+  const masses = new Float64Array(around.length);
+  // A remainder first: the index of a sum may have more bits than & keeps.
+  const at = centre % around.length;
+  for (let i = 0; i < around.length; i++) masses[(at + i) & mask] = around[i] as number;
+  masses[at & mask] = (masses[at & mask] as number) + 1;
+  return { masses, ...rest };
+}
+
 function composeTilted(
   terms: readonly LossTerm[],
   gridsOfTerms: readonly GridLoss[],
   plan: CompositionPlan,
 ): TiltedSum {
+  const rare = composeRare(terms, gridsOfTerms, plan.lambda, plan.size);
+  if (rare !== null) return aroundCentre(rare);
   const product = new SpectrumProduct(plan.size);
   let [logScale, rounding] = [0, 0];
   for (const [i, { pair, count }] of terms.entries()) {

@@ -211,6 +211,18 @@ export function gridVariance(sketch: LossSketch, lambda: number, step: number): 
   return sum;
 }
 
+/** As `gridVariance`, wherever the grid points fall: h^2/6 of losses at large, at most |l| h of those near 0, a grid point. */
+export function worstGridVariance(sketch: LossSketch, lambda: number, step: number): number {
+  const { log } = cumulants(sketch, lambda);
+  const { logMasses, losses } = sketch;
+  let sum = 0;
+  for (let i = 0; i < losses.length; i++) {
+    const x = (logMasses[i] as number) + lambda * (losses[i] as number) - log;
+    if (x >= -60) sum += Math.exp(x) * Math.min((step * step) / 6, Math.abs(losses[i] as number) * step);
+  }
+  return sum;
+}
+
 /** Smallest k in [low, high] at which a predicate that turns true once holds. */
 function firstIndex(low: number, high: number, holds: (k: number) => boolean): number {
   let [a, b] = [low, high];
@@ -258,8 +270,9 @@ function discretizeDensity(pair: DensityPair, step: number, first: number, last:
     const slack = out[2] as number;
     const mass = (out[0] as number) + slack;
     if (mass > 0) {
-      // Subtracting nothing where Q has left the range of full precision only moves mass up.
-      const scaled = (out[1] as number) > 1e-290 ? Math.exp(edge) * (out[1] as number) : 0;
+      // Too little only moves mass up.
+      const scaled =
+        (out[1] as number) > 1e-290 ? Math.exp(edge) * (out[1] as number) : scaledByParts(pair, edge, step);
       const loss = (4 * U * (1 + Math.abs(edge)) + threshold) * (mass + slack);
       const right = (mass - (Number.isFinite(scaled) ? scaled : 0) + slack + loss) * inverse;
       const share = Math.min(mass, Math.max(0, right));
@@ -269,6 +282,29 @@ function discretizeDensity(pair: DensityPair, step: number, first: number, last:
   }
   pair.tails(last * step, out);
   return { step, first, masses, infinity: (out[0] as number) * (1 + (out[2] as number)) };
+}
+
+/** What the grid may add to a loss where Q is out of range, relative to the loss, and the most parts of a cell for it. */
+const PART_SHARE = 1e-5;
+const MAX_PARTS = 16;
+
+/**
+ * At most e^{edge} Q of a cell above `edge`, where Q itself has left the range of full precision: of each part of the cell at
+ * least e^{-t} P, for the loss edge + t at its end. 0 where the whole cell is narrow enough to move up.
+ */
+function scaledByParts(pair: DensityPair, edge: number, step: number): number {
+  const parts = Math.min(MAX_PARTS, Math.ceil(step / (2 * PART_SHARE * Math.abs(edge))));
+  if (parts <= 1) return 0;
+  const at = new Float64Array(3);
+  pair.tails(edge, at);
+  let sum = 0;
+  for (let part = 1; part <= parts; part++) {
+    const before = (at[0] as number) * (1 - (at[2] as number));
+    const t = (part * step) / parts;
+    pair.tails(edge + t, at);
+    sum += Math.max(0, before - (at[0] as number) * (1 + (at[2] as number))) * Math.exp(-t);
+  }
+  return sum * (1 - 16 * U);
 }
 
 /**

@@ -1,4 +1,12 @@
-import { type Cumulants, cumulants, cutSketch, gridRange, gridVariance, type LossSketch } from './pld-grid.ts';
+import {
+  type Cumulants,
+  cumulants,
+  cutSketch,
+  gridRange,
+  gridVariance,
+  type LossSketch,
+  worstGridVariance,
+} from './pld-grid.ts';
 import type { LossPair } from './pld-pairs.ts';
 
 /** A pair and how often it is composed. */
@@ -81,6 +89,11 @@ function logSpread(c: Cumulants, lambda: number): number {
   return -Math.log1p(lambda * Math.sqrt(2 * Math.PI * c.variance)) - Math.log1p(lambda);
 }
 
+/** Bound on the variance that a grid adds to all releases. */
+function worstVariance(terms: readonly SketchedTerm[], lambda: number, step: number): number {
+  return terms.reduce((sum, { sketch, count }) => sum + count * worstGridVariance(sketch, lambda, step), 0);
+}
+
 /** Finer grids fit no loss; without a least step a loss that never varies would ask for a step of 0. */
 const LEAST_STEP = 2 ** -40;
 const LEAST_TILT = 2 ** -20;
@@ -132,6 +145,7 @@ function chooseStep(
   tolerance: number,
 ): number {
   const allowed = tolerance * epsilon;
+  const most = Math.max(1, allowed / 4);
   const cost = (step: number): number => {
     let sum = 0;
     for (const { sketch, count } of terms) sum += count * gridVariance(sketch, lambda, step);
@@ -139,8 +153,10 @@ function chooseStep(
   };
   const releases = terms.reduce((sum, { count }) => sum + count, 0);
   // Even losses cost h^2/6; unevenly spread ones may allow up to twice that step.
-  const even = Math.max(LEAST_STEP, Math.sqrt((12 * allowed) / (releases * (slope + 1))));
-  let k = Math.floor(-2 * Math.log2(Math.min(2 * even, 0.5 / slope, 1)));
+  let even = Math.max(LEAST_STEP, Math.sqrt((12 * allowed) / (releases * (slope + 1))));
+  // Losses near 0 cost less than even ones, however coarse the grid: where nearly all are, so much coarser a grid will do.
+  while (even < most / 4 && ((slope + 1) / 2) * worstVariance(terms, lambda, 4 * even) <= allowed) even *= 4;
+  let k = Math.floor(-2 * Math.log2(Math.min(2 * even, 0.5 / slope, most)));
   while (cost(2 ** (-k / 2)) > allowed && 2 ** (-k / 2) > even / 4) k++;
   return 2 ** (-k / 2);
 }
@@ -152,12 +168,11 @@ function rightEnd(
   logMass: number,
   step: number,
 ): readonly [number, number] {
-  const releases = terms.reduce((sum, { count }) => sum + count, 0);
   let best: readonly [number, number] = [Number.POSITIVE_INFINITY, 2 * lambda];
   for (let excess = 0.01, worse = 0; excess < 200 && worse < 2; excess *= 2) {
     const at = (1 + excess) * lambda;
-    // The grid adds a variance of at most h^2/4 per release.
-    const grid = (releases * at * (at + 1) * step * step) / 8;
+    // The grid adds a variance to every release: 3/2 of what it adds on average, h^2/6, is the most.
+    const grid = step === 0 ? 0 : 0.75 * at * (at + 1) * worstVariance(terms, at, step);
     const end = (total(terms, at).log + grid - logMass) / at;
     worse = end < best[0] ? 0 : worse + 1;
     if (end < best[0]) best = [end, at];

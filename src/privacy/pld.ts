@@ -177,8 +177,8 @@ function pldMethod(relation: Relation, gridStep: number | undefined, reduction: 
  * alone, and single releases, are exact in either case.
  * Cost: milliseconds a query for one repeated event; O(events) transforms otherwise.
  * Not guaranteed: a valid budget filter for adaptively chosen events (F22), see `labels`; monotone below the relative
- * 1e-4 of the automatic grid; that 1e-4 where a single rare, large loss decides (sampling below 1e-5, delta below about
- * 1e-13): the digits of the transforms run out, and the bound is too large, by 1 % or by a factor of 2.
+ * 1e-4 of the automatic grid; that 1e-4 where a single rare loss decides at a delta below about 1e-13, or beside events that
+ * are not rare: digits run out, and the bound is too large, by 1 % or by a factor of 2.
  * @throws CoveyError USAGE_RANGE for a grid step that is not a number in (0, 1].
  * @see Doroshenko et al. 2022; Zhu, Dong, Wang 2022; privacy F6, F7, F8, F10
  */

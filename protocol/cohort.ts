@@ -59,17 +59,21 @@ export interface Dealers {
 }
 
 /**
- * A P1 body of this session: with a commitment to a part of the graph seed in the sparse profile, with the end of a chain
- * of seeds where noise is removable, else with neither.
+ * A P1 body of this session: with a commitment to a part of the graph seed in the sparse profile, and with the end of a chain
+ * of seeds where noise is removable; neither where the session does not have it.
  */
 export function readAdvertisement(params: Pick<SessionParams, 'profile' | 'noise'>, body: Uint8Array): Advertisement {
-  const advertisement = decodeAdvertisement(body);
-  const last = advertisement.graphCommitment;
   const isSparse = params.profile === 'sparse';
   const isRemovable = toleranceOf(params) > 0;
-  if ((last !== null) !== (isSparse || isRemovable))
+  const decoded = decodeAdvertisement(body, isSparse && isRemovable ? 6 : 5);
+  const { graphCommitment: first, noiseCommitment: second = null, ...keys } = decoded;
+  const fields = (first === null ? 0 : 1) + (second === null ? 0 : 1);
+  if (fields !== (isSparse ? 1 : 0) + (isRemovable ? 1 : 0))
     throw new CoveyError('CODEC_TYPE', `"body" expected an advertisement of the ${params.profile} profile`);
-  return isRemovable ? { ...advertisement, graphCommitment: null, noiseCommitment: last } : advertisement;
+  // The one field of a strict session is the end of a chain.
+  return isSparse
+    ? { ...keys, graphCommitment: first, noiseCommitment: second }
+    : { ...keys, graphCommitment: null, noiseCommitment: first };
 }
 
 /** Checks U1: fit, few enough colluders, all keys distinct across members and both kinds, signatures. @see SPEC section 4 */

@@ -120,7 +120,7 @@ export function readFields(body: Uint8Array, lengths: readonly number[]): Uint8A
 
 /**
  * P1: keys and the commitment to the self-mask seed; in the sparse profile that to the graph seed as well, with removable
- * noise the end of the chain of its seeds. No session has both: it is one field, and `readAdvertisement` tells which.
+ * noise the end of the chain of its seeds. A body with one of both does not say which: `readAdvertisement` tells.
  */
 export interface Advertisement {
   readonly id: Uint8Array;
@@ -132,21 +132,23 @@ export interface Advertisement {
 }
 
 export function encodeAdvertisement(a: Advertisement): Uint8Array {
-  const parts = [a.id, a.encryptionKey, a.maskKey, a.seedCommitment];
-  const last = a.graphCommitment ?? a.noiseCommitment ?? null;
-  return encodeParts(last === null ? parts : [...parts, last]);
+  const more = [a.graphCommitment, a.noiseCommitment ?? null].filter((part) => part !== null);
+  return encodeParts([a.id, a.encryptionKey, a.maskKey, a.seedCommitment, ...more]);
 }
 
-export function decodeAdvertisement(body: Uint8Array): Advertisement {
-  const lengths = decodeParts(body).length === 5 ? [32, 32, 32, 32, 32] : [32, 32, 32, 32];
-  const [id, encryptionKey, maskKey, seedCommitment, graphCommitment = null] = readFields(body, lengths) as [
+/** `most`: fields that a body may have; 6 in a session with both commitments. @throws CoveyError CODEC_* */
+export function decodeAdvertisement(body: Uint8Array, most: 5 | 6 = 6): Advertisement {
+  const found = decodeParts(body).length;
+  const parts = readFields(body, new Array<number>(found > most ? 4 : Math.max(4, found)).fill(32));
+  const [id, encryptionKey, maskKey, seedCommitment, graphCommitment = null, noiseCommitment = null] = parts as [
     Uint8Array,
     Uint8Array,
     Uint8Array,
     Uint8Array,
     Uint8Array?,
+    Uint8Array?,
   ];
-  return { id, encryptionKey, maskKey, seedCommitment, graphCommitment };
+  return { id, encryptionKey, maskKey, seedCommitment, graphCommitment, noiseCommitment };
 }
 
 /** P1R: a committee member's part of the graph seed, under its view of U1. */

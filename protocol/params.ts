@@ -173,7 +173,6 @@ export function decodeParams(bytes: Uint8Array): SessionParams {
     if (tolerance < 1 || tolerance > LIMITS.tolerance) wrong('noise.tolerance', `1 to ${LIMITS.tolerance}`);
     // A sum of discrete Gaussians is none: only Skellam noise may be put together from parts. privacy F19
     if (mechanism !== 'skellam') wrong('noise.tolerance', 'none without Skellam noise');
-    if (profile !== 'strict') wrong('noise.tolerance', 'none in the sparse profile');
   }
   return params;
 }

@@ -148,7 +148,7 @@ export interface RunConfig {
     readonly terms?: TermKind | undefined;
     /**
      * Noise of training steps that is exact whoever drops out: shares made for the whole cohort, of which the parts that
-     * would be missing are added and, as far as nobody was lost, taken off again. Skellam noise in the strict profile only. @see privacy F19
+     * would be missing are added and, as far as nobody was lost, taken off again. Skellam noise only. @see privacy F19
      */
     readonly xnoise?: { readonly tolerance: number } | undefined;
   };
@@ -351,7 +351,6 @@ export function parseRunConfig(value: unknown): RunConfig {
       undefined, '"privacy.xnoise" expected a cohort that does not shrink, got cohort.leastSurvivors');
     const mechanism = mechanismOf(config);
     require(mechanism === 'skellam', `"privacy.xnoise" expected privacy.mechanism skellam, got ${mechanism}`);
-    require(isStrict, `"privacy.xnoise" expected cohort.profile strict, got ${config.cohort.profile}`);
     require(xnoise.tolerance <=
       most -
         minSurvivors, `"privacy.xnoise.tolerance" expected at most ${most - minSurvivors} (${inGroup} less minSurvivors), got ${xnoise.tolerance}`);

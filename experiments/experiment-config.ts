@@ -6,6 +6,7 @@ import type { DenseShape } from '../src/learning/manifest.ts';
 import { findAlgorithm } from '../src/learning/registry.ts';
 import { rdpAccountant } from '../src/privacy/accountant.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
+import { withLanes } from './lanes.ts';
 import { EVOLVING_OPTIONS, type TrainingSettings } from './settings.ts';
 
 /** What is asked of one run. */
@@ -229,7 +230,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
   const scale = 2 ** Math.floor(Math.log2(LARGEST_NORM / updateNorm));
   // A local gradient draws the records of a minibatch of the mean participant.
   const drawn = isLocal ? Math.min(1, (batchSize * participants) / all) : settings.samplingProbability;
-  return parseRunConfig({
+  const config = parseRunConfig({
     federation: 'covey-experiment',
     data: { scenario: data.manifest.scenario, seed },
     model: modelOf(data, experiment, clusters),
@@ -283,7 +284,9 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
     encoding: { scale, lanes: 2 },
     deadlineMs: 30_000,
   });
+  return settings.lanes === undefined ? config : withLanes(config, settings.lanes);
 }
+
 /** Participants of `present` that a step loses. */
 export function lostOf(present: number, { dropouts = 0 }: ExperimentOptions): number {
   return Math.round(dropouts * present);

@@ -19,7 +19,9 @@ export function withLanes(config: RunConfig, lanes: Lanes): RunConfig {
     throw new CoveyError('USAGE_CONFIG', `"lanes" expected 2 with noise inside the organizations, got ${lanes}`);
   const { clippingNorm, nominalRecords, samplingProbability } = training;
   const members = sendsUpdates(config) ? cohort.participants : Math.ceil(samplingProbability * nominalRecords);
-  const lengths = trainingBlocks(config, clusters?.kept ?? 1).flatMap(({ length }) => (length > 0 ? [length] : []));
+  const lengths = trainingBlocks(config, clusters?.kept ?? 1).flatMap(({ length, realLength }) =>
+    realLength > 0 ? [length] : [],
+  );
   const scale = chooseScale({
     bits: laneBits(lanes),
     members,

@@ -101,6 +101,13 @@ describe('central continuous noise beside the noise of a deployment', () => {
     if (unit === 'participant') expect(lengthened).toBeLessThan(1.01);
   });
 
+  it('makes integers as fine as the ring allows where nothing is shared', () => {
+    // A body without tensors still has a coordinate: it holds nothing that could overflow.
+    const config = experimentConfig(data, ask({ hidden: [], lanes: 4 }));
+    expect(config.encoding.scale).toBeGreaterThan(500);
+    expect(planRun(config).sensitivity / (config.encoding.scale * config.training.clippingNorm)).toBeLessThan(1.01);
+  });
+
   it('sees the same records, samples and minibatches: without noise both runs end at the same model', () => {
     for (const unit of ['participant', 'record'] as const) {
       const config = experimentConfig(

@@ -20,6 +20,7 @@ export type SettingChanges = {
     | 'serverStep'
     | 'samplingProbability'
     | 'hidden'
+    | 'model'
     | 'optimizer'
     | 'stepSize'
     | 'lossThreshold'

@@ -2,7 +2,8 @@ import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
 import { type BenchmarkJob, type RecordedResult, runBenchmark, TABLE_FILE } from '../experiments/benchmark.ts';
 import { type ExperimentOptions, rowOf } from '../experiments/experiment-config.ts';
-import { isReached, ORACLE_RUNS } from '../experiments/oracle-runs.ts';
+import { isReached } from '../experiments/oracle-problem.ts';
+import { ORACLE_RUNS } from '../experiments/oracle-runs.ts';
 import { algorithmOptions, checkRows, settingsWith } from '../experiments/rows.ts';
 import { findScenario, SCENARIOS } from '../experiments/scenarios/registry.ts';
 import { settingsOf, type TrainingSettings } from '../experiments/settings.ts';
@@ -256,8 +257,8 @@ function resultRows(results: readonly RecordedResult[]): string[][] {
 }
 
 /** A problem with a known answer: what runs of the algorithms measured beside it. */
-function runOracle(name: string, solve: (typeof ORACLE_RUNS)[string], { firstSeed, json }: RunFlags): void {
-  const rows = solve(nodeCrypto, firstSeed);
+function runOracle(name: string, solve: (typeof ORACLE_RUNS)[string], { firstSeed, json, rounds }: RunFlags): void {
+  const rows = solve(nodeCrypto, firstSeed, rounds);
   for (const row of rows) if (json) console.log(JSON.stringify({ scenario: name, ...row, reached: isReached(row) }));
   if (!json) {
     const cells = rows.map((row) => [

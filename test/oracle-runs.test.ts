@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { networkOf } from '../clients/trainers/tfjs-network.ts';
-import { isReached, ORACLE_RUNS } from '../experiments/oracle-runs.ts';
+import { isReached } from '../experiments/oracle-problem.ts';
+import { ORACLE_RUNS } from '../experiments/oracle-runs.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { createDataset, type Dataset, datasetHash, selectRecords } from '../src/data/dataset.ts';
 import { createRandom } from '../src/data/random.ts';

@@ -153,6 +153,7 @@ describe('central continuous noise beside the noise of a deployment', () => {
     expect(compareNoise(recorded)).toEqual([
       expect.objectContaining({ lanes: 4, central: [central.personal.mean], deployed: [deployed.personal.mean] }),
     ]);
+    expect(compareNoise([...recorded, ...recorded])).toEqual(compareNoise(recorded));
     const elsewhere = recorded.map((result, i) => (i === 0 ? { ...result, split: 'another' } : result));
     expect(compareNoise(elsewhere)).toEqual([]);
   });

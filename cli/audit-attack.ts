@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
 import { ATTACK_METHODS, type AttackMethod, type AttackReport, runAttack } from '../experiments/attack.ts';
 import { attackFinishedRun } from '../experiments/attacks/finished-run.ts';
+import { oraclesFor } from '../experiments/oracles.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
+import { loadModelFile } from '../platform/node/model-file.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import { integerIn, numberIn } from './options.ts';
 
@@ -16,6 +18,7 @@ interface AttackFlags {
   readonly rounds?: number;
   readonly epsilon: number;
   readonly participants: number;
+  readonly model?: string;
   readonly json: boolean;
 }
 
@@ -69,7 +72,7 @@ function formatAttack(report: AttackReport): string {
 
 /** Options of a simulated run mean nothing on one that took place. */
 function refuseWithRun(command: Command): void {
-  for (const name of ['seed', 'canaries', 'rounds', 'epsilon', 'participants'])
+  for (const name of ['seed', 'canaries', 'rounds', 'epsilon', 'participants', 'model'])
     if (command.getOptionValueSource(name) === 'cli')
       throw new CoveyError(
         'USAGE_CONFIG',
@@ -88,6 +91,7 @@ async function attack(flags: AttackFlags, command: Command): Promise<void> {
     refuseWithRun(command);
     return show(await attackFinishedRun(run, nodeCrypto), json);
   }
+  const model = flags.model === undefined ? undefined : (await loadModelFile(flags.model)).shape;
   const rounds = flags.rounds ?? (method === 'two-worlds' ? 1 : 16);
   const report = runAttack({
     method,
@@ -97,6 +101,7 @@ async function attack(flags: AttackFlags, command: Command): Promise<void> {
     steps: rounds,
     targetEpsilon: epsilon,
     crypto: nodeCrypto,
+    ...(model === undefined ? {} : { model, createOracle: await oraclesFor(model) }),
   });
   show(report, json);
 }
@@ -117,6 +122,7 @@ export function addAttackCommand(audit: Command): void {
     .option('--rounds <n>', 'training steps (16; 1 two-worlds)', integerIn(1, 1_000))
     .option('--epsilon <x>', 'privacy budget of the attacked run', numberIn(0.1, 100), 8)
     .option('--participants <n>', 'organizations with data, 4 to 12', integerIn(4, 12), 8)
+    .option('--model <file>', 'a layers model (tfjs-layers or Keras JSON) in place of the model of the digits')
     .option('--json', 'print one JSON object', false)
     .addHelpText(
       'after',

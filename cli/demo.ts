@@ -1,7 +1,10 @@
 import { relative, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { type DemoResult, runDemo } from '../experiments/demo.ts';
+import type { DemoPlan } from '../experiments/demo-setup.ts';
+import { loadModelFile } from '../platform/node/model-file.ts';
 import { CoveyError } from '../protocol/errors.ts';
+import { scenarioConfig } from '../src/run/scenario.ts';
 import { integerIn, numberIn } from './options.ts';
 import { progressLine } from './progress.ts';
 import { table } from './table.ts';
@@ -13,6 +16,7 @@ interface DemoFlags {
   readonly rounds: number;
   readonly epsilon: number;
   readonly participants?: number;
+  readonly model?: string;
   readonly canaries: number;
   readonly out: string;
   readonly json: boolean;
@@ -76,6 +80,16 @@ function createReporter(isJson: boolean): {
   };
 }
 
+/** The model of a file, which is refused before any process starts. */
+async function modelFor(
+  modelFile: string,
+  scenario: DemoPlan['scenario'],
+): Promise<Pick<DemoPlan, 'model' | 'modelFile'>> {
+  const { shape: model } = await loadModelFile(modelFile);
+  scenarioConfig(scenario, { model, seed: 1, steps: 1, targetEpsilon: 8, participants: 4 });
+  return { model, modelFile };
+}
+
 export function addDemoCommand(program: Command): void {
   program
     .command('demo')
@@ -86,6 +100,7 @@ export function addDemoCommand(program: Command): void {
     .option('--rounds <n>', 'training steps', integerIn(1, 1_000), 80)
     .option('--epsilon <x>', 'privacy budget of one record', numberIn(0.1, 100), 8)
     .option('--participants <n>', 'organizations, 4 to 12', integerIn(4, 12))
+    .option('--model <file>', 'a layers model (tfjs-layers or Keras JSON) in place of the model of the scenario')
     .option(
       '--canaries <n>',
       'mislabelled digits to plant by fair coins, for covey audit attack --run',
@@ -108,6 +123,8 @@ export function addDemoCommand(program: Command): void {
       if (flags.data === 'heart' && flags.canaries > 0)
         throw new CoveyError('USAGE_CONFIG', `"--canaries" expected 0 with --data heart, got ${flags.canaries}`);
       const participants = flags.participants ?? (flags.data === 'heart' ? 4 : 12);
+      const modelFile = flags.model === undefined ? undefined : resolve(flags.model);
+      const model = modelFile === undefined ? undefined : await modelFor(modelFile, flags.data);
       const reporter = createReporter(flags.json);
       reporter.note(
         `1 coordinator, ${participants} organizations, ${flags.rounds} steps, budget epsilon ${flags.epsilon} at delta 1e-5`,
@@ -120,6 +137,7 @@ export function addDemoCommand(program: Command): void {
         targetEpsilon: flags.epsilon,
         participants,
         canaries: flags.canaries,
+        ...(model === undefined ? {} : model),
         baseFolder: resolve(flags.out),
         onProgress: (event) => reporter.progress(event),
         onLoss: ({ when, step }, name) =>

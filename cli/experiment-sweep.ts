@@ -8,7 +8,9 @@ import { type Cell, cellsOf, describeSettings, epsilonOf, measure, varyingAxes }
 import { studyJobs } from '../experiments/study/grid.ts';
 import { parseStudy, STUDY_FILE, type Study } from '../experiments/study/schema.ts';
 import { writeFileAtomic } from '../platform/node/atomic-file.ts';
+import { loadModelFile } from '../platform/node/model-file.ts';
 import { CoveyError } from '../protocol/errors.ts';
+import type { DenseShape } from '../src/learning/manifest.ts';
 import { addDataOptions, type DataFlags, sourceOf } from './data-flags.ts';
 import { listOf, orNone, pairs, wordOf } from './lists.ts';
 import { integerIn, numberIn } from './options.ts';
@@ -44,6 +46,7 @@ const PART_FLAGS = [
   'colluders',
   'countNoise',
   'slotMean',
+  'model',
 ] as const;
 
 const flagName = (key: string): string => `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
@@ -77,6 +80,13 @@ async function readStudy(what: string, flags: SweepFlags): Promise<Study> {
     set: Object.fromEntries(Object.entries(flags.set).map(([name, value]) => [name, Number(value)])),
   };
   return parseStudy(JSON.stringify({ seeds, firstSeed, parts: [part] }), 'flags');
+}
+
+/** The models that the parts of a study name, by path; a path starts at the folder of the study. */
+async function readModels({ parts }: Study, folder: string): Promise<Map<string, DenseShape>> {
+  const paths = new Set(parts.flatMap(({ model }) => model ?? []));
+  const read = [...paths].map(async (path) => [path, (await loadModelFile(resolve(folder, path))).shape] as const);
+  return new Map(await Promise.all(read));
 }
 
 const percent = (share: number): string => (100 * share).toFixed(1);
@@ -122,7 +132,7 @@ const jobName = ({ experiment, scenario }: BenchmarkJob): string => {
 
 async function sweep(what: string, flags: SweepFlags): Promise<void> {
   const study = await readStudy(what, flags);
-  const jobs = studyJobs(study, sourceOf(flags));
+  const jobs = studyJobs(study, sourceOf(flags), await readModels(study, isDescription(what) ? dirname(what) : '.'));
   const folder =
     flags.out ??
     join('runs', isDescription(what) ? basename(what, extname(what)) : `sweep-${what.replace(/\W+/g, '-')}`);
@@ -215,6 +225,7 @@ export function addSweepCommand(experiment: Command): void {
       'divide the sum of a slot by an even share, or by the released counts',
       wordOf(['even', 'counts']),
     )
+    .option('--model <file>', 'a layers model (tfjs-layers or Keras JSON) in place of the model of the scenario')
     .option('--set <name=number>', 'an option of algorithms that have it', pairs, {})
     .option('--seeds <n>', 'runs of every cell (default: 1, or as the study says)', integerIn(1, 1_000))
     .option('--first-seed <n>', 'seed of the first run', integerIn(0, 0xffff_0000))

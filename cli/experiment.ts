@@ -8,7 +8,8 @@ import {
   TABLE_FILE,
 } from '../experiments/benchmark.ts';
 import { type ExperimentOptions, rowOf } from '../experiments/experiment-config.ts';
-import { isReached, ORACLE_RUNS } from '../experiments/oracle-runs.ts';
+import { isReached } from '../experiments/oracle-problem.ts';
+import { ORACLE_RUNS } from '../experiments/oracle-runs.ts';
 import { algorithmOptions, checkRows, settingsWith } from '../experiments/rows.ts';
 import { findScenario, SCENARIOS } from '../experiments/scenarios/registry.ts';
 import type { Scenario } from '../experiments/scenarios/scenario-type.ts';
@@ -16,6 +17,7 @@ import type { TrainingSettings } from '../experiments/settings.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { loadModelFile } from '../platform/node/model-file.ts';
 import { CoveyError } from '../protocol/errors.ts';
+import type { Lanes } from '../protocol/session.ts';
 import { weightedLayers } from '../src/learning/network.ts';
 import type { LocalOptimizer } from '../src/learning/optimizer.ts';
 import { ALGORITHMS, findAlgorithm } from '../src/learning/registry.ts';
@@ -36,6 +38,7 @@ interface RunFlags extends DataFlags {
   readonly unit?: string;
   readonly noise: string;
   readonly terms: string;
+  readonly lanes?: Lanes;
   readonly slots?: number;
   readonly hidden?: string;
   readonly model?: string;
@@ -67,7 +70,7 @@ const BASELINES = ['local', 'fedavg', 'fedavg+ft'];
 const percent = (share: number): string => (100 * share).toFixed(1);
 
 function settingsFor(scenario: Scenario, flags: RunFlags): TrainingSettings {
-  const noise = oneOf('--noise', ['shared', 'local'] as const, flags.noise);
+  const noise = oneOf('--noise', ['shared', 'local', 'central'] as const, flags.noise);
   const terms = oneOf('--terms', ['integer', 'float-bounded'] as const, flags.terms);
   const { clip: clippingNorm, delta, rounds, slots, unit } = flags;
   return settingsWith(scenario.settings, {
@@ -75,7 +78,8 @@ function settingsFor(scenario: Scenario, flags: RunFlags): TrainingSettings {
     clippingNorm,
     delta,
     slots,
-    noise: noise === 'local' ? noise : undefined,
+    noise: noise === 'shared' ? undefined : noise,
+    lanes: flags.lanes,
     terms: terms === 'float-bounded' ? terms : undefined,
     unit: unit === undefined ? undefined : oneOf('--unit', ['record', 'participant'] as const, unit),
     ...(flags.hidden === undefined ? {} : { hidden: widthsOf(flags.hidden) }),
@@ -200,6 +204,11 @@ async function jobsOf(name: string, flags: RunFlags): Promise<BenchmarkJob[]> {
   if (flags.protocol !== 'ideal' && flags.protocol !== 'real')
     throw new CoveyError('USAGE_CONFIG', `"--protocol" expected ideal or real, got ${flags.protocol}`);
   const { protocol } = flags;
+  if (settings.noise === 'central' && protocol === 'real')
+    throw new CoveyError(
+      'USAGE_CONFIG',
+      '"--protocol" expected ideal with central noise, which no protocol has, got real',
+    );
   return Array.from({ length: flags.seeds }, (_, i) => flags.firstSeed + i).flatMap((seed) =>
     rows.map((algorithm) => ({
       ...choiceOf(found, source),
@@ -254,8 +263,8 @@ function resultRows(results: readonly RecordedResult[]): string[][] {
 }
 
 /** A problem with a known answer: what runs of the algorithms measured beside it. */
-function runOracle(name: string, solve: (typeof ORACLE_RUNS)[string], { firstSeed, json }: RunFlags): void {
-  const rows = solve(nodeCrypto, firstSeed);
+function runOracle(name: string, solve: (typeof ORACLE_RUNS)[string], { firstSeed, json, rounds }: RunFlags): void {
+  const rows = solve(nodeCrypto, firstSeed, rounds);
   for (const row of rows) if (json) console.log(JSON.stringify({ scenario: name, ...row, reached: isReached(row) }));
   if (!json) {
     const cells = rows.map((row) => [
@@ -406,10 +415,15 @@ export function addExperimentCommand(program: Command): void {
     .option('--unit <unit>', 'record or participant (default: of the scenario)')
     .option(
       '--noise <place>',
-      'shared in the sum, or local: in every gradient inside a participant (unit record)',
+      'shared in the sum; local: in every gradient inside a participant (unit record); central: continuous, by a curator that a deployment does not have, for comparison',
       'shared',
     )
     .option('--terms <kind>', 'sums of records: integer, or float-bounded (rounded once; unit record)', 'integer')
+    .option(
+      '--lanes <n>',
+      'ring coordinates in 64 bits: 2 of 32 bits, 3 of 21 or 4 of 16 (default: 2)',
+      integerIn(2, 4),
+    )
     .option('--slots <n>', 'slots of clustered algorithms', integerIn(2, 64))
     .option('--hidden <widths>', 'hidden layers, separated by commas (default: of the scenario)')
     .option('--model <file>', 'a layers model (tfjs-layers or Keras JSON) in place of the model of the scenario')

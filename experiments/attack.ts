@@ -11,13 +11,21 @@ export { ATTACK_METHODS, type AttackMethod, type AttackOptions, type AttackRepor
 
 /** Configuration of the run that a method attacks: the digits scenario with one slot, at the unit of the method. */
 function attackConfig(options: AttackOptions): RunConfig {
-  const { canaries, idle = 0, method, participants, seed, steps, targetEpsilon } = options;
+  const { canaries, idle = 0, method, model, participants, seed, steps, targetEpsilon } = options;
   const oneShot = method === 'one-shot';
   const cohort = participants + idle + (oneShot ? canaries : 0);
   const unit = oneShot ? 'participant' : 'record';
   // Without founding slots, whose number would bound the cohort.
   const algorithm = { id: 'fedavg' };
-  const config = scenarioConfig('digits', { algorithm, seed, steps, targetEpsilon, participants: cohort, unit });
+  const config = scenarioConfig('digits', {
+    algorithm,
+    model,
+    seed,
+    steps,
+    targetEpsilon,
+    participants: cohort,
+    unit,
+  });
   return unit === 'record' ? globalConfig(config) : config;
 }
 

@@ -15,9 +15,9 @@ export function tossCoins(seed: number, canaries: number): boolean[] {
   return Array.from({ length: canaries }, () => random.integer(2) === 1);
 }
 
-/** Body coordinates that canaries point along, all different: their terms are orthogonal. */
-export function canaryCoordinates(seed: number, canaries: number, bodyLength: number): Uint32Array {
-  const coordinates = Uint32Array.from({ length: bodyLength }, (_, i) => i);
+/** Coordinates below `length` that canaries point along, all different: their terms are orthogonal. */
+export function canaryCoordinates(seed: number, canaries: number, length: number): Uint32Array {
+  const coordinates = Uint32Array.from({ length }, (_, i) => i);
   createRandom(seed, DIRECTION_STREAM).shuffle(coordinates);
   return coordinates.slice(0, canaries);
 }
@@ -56,7 +56,7 @@ export interface SessionClock {
 
 /**
  * Oracle of an organization whose records from `from` on are canaries: the gradient of canary i is a long step along
- * body coordinate `coordinates[i]`, with a sign that alternates from release to release.
+ * coordinate `coordinates[i]` of body and head, with a sign that alternates from release to release.
  * A legitimate neighbour: the guarantee is for every gradient function that reads one record and public values, and the
  * sign depends on the public step alone. The alternation keeps the canary when two rounds are subtracted.
  */
@@ -73,7 +73,9 @@ export function recordCanaryOracle(
       if (record < from) return base.perRecordGradient(body, head, data, record, bodyGradient, headGradient);
       bodyGradient.fill(0);
       headGradient.fill(0);
-      bodyGradient[coordinates[record - from] as number] = clock.step % 2 === 0 ? CANARY_NORM : -CANARY_NORM;
+      const at = coordinates[record - from] as number;
+      const [gradient, i] = at < body.length ? [bodyGradient, at] : [headGradient, at - body.length];
+      gradient[i] = clock.step % 2 === 0 ? CANARY_NORM : -CANARY_NORM;
       return 0;
     },
   };

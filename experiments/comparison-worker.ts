@@ -5,6 +5,7 @@ import { generateDigits } from '../src/data/digits.ts';
 import { scenarioConfig } from '../src/run/scenario.ts';
 import { compareFederation, compareLocal, globalConfig } from './comparison.ts';
 import type { DemoPlan } from './demo-setup.ts';
+import { oraclesFor } from './oracles.ts';
 
 /** The rows beside a run, computed in a thread of their own. */
 export interface ComparisonJob extends DemoPlan {
@@ -19,10 +20,9 @@ const organizations = await Promise.all(
 );
 const isPresent = (organization: number, step: number): boolean =>
   job.losses.every((loss) => loss.organization !== organization || step < loss.step);
+const createOracle = await oraclesFor(config.model);
+const names = ['Global FedAvg', 'Global + personal'] as const;
 parentPort?.postMessage([
-  compareLocal(config, organizations),
-  ...compareFederation(nodeCrypto, globalConfig(config), organizations, isPresent, [
-    'Global FedAvg',
-    'Global + personal',
-  ]),
+  compareLocal(config, organizations, createOracle),
+  ...compareFederation(nodeCrypto, globalConfig(config), organizations, isPresent, names, createOracle),
 ]);

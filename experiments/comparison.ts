@@ -4,6 +4,8 @@ import { createRandom } from '../src/data/random.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
 import { accuracy } from '../src/learning/evaluation.ts';
 import { trainLocalOnly } from '../src/learning/local-training.ts';
+import type { DenseShape } from '../src/learning/manifest.ts';
+import type { GradientOracle } from '../src/learning/oracle.ts';
 import type { RunConfig } from '../src/run/config.ts';
 import { personalModel, releasedModel } from '../src/run/home.ts';
 import { NEW_MEMBER } from '../src/run/member.ts';
@@ -27,8 +29,12 @@ const LOCAL_STREAM = 0x6c6f_6361;
 const TUNE_STREAM = 0x7475_6e65;
 
 /** "Local only": each organization alone, without noise and without a federation. */
-export function compareLocal(config: RunConfig, organizations: readonly SplitData[]): ComparisonRow {
-  const oracle = createDenseOracle(config.model);
+export function compareLocal(
+  config: RunConfig,
+  organizations: readonly SplitData[],
+  createOracle: (model: DenseShape) => GradientOracle = createDenseOracle,
+): ComparisonRow {
+  const oracle = createOracle(config.model);
   const accuracies = organizations.map(({ train, test }, i) => {
     const model = trainLocalOnly(oracle, train, createRandom(config.data.seed, LOCAL_STREAM + i));
     return accuracy(oracle, model, test);
@@ -58,8 +64,9 @@ export function compareFederation(
   organizations: readonly SplitData[],
   isPresent: Presence,
   names: readonly [string, string],
+  createOracle: (model: DenseShape) => GradientOracle = createDenseOracle,
 ): ComparisonRow[] {
-  const oracle = createDenseOracle(config.model);
+  const oracle = createOracle(config.model);
   const { state, members, locals, epsilon, uploadBytes } = runInProcess({
     config,
     runId: SIMULATED_RUN,

@@ -7,6 +7,7 @@ import { createKeyFile } from '../platform/node/key-file.ts';
 import { toHex } from '../protocol/bytes.ts';
 import { CoveyError } from '../protocol/errors.ts';
 import { digitCanaries } from '../src/data/digit-canaries.ts';
+import type { DenseShape } from '../src/learning/manifest.ts';
 import { buildRoster, federationToJson } from '../src/run/roster.ts';
 import { CANARIES_FILE, type CanaryTruth } from './attacks/finished-run.ts';
 
@@ -31,6 +32,9 @@ export interface DemoPlan {
   readonly steps: number;
   readonly targetEpsilon: number;
   readonly participants: number;
+  /** A layers model in place of the scenario's: its file, and what the file says. */
+  readonly modelFile?: string;
+  readonly model?: DenseShape;
   /** Canaries over all organizations, each in by a fair coin; none by default. */
   readonly canaries?: number;
 }
@@ -119,7 +123,13 @@ export async function writeDemoFiles(folder: string, plan: DemoPlan, port: numbe
       graceMs: 2_000,
       joinMs: 15_000,
       gatherMs: 120_000,
-      run: { scenario: plan.scenario, seed: plan.seed, steps: plan.steps, targetEpsilon: plan.targetEpsilon },
+      run: {
+        scenario: plan.scenario,
+        seed: plan.seed,
+        steps: plan.steps,
+        targetEpsilon: plan.targetEpsilon,
+        ...(plan.modelFile === undefined ? {} : { model: { file: plan.modelFile } }),
+      },
     }),
   );
   const idOf = new Map(roster.entries.map(({ id, organization }) => [organization, toHex(id)]));

@@ -117,8 +117,9 @@ export async function runDemo(options: DemoOptions): Promise<DemoResult> {
       processes.push(process);
     });
     const lossSteps = losses.map(({ organization, step }) => ({ organization, step }));
-    const { scenario, dataFolder, seed, steps, targetEpsilon, participants } = options;
-    const job: ComparisonJob = { scenario, dataFolder, seed, steps, targetEpsilon, participants, losses: lossSteps };
+    const { scenario, dataFolder, model, seed, steps, targetEpsilon, participants } = options;
+    const plan: DemoPlan = { scenario, dataFolder, seed, steps, targetEpsilon, participants };
+    const job: ComparisonJob = { ...plan, ...(model === undefined ? {} : { model }), losses: lossSteps };
     const simulated = startComparison(job);
     const doomed = new Set(losses.map(({ organization }) => files.organizations[organization]?.name ?? ''));
     await waitForAll(processes, doomed);

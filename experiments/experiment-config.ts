@@ -8,6 +8,7 @@ import { findAlgorithm } from '../src/learning/registry.ts';
 import { parameterCount } from '../src/learning/trainer.ts';
 import { rdpAccountant } from '../src/privacy/accountant.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
+import { withLanes } from './lanes.ts';
 import { EVOLVING_OPTIONS, type TrainingSettings } from './settings.ts';
 
 /** Fewest participants of a run, whose sum hides the terms of each. */
@@ -254,7 +255,7 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
   const scale = 2 ** Math.floor(Math.log2(LARGEST_NORM / updateNorm));
   // A local gradient draws the records of a minibatch of the mean participant.
   const drawn = isLocal ? Math.min(1, (batchSize * participants) / all) : settings.samplingProbability;
-  return parseRunConfig({
+  const config = parseRunConfig({
     federation: 'covey-experiment',
     data: { scenario: data.manifest.scenario, seed },
     model: modelOf(data, experiment, clusters),
@@ -308,7 +309,9 @@ export function experimentConfig(data: ScenarioData, experiment: ExperimentOptio
     encoding: { scale, lanes: 2 },
     deadlineMs: 30_000,
   });
+  return settings.lanes === undefined ? config : withLanes(config, settings.lanes);
 }
+
 /** Participants of `present` that a step loses. */
 export function lostOf(present: number, { dropouts = 0 }: ExperimentOptions): number {
   return Math.round(dropouts * present);

@@ -19,6 +19,7 @@ import { type MemberState, NEW_MEMBER } from '../src/run/member.ts';
 import { bestSlot } from '../src/run/member-model.ts';
 import { checkModel } from '../src/run/network-schema.ts';
 import type { ReleaseState } from '../src/run/release.ts';
+import { runCentral } from './central-run.ts';
 import { simulationStream } from './comparison.ts';
 import { type ExperimentOptions, experimentConfig, lostOf, modelOf } from './experiment-config.ts';
 import { runInProcess } from './in-process.ts';
@@ -229,7 +230,7 @@ export function runExperiment(
   const oracle = createOracle(config.model);
   const kept = config.clusters?.kept ?? 0;
   const sizes: SlotRecord['sizes'][number][] = [];
-  const result = runInProcess({
+  const result = (settings.noise === 'central' ? runCentral : runInProcess)({
     config,
     runId: SIMULATED_RUN,
     crypto,

@@ -1,5 +1,4 @@
 import type { CryptoProvider } from '../protocol/crypto-provider.ts';
-import { createDataset, type Dataset } from '../src/data/dataset.ts';
 import { solveLeastSquares } from '../src/data/oracles/least-squares.ts';
 import { generateLinearMixture, LINEAR_MIXTURE, linearMixtureDistance } from '../src/data/oracles/linear-mixture.ts';
 import {
@@ -13,121 +12,16 @@ import { localStepsFixedPoint, quadraticParticipants, quadraticsOptimum } from '
 import { generateSharedSubspace, subspaceDistanceSquared } from '../src/data/oracles/shared-subspace.ts';
 import { createRandom } from '../src/data/random.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
-import type { DenseShape } from '../src/learning/manifest.ts';
-import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
+import type { RunConfig } from '../src/run/config.ts';
 import { personalModel } from '../src/run/home.ts';
 import { NEW_MEMBER } from '../src/run/member.ts';
-import { simulationStream } from './comparison.ts';
-import { type InProcessResult, runInProcess } from './in-process.ts';
+import { datasetOf, LINEAR, type OracleRow, solve } from './oracle-problem.ts';
+import { solveSine } from './sine-run.ts';
 
 /*
  * Problems whose answer is known, solved by runs: the algorithms of the registry, the contributions, clips, noise and decoding of
  * a deployment, summed by the ideal aggregator. The noise is of no consequence and protects nothing.
  */
-
-/** What a run measured beside what is known. `atMost`: expected is a bound. Units: `tolerance` as that of `measured`. */
-export interface OracleRow {
-  readonly name: string;
-  readonly measured: number;
-  readonly expected: number;
-  readonly tolerance: number;
-  readonly atMost?: boolean;
-}
-
-/** True if a row is what it should be. */
-export function isReached({ atMost = false, expected, measured, tolerance }: OracleRow): boolean {
-  return atMost ? measured <= expected + tolerance : Math.abs(measured - expected) <= tolerance;
-}
-
-/** A linear model without biases under squared error. */
-const LINEAR: Pick<DenseShape, 'classes' | 'loss' | 'bias' | 'activation'> = {
-  classes: 1,
-  loss: 'squared',
-  bias: false,
-  activation: 'linear',
-};
-
-interface Problem {
-  readonly data: readonly RegressionData[];
-  readonly model: DenseShape;
-  readonly algorithm: NonNullable<RunConfig['algorithm']>;
-  readonly steps: number;
-  /** Minibatches of everybody; without them one step over all own records. */
-  readonly batches?: number;
-  readonly stepSize: number;
-  readonly serverStep?: number;
-  /** Longest update that is not cut short; small ones are encoded more finely. */
-  readonly clippingNorm: number;
-  readonly clusters?: RunConfig['clusters'];
-  readonly initialSeed?: number;
-  readonly personal?: { readonly epochs: number; readonly stepSize: number };
-}
-
-function datasetOf({ count, featureLength, features, targets }: RegressionData): Dataset {
-  return { ...createDataset(featureLength, 1, Float32Array.from(features), new Uint8Array(count)), targets };
-}
-
-/** Norms in integer units that a sum of this many still holds in a ring of 32 bits. */
-const normOf = (participants: number): number => 2 ** Math.floor(30 - Math.log2(participants));
-
-function configOf(problem: Problem, seed: number): RunConfig {
-  const { algorithm, batches, clippingNorm, data, model, personal, stepSize, steps } = problem;
-  const participants = data.length;
-  const batchSize = Math.max(...data.map(({ count }) => count));
-  return parseRunConfig({
-    federation: 'covey-oracle',
-    data: { scenario: 'oracle', seed },
-    model,
-    training: {
-      steps,
-      samplingProbability: 1,
-      clippingNorm,
-      momentum: 0,
-      stepSize: problem.serverStep ?? 1,
-      lastStepShare: 1,
-      nominalRecords: participants,
-      maxRecordsPerStep: batchSize,
-      initialSeed: problem.initialSeed ?? seed,
-      local: { epochs: 1, ...(batches === undefined ? {} : { batches }), batchSize, stepSize },
-    },
-    clusters: problem.clusters ?? null,
-    algorithm,
-    personal: { method: 'none', epochs: personal?.epochs ?? 1, batchSize, stepSize: personal?.stepSize ?? stepSize },
-    privacy: { unit: 'participant', relation: 'zero-out', delta: 1e-5, targetEpsilon: 1e17 },
-    cohort: {
-      participants,
-      groups: 1,
-      profile: 'strict',
-      minSurvivors: participants,
-      minOrgs: participants,
-      colluders: 0,
-      maxLoss: 0,
-      minCluster: 0,
-    },
-    encoding: { scale: Math.min(2 ** 25, normOf(participants)) / clippingNorm, lanes: 2 },
-    deadlineMs: 30_000,
-  });
-}
-
-const SIMULATED_RUN = '6f7261636c65206f6620612072756e20';
-
-function solve(
-  crypto: CryptoProvider,
-  problem: Problem,
-  seed: number,
-): InProcessResult & { readonly config: RunConfig } {
-  const config = configOf(problem, seed);
-  const oracle = createDenseOracle(problem.model);
-  const result = runInProcess({
-    config,
-    runId: SIMULATED_RUN,
-    crypto,
-    random: simulationStream(crypto, seed, 5),
-    organizations: problem.data.map((data) => ({ data: datasetOf(data), oracle })),
-    isPresent: () => true,
-  });
-  return { ...result, config };
-}
 
 /** Two participants of each function, for a cohort needs four; steps enough for every method to stand still. */
 function solveQuadratics(crypto: CryptoProvider, seed: number): OracleRow[] {
@@ -344,11 +238,14 @@ function solveSubspace(crypto: CryptoProvider, seed: number): OracleRow[] {
 }
 
 /** Problems that are solved by runs, by id. */
-export const ORACLE_RUNS: Readonly<Record<string, (crypto: CryptoProvider, seed: number) => OracleRow[]>> = {
+export const ORACLE_RUNS: Readonly<
+  Record<string, (crypto: CryptoProvider, seed: number, rounds?: number) => OracleRow[]>
+> = {
   'oracle/quadratics': solveQuadratics,
   'oracle/point-estimation': (crypto, seed) => solvePoints(crypto, seed, POINT_ESTIMATION),
   'oracle/point-estimation-malicious': (crypto, seed) =>
     solvePoints(crypto, seed, { ...POINT_ESTIMATION, participants: 16, malicious: 8 }),
   'oracle/linear-mixture': solveMixture,
   'oracle/shared-subspace': solveSubspace,
+  'oracle/sine-tasks': solveSine,
 };

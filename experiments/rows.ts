@@ -11,6 +11,7 @@ export type SettingChanges = {
     | 'clippingNorm'
     | 'unit'
     | 'noise'
+    | 'lanes'
     | 'terms'
     | 'delta'
     | 'slots'
@@ -19,6 +20,7 @@ export type SettingChanges = {
     | 'serverStep'
     | 'samplingProbability'
     | 'hidden'
+    | 'model'
     | 'optimizer'
     | 'stepSize'
     | 'lossThreshold'
@@ -76,7 +78,7 @@ export function checkRows(
     if (row === 'local') continue;
     const { info } = findAlgorithm(rowOf(row).id);
     const charges = info.recordLevel.kind === 'with-charge' ? [info.recordLevel.charge] : [];
-    requireRecordRule(info, { unit: settings.unit, noise: settings.noise ?? 'shared' }, charges);
+    requireRecordRule(info, { unit: settings.unit, noise: settings.noise === 'local' ? 'local' : 'shared' }, charges);
   }
   const known = new Set(rows.flatMap((row) => Object.keys(algorithmOptions(row, settings, {}))));
   const stray = Object.keys(given).find((option) => !known.has(option));

@@ -1,3 +1,4 @@
+import type { Lanes } from '../protocol/session.ts';
 import type { OptionInfo } from '../src/learning/algorithm.ts';
 import type { Curriculum, LossThreshold } from '../src/learning/curriculum.ts';
 import type { DenseShape } from '../src/learning/manifest.ts';
@@ -28,8 +29,13 @@ export interface TrainingSettings {
   /** Fine-tuning of rows that end with "+ft". */
   readonly tuning: { readonly epochs: number; readonly batchSize: number; readonly stepSize: number };
   readonly unit: RunConfig['privacy']['unit'];
-  /** Record unit: noise in every local gradient instead of shares in the sum; `clippingNorm` is then a gradient's. */
-  readonly noise?: 'local';
+  /**
+   * `local`: record unit, noise in every local gradient instead of shares in the sum; `clippingNorm` is then a gradient's.
+   * `central`: continuous Gaussian noise on exact sums by a trusted curator, a comparison that no deployment has.
+   */
+  readonly noise?: 'local' | 'central';
+  /** Fields of a ring word pair; two of 32 bits if absent. Narrower ones take the scale of the heuristic (privacy F14). */
+  readonly lanes?: Lanes;
   /** Record unit: sums of records that are rounded once; integers of each record if absent. */
   readonly terms?: 'float-bounded';
   readonly delta: number;

@@ -16,6 +16,7 @@ import { layoutOf } from '../src/learning/trainer.ts';
 import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { checkStart, requireLayout, startingHash, startingWeights } from '../src/run/layout.ts';
 import { encodeRunMessage, readRunMessage } from '../src/run/messages.ts';
+import { initialModels } from '../src/run/released.ts';
 import { scenarioConfig } from '../src/run/scenario.ts';
 import { codeOf } from './support/code-of.ts';
 import { type Deployment, type DeploymentOptions, deploy, OPEN_POLICY } from './support/deployment.ts';
@@ -189,7 +190,15 @@ describe('starting weights', () => {
     expect([check([head]), check([head, head]), check([other, head], 1)]).toEqual([null, null, null]);
     for (const refused of [check([other]), check([head, other]), check([]), check([other, head], 0)])
       expect(refused).toBe('PRIVACY_POLICY');
-    expect(codeOf(() => checkStart(nodeCrypto, config, { body, heads: [other] }, null))).toBeNull();
+    // Without named weights they are the draws from the public seed, those and no others.
+    const { body: drawnBody, heads } = initialModels(config, 3);
+    const drawn = (changed: Float32Array[], cluster: number | null = null): string | null =>
+      codeOf(() => checkStart(nodeCrypto, config, { body: drawnBody, heads: changed }, cluster));
+    const [a, b, c] = heads as [Float32Array, Float32Array, Float32Array];
+    expect([drawn([a, b, c]), drawn([a, b]), drawn([other, b, other], 1)]).toEqual([null, null, null]);
+    for (const refused of [drawn([other]), drawn([b, a, c]), drawn([a, other], 1)])
+      expect(refused).toBe('PRIVACY_POLICY');
+    expect(codeOf(() => checkStart(nodeCrypto, config, { body, heads: [a] }, null))).toBe('PRIVACY_POLICY');
   });
 
   it('are refused where slots are chosen by their losses from the start', () => {

@@ -11,6 +11,7 @@ import { oraclesFor } from '../experiments/oracles.ts';
 import { realSum } from '../experiments/real-sum.ts';
 import { findScenario } from '../experiments/scenarios/registry.ts';
 import { settingsOf, type TrainingSettings } from '../experiments/settings.ts';
+import { cellsOf, describeSettings } from '../experiments/study/cells.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import type { ScenarioData } from '../src/data/scenario.ts';
 import type { DenseShape } from '../src/learning/manifest.ts';
@@ -105,5 +106,41 @@ describe('covey experiment run --model', () => {
       expect(said.startsWith(expected)).toBe(true);
       expect(said.trim().split('\n')).toHaveLength(1);
     }
+  });
+
+  it('is a key of a study, from whose folder its path starts', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'covey-study-'));
+    folders.push(folder);
+    await writeFile(join(folder, 'conv.json'), CONVOLUTIONAL);
+    const part = { scenario: 'digits', algorithm: ['fedavg', 'local'], rounds: 1 };
+    const study = join(folder, 'study.json');
+    const sweep = async (model: string): Promise<string> => {
+      await writeFile(
+        study,
+        JSON.stringify({
+          parts: [
+            { ...part, model },
+            { ...part, algorithm: 'fedavg' },
+          ],
+        }),
+      );
+      const args = ['experiment', 'sweep', study, '--out', join(folder, 'out'), '--json'];
+      const said = await execute(process.execPath, [BUILT_COMMAND, ...args]).catch((error) => error);
+      return said.code === undefined ? said.stdout : said.stderr;
+    };
+    const rows = (await sweep('conv.json')).trim().split('\n');
+    const results = rows.map((line) => JSON.parse(line) as RecordedResult);
+    expect(results.map(({ algorithm, settings }) => [algorithm, settings.model])).toEqual([
+      ['fedavg', model],
+      ['local', model],
+      ['fedavg', undefined],
+    ]);
+    const cells = cellsOf(results);
+    expect(cells.map((cell) => describeSettings(cell, ['model']))).toEqual([
+      '4 layers with 1030 parameters',
+      '4 layers with 1030 parameters',
+      '',
+    ]);
+    expect(await sweep('other.json')).toMatch(/^covey: "model.file" expected a readable file, got .*other\.json/);
   });
 });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { networkOf } from '../clients/trainers/tfjs-network.ts';
-import { isReached, ORACLE_RUNS } from '../experiments/oracle-runs.ts';
+import { isReached } from '../experiments/oracle-problem.ts';
+import { ORACLE_RUNS } from '../experiments/oracle-runs.ts';
 import { nodeCrypto } from '../platform/node/crypto.ts';
 import { createDataset, type Dataset, datasetHash, selectRecords } from '../src/data/dataset.ts';
 import { createRandom } from '../src/data/random.ts';
@@ -49,19 +50,30 @@ describe('the plain oracle of dense networks', () => {
     });
   });
 
-  it('agrees with the blocked oracle where both know the model', () => {
-    const shape = { inputs: 3, hidden: [5], classes: 4 };
+  it.each(shapes.filter(({ bias }) => bias))('agrees with the blocked oracle: $loss $activation', (shape) => {
     const [plain, blocked] = [createPlainOracle(shape), createDenseOracle(shape)];
     const { body, head } = initialModel(plain.manifest, createRandom(3));
+    // More than a block of records, some of them twice.
+    const records = Uint32Array.from({ length: 150 }, (_, i) => (i * i) % 5);
+    const data = shape.loss === 'squared' ? fitted : classified;
     const of = (oracle: typeof plain): number[] => {
       const gradient = { body: new Float64Array(body.length), head: new Float64Array(head.length) };
-      const loss = oracle.perRecordGradient(body, head, classified, 1, gradient.body, gradient.head);
-      return [loss, ...gradient.body, ...gradient.head];
+      const parts = [gradient.body, gradient.head] as const;
+      const values = [oracle.perRecordGradient(body, head, data, 1, ...parts), ...parts.flatMap((part) => [...part])];
+      values.push(oracle.meanGradient(body, head, data, records, ...parts), ...parts.flatMap((part) => [...part]));
+      const pass = oracle.factors?.pass(body, head, data, records.subarray(0, 7));
+      expect(pass?.errors).toHaveLength(3);
+      pass?.errors.forEach((errors, l) => {
+        values.push(...errors.subarray(0, 7 * ([5, 4, shape.classes][l] as number)));
+      });
+      return [...values, ...(pass?.losses ?? []), ...oracle.losses(body, head, data)];
     };
-    of(plain).forEach((value, i) => {
-      expect(value).toBeCloseTo(of(blocked)[i] as number, 12);
+    const [expected, got] = [of(plain), of(blocked)];
+    expect(got).toHaveLength(expected.length);
+    expected.forEach((value, i) => {
+      expect(got[i]).toBeCloseTo(value, 12);
     });
-    expect(plain.predict(body, head, classified)).toEqual(blocked.predict(body, head, classified));
+    expect(plain.predict(body, head, data)).toEqual(blocked.predict(body, head, data));
   });
 
   it('keeps targets with their records and in the hash, and is refused where it does not fit', () => {

@@ -104,6 +104,9 @@ interface ActiveRun {
   readonly charges: ChargeBook;
 }
 
+/** Sessions of the first step that nothing was released before which moves a model. */
+const BEFORE_RELEASES: ReadonlySet<ScheduledSession['kind']> = new Set(['labels', 'seats', 'choice', 'train']);
+
 /** One organization's node: takes part in every session that its policy, its ledger and its checks allow. */
 export function createNode(options: NodeOptions): FederationNode {
   const { crypto, identity, federation, policy, store, onProgress } = options;
@@ -139,7 +142,7 @@ export function createNode(options: NodeOptions): FederationNode {
     const received = decodeOrder(facts, attachment, memory.probes());
     checkSession(crypto, facts, received, params);
     const { session } = received;
-    if (session.kind === 'train' && session.step === 0)
+    if (session.step === 0 && BEFORE_RELEASES.has(session.kind))
       checkStart(
         crypto,
         facts.config,

@@ -1,5 +1,8 @@
 import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import type { SecureSum } from '../../protocol/ideal.ts';
+import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
+import type { DenseShape } from '../../src/learning/manifest.ts';
+import type { GradientOracle } from '../../src/learning/oracle.ts';
 import type { EpsilonReport } from '../../src/privacy/views.ts';
 
 export const ATTACK_METHODS = ['one-run', 'two-worlds', 'one-shot', 'membership'] as const;
@@ -15,6 +18,10 @@ export interface AttackOptions {
   readonly participants: number;
   /** Further members that hold no records and add their share of the noise. */
   readonly idle?: number;
+  /** In place of the model of the digits, of as many features and classes. */
+  readonly model?: DenseShape;
+  /** What computes it; perceptrons in plain doubles if absent. */
+  readonly createOracle?: (model: DenseShape) => GradientOracle;
   readonly crypto: CryptoProvider;
   /** The ideal aggregator by default; the masked protocol releases the same bits. */
   readonly secureSum?: SecureSum;
@@ -38,6 +45,14 @@ export interface AttackReport {
   readonly evidence: Readonly<Record<string, number>>;
   /** What the bound holds under. */
   readonly assumptions: readonly string[];
+}
+
+/** Oracle of the attacked model. */
+export function oracleOf(
+  { createOracle = createDenseOracle }: Pick<AttackOptions, 'createOracle'>,
+  model: DenseShape,
+): GradientOracle {
+  return createOracle(model);
 }
 
 /** Probability that a bound exceeds the true epsilon. */

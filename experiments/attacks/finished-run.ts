@@ -24,6 +24,7 @@ import {
   seatsAreDistinct,
   sumCoordinates,
 } from '../../src/run/release.ts';
+import { oraclesFor } from '../oracles.ts';
 import type { AttackReport } from './attack-report.ts';
 import { judgeMembership, type Suspect } from './membership.ts';
 import type { Released } from './observe.ts';
@@ -120,5 +121,6 @@ export async function attackFinishedRun(folder: string, crypto: CryptoProvider):
       lostAt: results.lost.find(({ organization }) => organization === name)?.round ?? null,
     };
   });
-  return judgeMembership({ crypto, seed, run: folder }, config, released, suspects);
+  const createOracle = await oraclesFor(config.model);
+  return judgeMembership({ createOracle, crypto, seed, run: folder }, config, released, suspects);
 }

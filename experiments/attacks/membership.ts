@@ -1,4 +1,3 @@
-import type { CryptoProvider } from '../../protocol/crypto-provider.ts';
 import { CoveyError } from '../../protocol/errors.ts';
 import type { SessionParams } from '../../protocol/session.ts';
 import { auditMembership, truePositiveRateAt } from '../../src/audit/empirical/membership.ts';
@@ -6,7 +5,6 @@ import { auditOneRun } from '../../src/audit/empirical/one-run.ts';
 import { type Dataset, selectRecords } from '../../src/data/dataset.ts';
 import { digitCanaries, withDigitCanaries } from '../../src/data/digit-canaries.ts';
 import { generateDigits } from '../../src/data/digits.ts';
-import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
 import type { GradientOracle, Model } from '../../src/learning/oracle.ts';
 import { createEncoder } from '../../src/privacy/encode.ts';
 import type { RunConfig } from '../../src/run/config.ts';
@@ -16,6 +14,7 @@ import { tossCoins } from '../canaries.ts';
 import {
   type AttackOptions,
   type AttackReport,
+  oracleOf,
   percent,
   report,
   SIGNIFICANCE,
@@ -73,12 +72,13 @@ interface Scores {
 
 /** Judges every canary by released models and sums alone. */
 function scoreCanaries(
-  crypto: CryptoProvider,
+  options: Pick<AttackOptions, 'createOracle' | 'crypto'>,
   config: RunConfig,
   { models, orders, params, sums }: Released,
   suspects: readonly Suspect[],
 ): Scores {
-  const oracle = createDenseOracle(config.model);
+  const { crypto } = options;
+  const oracle = oracleOf(options, config.model);
   const [first, final] = [models[0], models[models.length - 1]] as [ReleaseState['models'], ReleaseState['models']];
   const slots = suspects.map(({ own }) => likelySlot(oracle, final, own));
   const losses = suspects.flatMap(({ canaries }, i) => {
@@ -129,12 +129,12 @@ function scoreCanaries(
 
 /** Turns scores into a bound: rates of both scores, and guesses by the sums as in a one-run audit, which need no independence. */
 export function judgeMembership(
-  options: Pick<AttackOptions, 'crypto' | 'seed'> & { readonly run?: string },
+  options: Pick<AttackOptions, 'createOracle' | 'crypto' | 'seed'> & { readonly run?: string },
   config: RunConfig,
   released: Released,
   suspects: readonly Suspect[],
 ): AttackReport {
-  const { losses, ratios } = scoreCanaries(options.crypto, config, released, suspects);
+  const { losses, ratios } = scoreCanaries(options, config, released, suspects);
   const truth = suspects.flatMap(({ included }) => included);
   const { delta } = config.privacy;
   // Three bounds, each at a third of the error.
@@ -198,7 +198,7 @@ export function attackMembership(options: AttackOptions, config: RunConfig): Att
     const rows = Uint32Array.from({ length: share }, (__, j) => j);
     return { own: generateDigits(seed, i).train, canaries: selectRecords(all, rows), included, lostAt: null };
   });
-  const oracle = createDenseOracle(config.model);
+  const oracle = oracleOf(options, config.model);
   const sites = suspects.map(({ own, included }, i) => {
     const rows = Uint32Array.from(included.flatMap((isIn, j) => (isIn ? [j] : [])));
     return { data: withDigitCanaries(own, seed, i, rows), oracle };

@@ -1,6 +1,5 @@
 import type { SessionParams } from '../../protocol/session.ts';
 import { createDataset, type Dataset } from '../../src/data/dataset.ts';
-import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
 import type { GradientOracle } from '../../src/learning/oracle.ts';
 import type { EpsilonReport } from '../../src/privacy/views.ts';
 import type { RunConfig } from '../../src/run/config.ts';
@@ -10,7 +9,7 @@ import { applyRelease, initialState, nextOrder, type ReleaseState, sumCoordinate
 import type { SessionClock } from '../canaries.ts';
 import { simulationStream } from '../comparison.ts';
 import { runInProcess } from '../in-process.ts';
-import type { AttackOptions } from './attack-report.ts';
+import { type AttackOptions, oracleOf } from './attack-report.ts';
 
 /** Separates the noise of attacked runs from every other use of a seed. */
 const NOISE_USE = 3;
@@ -32,11 +31,11 @@ export interface Site {
   readonly oracle: GradientOracle;
 }
 
-function emptySite(config: RunConfig): Site {
+function emptySite(options: AttackOptions, config: RunConfig): Site {
   const { inputs, classes } = config.model;
   return {
     data: createDataset(inputs, classes, new Float32Array(0), new Uint8Array(0)),
-    oracle: createDenseOracle(config.model),
+    oracle: oracleOf(options, config.model),
   };
 }
 
@@ -58,7 +57,7 @@ export function observeRun(
   const { epsilon } = runInProcess({
     config,
     crypto,
-    organizations: [...organizations, ...Array.from({ length: options.idle ?? 0 }, () => emptySite(config))],
+    organizations: [...organizations, ...Array.from({ length: options.idle ?? 0 }, () => emptySite(options, config))],
     runId: '61747461636b65642072756e00000000',
     random: simulationStream(crypto, seed, NOISE_USE + TRIAL_USES * trial),
     isPresent: () => true,

@@ -4,7 +4,6 @@ import type { SessionParams } from '../../protocol/session.ts';
 import { auditOneRun } from '../../src/audit/empirical/one-run.ts';
 import { appendRecords } from '../../src/data/dataset.ts';
 import { generateDigits } from '../../src/data/digits.ts';
-import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
 import { createEncoder } from '../../src/privacy/encode.ts';
 import type { RunConfig } from '../../src/run/config.ts';
 import { trainingBlocks } from '../../src/run/plan.ts';
@@ -13,6 +12,7 @@ import {
   type AttackOptions,
   type AttackReport,
   count,
+  oracleOf,
   percent,
   report,
   SIGNIFICANCE,
@@ -37,12 +37,13 @@ function decodeChanges(crypto: CryptoProvider, config: RunConfig, { params, sums
 /** Unit record, gradient canaries, guesses on who was in. @see Steinke, Nasr, Jagielski 2023 */
 export function attackOneRun(options: AttackOptions, config: RunConfig): AttackReport {
   const { canaries, crypto, participants, seed } = options;
-  const oracle = createDenseOracle(config.model);
-  const { bodyLength } = oracle.manifest;
-  if (canaries > bodyLength)
-    throw new CoveyError('USAGE_RANGE', `"canaries" expected at most ${bodyLength} for one-run, got ${canaries}`);
+  const oracle = oracleOf(options, config.model);
+  const { bodyLength, headLength } = oracle.manifest;
+  const most = bodyLength + headLength;
+  if (canaries > most)
+    throw new CoveyError('USAGE_RANGE', `"canaries" expected at most ${most} for one-run, got ${canaries}`);
   const included = tossCoins(seed, canaries);
-  const coordinates = canaryCoordinates(seed, canaries, bodyLength);
+  const coordinates = canaryCoordinates(seed, canaries, canaries > bodyLength ? most : bodyLength);
   const clock: SessionClock = { step: 0 };
   const sites = Array.from({ length: participants }, (_, i): Site => {
     const { train } = generateDigits(seed, i);
@@ -56,8 +57,9 @@ export function attackOneRun(options: AttackOptions, config: RunConfig): AttackR
   const changes = decodeChanges(crypto, config, released);
   const matched = [...coordinates].map((k) => {
     let score = 0;
-    changes.forEach(([body], t) => {
-      score += (t % 2 === 0 ? 1 : -1) * (body?.[k] as number);
+    changes.forEach(([body, head], t) => {
+      const value = k < bodyLength ? body?.[k] : head?.[k - bodyLength];
+      score += (t % 2 === 0 ? 1 : -1) * (value as number);
     });
     return score;
   });

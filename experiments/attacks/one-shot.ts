@@ -1,7 +1,6 @@
 import type { SessionParams } from '../../protocol/session.ts';
 import { auditOneShot } from '../../src/audit/empirical/one-shot.ts';
 import { generateDigits } from '../../src/data/digits.ts';
-import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
 import { createEncoder } from '../../src/privacy/encode.ts';
 import type { RunConfig } from '../../src/run/config.ts';
 import { trainingBlocks } from '../../src/run/plan.ts';
@@ -10,6 +9,7 @@ import {
   type AttackOptions,
   type AttackReport,
   count,
+  oracleOf,
   report,
   SIGNIFICANCE,
   VIEW_ASSUMPTION,
@@ -19,7 +19,7 @@ import { dot, observeRun, type Site } from './observe.ts';
 /** Unit participant, canary participants with random unit updates. @see Andrew et al. 2023 */
 export function attackOneShot(options: AttackOptions, config: RunConfig): AttackReport {
   const { canaries, crypto, participants, seed } = options;
-  const oracle = createDenseOracle(config.model);
+  const oracle = oracleOf(options, config.model);
   const { bodyLength, headLength } = oracle.manifest;
   const dimension = bodyLength + headLength;
   const directions = canaryDirections(seed, canaries, dimension);

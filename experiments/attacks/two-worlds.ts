@@ -4,7 +4,6 @@ import { auditOneRun } from '../../src/audit/empirical/one-run.ts';
 import { appendRecords, createDataset, type Dataset, selectRecords } from '../../src/data/dataset.ts';
 import { generateDigits } from '../../src/data/digits.ts';
 import { createRandom } from '../../src/data/random.ts';
-import { createDenseOracle } from '../../src/learning/dense-oracle.ts';
 import { gaussianEpsilon } from '../../src/privacy/analytic-gaussian.ts';
 import type { RunConfig } from '../../src/run/config.ts';
 import { contribute, NEW_MEMBER } from '../../src/run/member.ts';
@@ -16,6 +15,7 @@ import {
   type AttackOptions,
   type AttackReport,
   count,
+  oracleOf,
   percent,
   report,
   SIGNIFICANCE,
@@ -37,7 +37,7 @@ const TRIED = 3;
 /** A later candidate is taken only if it moves the sum by this factor more: spikes are orthogonal and come first. */
 const CLEARLY_MORE = 1.02;
 
-/** Hidden units, and records of an organization: hundreds of runs are made, and no guarantee depends on these. */
+/** Hidden units of the digits' own model, and records of an organization: hundreds of runs are made, and no guarantee depends on these. */
 const TRIAL_WIDTH = 12;
 const TRIAL_RECORDS = 40;
 
@@ -152,7 +152,7 @@ export function attackTwoWorlds(options: AttackOptions, base: RunConfig): Attack
   // Every record in every step: what an organization adds is then a function of its records alone.
   const config: RunConfig = {
     ...base,
-    model: { ...base.model, hidden: [TRIAL_WIDTH] },
+    model: options.model === undefined ? { ...base.model, hidden: [TRIAL_WIDTH] } : base.model,
     training: { ...base.training, samplingProbability: 1 },
   };
   const plan = planRun(config);
@@ -163,7 +163,7 @@ export function attackTwoWorlds(options: AttackOptions, base: RunConfig): Attack
         generateDigits(seed, i).train,
         Uint32Array.from({ length: TRIAL_RECORDS }, (_, j) => j),
       ),
-      oracle: createDenseOracle(config.model),
+      oracle: oracleOf(options, config.model),
     }),
   );
   const worldsAt = ({ orders, params }: Released, t: number, canary: readonly Dataset[]): Worlds[] =>

@@ -1,5 +1,6 @@
 import { CoveyError } from '../../protocol/errors.ts';
 import { canonicalJson } from '../../src/audit/canonical-json.ts';
+import { type DenseShape, denseManifest } from '../../src/learning/manifest.ts';
 import { findAlgorithm } from '../../src/learning/registry.ts';
 import type { View } from '../../src/privacy/views.ts';
 import type { RecordedResult } from '../benchmark.ts';
@@ -29,6 +30,7 @@ export interface CellSettings {
   readonly algorithm: string;
   readonly mode?: string;
   readonly slots?: string;
+  readonly model?: string;
   readonly clip?: string;
   readonly rounds: string;
   readonly step?: string;
@@ -60,16 +62,25 @@ function scenarioName({ scenario, scenarioOptions = {} }: RecordedResult): strin
   return values.length === 0 ? scenario : `${scenario}(${values.join(',')})`;
 }
 
+/** A model that took the place of the scenario's, in words. */
+function modelText(model: DenseShape): string {
+  const { bodyLength, headLength } = denseManifest(model);
+  const layers = model.network?.layers.length ?? model.hidden.length + 1;
+  return `${layers} layers with ${bodyLength + headLength} parameters`;
+}
+
 function settingsText(result: RecordedResult): CellSettings {
   const { algorithm, colluders, dropouts, mode, options, perStep, settings, unit, delta } = result;
   const { clippingNorm, rounds, samplingProbability, serverStep, slots, terms = 'integer' } = settings;
-  if (algorithm === 'local') return { algorithm, rounds: String(rounds) };
+  const own = settings.model === undefined ? {} : { model: modelText(settings.model) };
+  if (algorithm === 'local') return { algorithm, ...own, rounds: String(rounds) };
   const { slots: use = 'none' } = findAlgorithm(algorithm.replace(/\+ft$/, '')).info;
-  const own = Object.entries(options).map(([name, value]) => `${name}=${value}`);
+  const numbers = Object.entries(options).map(([name, value]) => `${name}=${value}`);
   return {
     algorithm,
     ...(mode === undefined ? {} : { mode }),
     ...(use === 'none' ? {} : { slots: String(slots) }),
+    ...own,
     clip: String(clippingNorm),
     rounds: String(rounds),
     step: String(serverStep),
@@ -77,7 +88,7 @@ function settingsText(result: RecordedResult): CellSettings {
     cohort: perStep === null ? 'all' : String(perStep),
     dropouts: `${Number((100 * (dropouts ?? 0)).toPrecision(3))} %`,
     colluders: String(colluders),
-    ...(own.length === 0 ? {} : { options: own.join(' ') }),
+    ...(numbers.length === 0 ? {} : { options: numbers.join(' ') }),
     ...(unit === null ? {} : { unit }),
     ...(delta === null ? {} : { delta: String(delta) }),
   };
@@ -97,7 +108,11 @@ export function cellsOf(results: readonly RecordedResult[]): Cell[] {
     const scenario = scenarioName(result);
     const settings = settingsText(result);
     const { slots: _, clippingNorm: __, options: ___, ...rest } = result.settings;
-    const curve = canonicalJson({ scenario, settings, rest: result.algorithm === 'local' ? null : rest });
+    const curve = canonicalJson({
+      scenario,
+      settings,
+      rest: result.algorithm === 'local' ? (rest.model ?? null) : rest,
+    });
     const target = targetText(result);
     const key = `${curve} ${target}`;
     const cell = cells.get(key) ?? { scenario, settings, curve, target, runs: [] };
@@ -157,6 +172,7 @@ const AXIS_TEXT: Readonly<Record<Axis, (value: string) => string>> = {
   algorithm: (value) => value,
   mode: (value) => value,
   slots: (value) => `K ${value}`,
+  model: (value) => value,
   clip: (value) => `clip ${value}`,
   rounds: (value) => `${value} rounds`,
   step: (value) => `step ${value}`,

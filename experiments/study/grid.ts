@@ -1,4 +1,5 @@
 import { CoveyError } from '../../protocol/errors.ts';
+import type { DenseShape } from '../../src/learning/manifest.ts';
 import { findAlgorithm } from '../../src/learning/registry.ts';
 import { type BenchmarkJob, choiceOf, jobHash } from '../benchmark.ts';
 import type { ExperimentMode, ExperimentOptions } from '../experiment-config.ts';
@@ -38,15 +39,22 @@ function reduced(point: Point): Point | null {
   const { algorithm, changes, mode } = point;
   const { slots: _, countNoise: __, slotMean: ___, ...plain } = changes;
   if (algorithm === 'local') {
-    const { rounds, unit, delta } = changes;
-    return { ...point, changes: { rounds, unit, delta }, privacy: null, perStep: null, dropouts: 0, mode: undefined };
+    const { rounds, unit, delta, model } = changes;
+    return {
+      ...point,
+      changes: { rounds, unit, delta, model },
+      privacy: null,
+      perStep: null,
+      dropouts: 0,
+      mode: undefined,
+    };
   }
   const { slots: use = 'none' } = findAlgorithm(algorithm.replace(/\+ft$/, '')).info;
   if (use !== 'none') return mode === 'open' ? null : point;
   return { ...point, changes: plain, mode: mode === 'open' ? mode : undefined };
 }
 
-function pointsOf(part: StudyPart): Point[] {
+function pointsOf(part: StudyPart, model: DenseShape | undefined): Point[] {
   const { unit, delta, countNoise, slotMean } = part;
   const changing = <K extends keyof SettingChanges>(
     key: K,
@@ -59,7 +67,7 @@ function pointsOf(part: StudyPart): Point[] {
   const kind = part.noiseMultiplier === undefined ? 'epsilon' : 'noiseMultiplier';
   const start: Point = {
     algorithm: 'fedavg',
-    changes: { unit, delta, countNoise, slotMean },
+    changes: { unit, delta, countNoise, slotMean, model },
     privacy: null,
     perStep: null,
     dropouts: 0,
@@ -89,10 +97,14 @@ function pointsOf(part: StudyPart): Point[] {
 }
 
 /**
- * The jobs of a study, seed after seed, each once.
+ * The jobs of a study, seed after seed, each once. `models`: those that its parts name, by path.
  * @throws CoveyError USAGE_CONFIG, PRIVACY_POLICY before anything is computed.
  */
-export function studyJobs(study: Study, source: DataSource | null): BenchmarkJob[] {
+export function studyJobs(
+  study: Study,
+  source: DataSource | null,
+  models: ReadonlyMap<string, DenseShape> = new Map(),
+): BenchmarkJob[] {
   const { seeds = 1, firstSeed = 1, parts } = study;
   const jobs = new Map<string, BenchmarkJob>();
   const grids = parts.map((part) => {
@@ -103,7 +115,10 @@ export function studyJobs(study: Study, source: DataSource | null): BenchmarkJob
         'USAGE_CONFIG',
         `"--data-dir" expected a folder with ${scenario.folders.join(', ')} for ${scenario.id}, got none`,
       );
-    const points = pointsOf(part);
+    const model = part.model === undefined ? undefined : models.get(part.model);
+    if (part.model !== undefined && model === undefined)
+      throw new CoveyError('USAGE_CONFIG', `"model" expected a file that was read, got ${part.model}`);
+    const points = pointsOf(part, model);
     const rows = [...new Set(points.map(({ algorithm }) => algorithm))];
     if (rows.length === 0)
       throw new CoveyError('USAGE_CONFIG', '"mode" expected hidden or hybrid for clustered algorithms, got open');

@@ -50,6 +50,8 @@ export interface StudyPart {
   readonly countNoise?: number | undefined;
   /** What the sum of a slot is divided by: an even share of the cohort, or the released count of its members. */
   readonly slotMean?: 'even' | 'counts' | undefined;
+  /** A layers model in place of that of the scenario. Path of the file, from the study's folder. */
+  readonly model?: string | undefined;
   /** Options of algorithms; each takes those that it has. */
   readonly set?: Readonly<Record<string, number>> | undefined;
 }
@@ -82,6 +84,7 @@ const partSchema: z.ZodType<StudyPart> = z.strictObject({
   colluders: count(0, 65_535).optional(),
   countNoise: positive.optional(),
   slotMean: z.enum(['even', 'counts']).optional(),
+  model: z.string().min(1).max(4_096).optional(),
   set: z.record(z.string(), z.number()).optional(),
 });
 

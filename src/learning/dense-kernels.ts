@@ -113,19 +113,19 @@ export function outerGradient(
   for (let j = 0; hasBias && j < outputs; j++) gradient[kernel + inputs * outputs + j] = d[j] as number;
 }
 
-/** back[i] = sum_j d[j] w[i, j] where the unit was active (ReLU), else 0: one record. */
+/** back[i] = sum_j d[j] w[i, j], where there is a ReLU 0 unless its unit was active: one record. */
 export function backRow(
   d: Float64Array,
   outputs: number,
   parameters: Float64Array,
   kernel: number,
   inputs: number,
-  activation: Float64Array,
+  relu: Float64Array | null,
   back: Float64Array,
 ): void {
   for (let i = 0; i < inputs; i++) {
     let sum = 0;
-    if ((activation[i] as number) > 0) {
+    if (relu === null || (relu[i] as number) > 0) {
       for (let j = 0, w = kernel + i * outputs; j < outputs; j++, w++)
         sum += (d[j] as number) * (parameters[w] as number);
     }
@@ -136,7 +136,7 @@ export function backRow(
 /** Columns of records side by side, which the product wants; scratch that grows with the widest layer. */
 let columns = new Float64Array(0);
 
-/** back[r, i] = sum_j d[r, j] w[i, j] where the unit was active (ReLU), else 0. */
+/** back[r, i] = sum_j d[r, j] w[i, j], where there is a ReLU 0 unless its unit was active. */
 export function backDense(
   d: Float64Array,
   rows: number,
@@ -144,7 +144,7 @@ export function backDense(
   parameters: Float64Array,
   kernel: number,
   inputs: number,
-  activation: Float64Array,
+  relu: Float64Array | null,
   back: Float64Array,
 ): void {
   const sums = outputs * rows;
@@ -156,6 +156,6 @@ export function backDense(
   for (let r = 0; r < rows; r++)
     for (let i = 0; i < inputs; i++) {
       const at = r * inputs + i;
-      back[at] = (activation[at] as number) > 0 ? (columns[sums + i * rows + r] as number) : 0;
+      back[at] = relu === null || (relu[at] as number) > 0 ? (columns[sums + i * rows + r] as number) : 0;
     }
 }

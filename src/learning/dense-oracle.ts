@@ -32,16 +32,26 @@ function layersOf(shape: DenseShape): Layer[] {
   return layers;
 }
 
+/** Turns the output of one record into its error under (f(x) - y)^2 / 2 in place; returns the loss. */
+function squaredErrors(outputs: Float64Array, at: number, target: number): number {
+  const error = (outputs[at] as number) - target;
+  outputs[at] = error;
+  return (error * error) / 2;
+}
+
 /**
- * Creates the oracle of a multilayer perceptron (ReLU, softmax cross entropy) in plain double arithmetic.
+ * Creates the oracle of a multilayer perceptron with biases, any activation and loss of the configuration, in plain double
+ * arithmetic; one without biases is computed record after record.
  * Cost: about 5 microseconds for a record's gradient of 64-48-10. Keeps scratch memory, no state.
  */
 export function createDenseOracle(shape: DenseShape): GradientOracle {
-  if (!isClassifier(shape)) return createPlainOracle(shape);
+  if (shape.bias === false || shape.network !== undefined) return createPlainOracle(shape);
   const manifest: ModelManifest = denseManifest(shape);
   const layers = layersOf(shape);
   const last = layers.length - 1;
-  const { inputs, classes } = shape;
+  const { activation = 'relu', classes, inputs } = shape;
+  const isRelu = activation === 'relu';
+  const isSquared = shape.loss === 'squared';
   // activations[l] is the input of layer l; activations[last + 1] holds logits, then errors. Rows of one block.
   const activations = [inputs, ...shape.hidden, classes].map((width) => new Float64Array(BLOCK * width));
   const errors = activations.map((rows) => new Float64Array(rows.length));
@@ -61,6 +71,18 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
         `"data" expected ${inputs} features and at most ${classes} classes, got ${data.featureLength} and ${data.classes}`,
       );
     }
+    if (isSquared && data.targets?.length !== data.count)
+      throw new CoveyError(
+        'USAGE_RANGE',
+        `"data" expected ${data.count} targets for squared error, got ${data.targets?.length ?? 0}`,
+      );
+  }
+
+  /** Errors of a record's outputs in their place; returns its loss. */
+  function outputErrors(data: Dataset, record: number, row: number): number {
+    return isSquared
+      ? squaredErrors(act(last + 1), row, data.targets?.[record] as number)
+      : softmaxErrors(act(last + 1), row * classes, classes, data.labels[record] as number);
   }
 
   function load(data: Dataset, record: number, row: number): void {
@@ -76,9 +98,11 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
       const out = act(l + 1);
       if (rows === 1) forwardRow(act(l), 0, n, group === 'head' ? head : body, kernel, m, out, 0);
       else forwardDense(act(l), rows, n, group === 'head' ? head : body, kernel, m, out);
-      if (l < last)
+      if (l === last) continue;
+      if (isRelu) {
         for (let k = 0; k < rows * m; k++)
           if (!((out[k] as number) > 0)) out[k] = Number.isNaN(out[k]) ? Number.NaN : 0;
+      } else if (activation === 'tanh') for (let k = 0; k < rows * m; k++) out[k] = Math.tanh(out[k] as number);
     }
   }
 
@@ -86,8 +110,14 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
     for (let l = last; l > 0; l--) {
       const { inputs: n, outputs: m, kernel, group } = layers[l] as Layer;
       const weights = group === 'head' ? head : body;
-      if (rows === 1) backRow(err(l + 1), m, weights, kernel, n, act(l), err(l));
-      else backDense(err(l + 1), rows, m, weights, kernel, n, act(l), err(l));
+      const gate = isRelu ? act(l) : null;
+      const back = err(l);
+      if (rows === 1) backRow(err(l + 1), m, weights, kernel, n, gate, back);
+      else backDense(err(l + 1), rows, m, weights, kernel, n, gate, back);
+      if (activation !== 'tanh') continue;
+      const outputs = act(l);
+      for (let k = 0; k < rows * n; k++)
+        back[k] = (back[k] as number) * (1 - (outputs[k] as number) * (outputs[k] as number));
     }
   }
 
@@ -102,7 +132,7 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
     check(body, head, data);
     load(data, record, 0);
     forward(body, head, 1);
-    const loss = softmaxErrors(act(last + 1), 0, classes, data.labels[record] as number);
+    const loss = outputErrors(data, record, 0);
     backward(body, head, 1);
     for (let l = 0; l <= last; l++) {
       const { inputs: n, outputs: m, kernel, group } = layers[l] as Layer;
@@ -129,8 +159,7 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
       for (let r = 0; r < rows; r++) load(data, records[start + r] as number, r);
       forward(body, head, rows);
       const logits = act(last + 1);
-      for (let r = 0; r < rows; r++)
-        loss += softmaxErrors(logits, r * classes, classes, data.labels[records[start + r] as number] as number);
+      for (let r = 0; r < rows; r++) loss += outputErrors(data, records[start + r] as number, r);
       for (let k = 0; k < rows * classes; k++) logits[k] = (logits[k] as number) / records.length;
       backward(body, head, rows);
       const first = start === 0;
@@ -159,28 +188,29 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
     body: Float64Array,
     head: Float64Array,
     data: Dataset,
-    visit: (record: number, logits: Float64Array, at: number) => void,
+    visit: (record: number, logits: Float64Array, row: number) => void,
   ): void {
     check(body, head, data);
     for (let start = 0; start < data.count; start += BLOCK) {
       const rows = Math.min(BLOCK, data.count - start);
       for (let r = 0; r < rows; r++) load(data, start + r, r);
       forward(body, head, rows);
-      for (let r = 0; r < rows; r++) visit(start + r, act(last + 1), r * classes);
+      for (let r = 0; r < rows; r++) visit(start + r, act(last + 1), r);
     }
   }
 
   function losses(body: Float64Array, head: Float64Array, data: Dataset): Float64Array {
     const result = new Float64Array(data.count);
-    eachLogits(body, head, data, (record, logits, at) => {
-      result[record] = softmaxErrors(logits, at, classes, data.labels[record] as number);
+    eachLogits(body, head, data, (record, _, row) => {
+      result[record] = outputErrors(data, record, row);
     });
     return result;
   }
 
   function predict(body: Float64Array, head: Float64Array, data: Dataset): Uint8Array {
     const result = new Uint8Array(data.count);
-    eachLogits(body, head, data, (record, logits, at) => {
+    eachLogits(body, head, data, (record, logits, row) => {
+      const at = row * classes;
       let best = 0;
       for (let c = 1; c < classes; c++) if ((logits[at + c] as number) > (logits[at + best] as number)) best = c;
       result[record] = best;
@@ -249,9 +279,7 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
       if (rows > BLOCK) throw new CoveyError('USAGE_RANGE', `"records" expected at most ${BLOCK}, got ${rows}`);
       for (let r = 0; r < rows; r++) load(data, records[r] as number, r);
       forward(body, head, rows);
-      const losses = Float64Array.from(records, (record, r) =>
-        softmaxErrors(act(last + 1), r * classes, classes, data.labels[record] as number),
-      );
+      const losses = Float64Array.from(records, (record, r) => outputErrors(data, record, r));
       backward(body, head, rows);
       return {
         inputs: layers.map((_, l) => act(l)),
@@ -263,5 +291,5 @@ export function createDenseOracle(shape: DenseShape): GradientOracle {
   };
 
   const oracle = { manifest, perRecordGradient, meanGradient, losses, predict, factors };
-  return shared === 0 ? oracle : { ...oracle, extractor };
+  return shared === 0 || !isClassifier(shape) ? oracle : { ...oracle, extractor };
 }

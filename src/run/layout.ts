@@ -7,7 +7,7 @@ import type { ModelManifest } from '../learning/manifest.ts';
 import type { Model } from '../learning/oracle.ts';
 import { layoutOf, parameterCount } from '../learning/trainer.ts';
 import type { RunConfig } from './config.ts';
-import { encodeModels, modelManifest } from './released.ts';
+import { encodeModels, initialModels, modelManifest } from './released.ts';
 
 /** What a site says about the models that it trains. */
 export interface ModelPolicy {
@@ -82,7 +82,8 @@ const bytesOf = ({ buffer, byteLength, byteOffset }: Float32Array): Uint8Array =
   new Uint8Array(buffer, byteOffset, byteLength);
 
 /**
- * Checks the models of the first training step against the weights that the configuration names.
+ * Checks models of a session before the first release against the weights that the configuration names, or else the draws
+ * from its public seed: nobody trains from a start that somebody made up.
  * `cluster`: the one whose models a session in the open is of. @throws CoveyError PRIVACY_POLICY
  */
 export function checkStart(
@@ -92,13 +93,23 @@ export function checkStart(
   cluster: number | null,
 ): void {
   const { initialWeights } = config.training;
-  if (initialWeights === undefined) return;
   const own = cluster === null ? heads : heads.slice(cluster, cluster + 1);
   const [head] = own;
-  const isSame =
+  const isEqual = (a: Float32Array, b: Float32Array): boolean => compareBytes(bytesOf(a), bytesOf(b)) === 0;
+  if (initialWeights === undefined) {
+    const drawn = initialModels(config, heads.length);
+    const first = cluster ?? 0;
+    if (!isEqual(body, drawn.body) || !own.every((other, j) => isEqual(other, drawn.heads[first + j] as Float32Array)))
+      throw new CoveyError('PRIVACY_POLICY', '"models" expected the draws from "training.initialSeed", got others');
+    return;
+  }
+  const isNamed =
     head !== undefined &&
-    own.every((other) => compareBytes(bytesOf(other), bytesOf(head)) === 0) &&
+    own.every((other) => isEqual(other, head)) &&
     startingHash(crypto, { body, head }) === initialWeights;
-  if (!isSame)
-    throw new CoveyError('PRIVACY_POLICY', '"models" expected the starting weights of the configuration, got others');
+  if (!isNamed)
+    throw new CoveyError(
+      'PRIVACY_POLICY',
+      `"models" expected the starting weights ${initialWeights} of the configuration, got others`,
+    );
 }

@@ -191,12 +191,24 @@ function applyTraining(
   const blocks = sessionBlocks(config, session, slots);
   const { clippingNorm, scale, rotationSeed } = params.encoding;
   const decoded = createEncoder(crypto, { blocks, clippingNorm, scale, rotationSeed }).decode(sum);
+  return applyDecodedSums(config, state, session, decoded, { survivors, clippingNorm });
+}
+
+/** Applies sums of a training step that are decoded already. Shapes: one array of `realLength` for each block. */
+export function applyDecodedSums(
+  config: RunConfig,
+  state: ReleaseState,
+  session: ScheduledSession,
+  decoded: readonly Float64Array[],
+  { survivors, clippingNorm }: Pick<StepFacts, 'survivors' | 'clippingNorm'>,
+): ReleaseState {
   const group = groupOf(session);
   if (config.clusters?.open !== undefined) return applyOpenCluster(config, state, session, group, decoded);
   // Every group has a rotation of its own, so sums are added after decoding.
   const total = decoded.map((values, i) => values.map((value, k) => value + (state.pending?.[i]?.[k] ?? 0)));
   if (group + 1 < groupCount(config)) return { ...state, position: state.position + 1, pending: total };
   const [body, ...others] = total;
+  const slots = state.models.heads.length;
   const heads = summedHeads(config, slots);
   if (body === undefined || others.length < heads)
     throw new CoveyError('INTERNAL_INVARIANT', 'a released sum does not match its layout');

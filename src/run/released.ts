@@ -60,8 +60,6 @@ function floatBytes(values: Float32Array): Uint8Array {
 }
 
 function bytesToFloats(bytes: Uint8Array): Float32Array {
-  if (bytes.length % 4 !== 0)
-    throw new CoveyError('CODEC_TRUNCATED', `"model" expected a multiple of 4 bytes, got ${bytes.length}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true));
 }
@@ -71,22 +69,26 @@ export function encodeModels(models: ReleasedModels): Uint8Array {
   return encodeParts([u32le(models.heads.length), ...[models.body, ...models.heads, ...models.extra].map(floatBytes)]);
 }
 
-/** @throws CoveyError CODEC_* unless the bytes are models of the configured shape. */
+/**
+ * Reads models of the configured shape. Lengths are compared before anything is copied.
+ * @throws CoveyError CODEC_* for another shape, or numbers that are not finite.
+ */
 export function decodeModels(config: RunConfig, bytes: Uint8Array): ReleasedModels {
-  const manifest = modelManifest(config);
-  const lengths = extraLengths(config);
-  const [, body, ...vectors] = decodeParts(bytes).map((part, i) =>
-    i === 0 ? new Float32Array(0) : bytesToFloats(part),
-  );
-  const heads = vectors.slice(0, Math.max(0, vectors.length - lengths.length));
-  const extra = vectors.slice(heads.length);
-  const fits =
-    body?.length === manifest.bodyLength &&
-    heads.length > 0 &&
-    heads.every((head) => head.length === manifest.headLength) &&
-    extra.every((vector, i) => vector.length === lengths[i]);
-  if (!fits || body === undefined) throw new CoveyError('CODEC_TYPE', '"model" expected the shape of the task');
-  return { body, heads, extra };
+  const { bodyLength, headLength } = modelManifest(config);
+  const extras = extraLengths(config);
+  const [, ...parts] = decodeParts(bytes);
+  const heads = parts.length - 1 - extras.length;
+  const expected = [bodyLength, ...new Array<number>(Math.max(0, heads)).fill(headLength), ...extras];
+  const wrong = parts.findIndex(({ length }, i) => length !== 4 * (expected[i] as number));
+  if (heads < 1 || wrong >= 0)
+    throw new CoveyError(
+      'CODEC_TYPE',
+      `"model" expected the shape of the task, ${bodyLength} + ${headLength} parameters in single precision, got ${parts[Math.max(0, wrong)]?.length ?? 0} bytes in part ${wrong + 1} of ${parts.length}`,
+    );
+  const vectors = parts.map(bytesToFloats);
+  if (!vectors.every((vector) => vector.every(Number.isFinite)))
+    throw new CoveyError('CODEC_TYPE', '"model" expected finite numbers');
+  return { body: vectors[0] as Float32Array, heads: vectors.slice(1, 1 + heads), extra: vectors.slice(1 + heads) };
 }
 
 export function modelsHash(crypto: CryptoProvider, models: ReleasedModels): Uint8Array {

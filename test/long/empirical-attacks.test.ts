@@ -1,9 +1,12 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { type AttackReport, runAttack } from '../../experiments/attack.ts';
+import { oraclesFor } from '../../experiments/oracles.ts';
 import { realSum } from '../../experiments/real-sum.ts';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
 import type { Dataset } from '../../src/data/dataset.ts';
+import { readModelDefinition } from '../../src/learning/model-definition.ts';
 import type { GradientOracle } from '../../src/learning/oracle.ts';
+import { CONVOLUTIONAL } from '../support/model-files.ts';
 
 /*
  * The auditor must stay below the claim of the real pipeline, and must fire when the pipeline is broken. Every fault is
@@ -143,6 +146,15 @@ describe('an honest run stays within its claim', () => {
     const options = { method: 'two-worlds', canaries: 120, steps: 3, targetEpsilon: 8, participants: 4 } as const;
     const { claim, evidence, verdict } = attack('none', options);
     expect(verdict).toBe('consistent');
+    expect(evidence['shiftInClips']).toBeLessThanOrEqual(1);
+    expect(evidence['epsilonCeiling']).toBeLessThanOrEqual(claim.epsilon);
+  });
+  it('two-worlds on a network of layers', async () => {
+    const { shape: model } = readModelDefinition({ modelJson: CONVOLUTIONAL });
+    const options = { method: 'two-worlds', canaries: 40, steps: 1, targetEpsilon: 8, participants: 4 } as const;
+    const { claim, evidence, verdict } = attack('none', { ...options, model, createOracle: await oraclesFor(model) });
+    expect(verdict).toBe('consistent');
+    expect(evidence['shiftInClips']).toBeGreaterThan(0.9);
     expect(evidence['shiftInClips']).toBeLessThanOrEqual(1);
     expect(evidence['epsilonCeiling']).toBeLessThanOrEqual(claim.epsilon);
   });

@@ -1,7 +1,8 @@
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
 import { loadModelFile } from '../../platform/node/model-file.ts';
@@ -10,6 +11,7 @@ import { layoutOf } from '../../src/learning/trainer.ts';
 import { BUILT_COMMAND, type BuiltProcess, startBuilt } from '../support/built-command.ts';
 import { freePort } from '../support/free-port.ts';
 
+const execute = promisify(execFile);
 const SITES = 4;
 const EXAMPLE = resolve('examples/models');
 const folders: string[] = [];
@@ -102,5 +104,19 @@ describe('sites that train a network from a file', () => {
     expect(run.nodes[3]?.errorTail()).toContain('"layout" expected one of the 1 that this site trains');
     const opened = await readFile(join(second.base, 'coordinator-state', 'run', 'log.jsonl'), 'utf8');
     expect(opened).toMatch(/"initialWeights":"[0-9a-f]{64}"/);
+  });
+
+  it('train it in a demo, whose bundle verifies', async () => {
+    const out = await mkdtemp(join(tmpdir(), 'covey-demo-model-'));
+    folders.push(out);
+    const args = ['--model', join(EXAMPLE, 'conv.json'), '--participants', '4', '--rounds', '4', '--out', out];
+    const said = await execute(process.execPath, [BUILT_COMMAND, 'demo', ...args, '--json']);
+    const { folder, table } = JSON.parse(said.stdout) as { folder: string; table: { name: string; mean: number }[] };
+    expect(table.map(({ name }) => name)).toContain('Clustered + personal');
+    const { shape } = await loadModelFile(join(EXAMPLE, 'conv.json'));
+    expect(JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'))).toMatchObject({ model: shape });
+    await execute(process.execPath, [BUILT_COMMAND, 'audit', 'verify', folder]);
+    const refused = execute(process.execPath, [BUILT_COMMAND, 'demo', ...args, '--data', 'heart', '--data-dir', out]);
+    await expect(refused).rejects.toThrow('"model" expected 13 inputs for heart, got 64');
   });
 });

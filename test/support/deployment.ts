@@ -41,6 +41,10 @@ export interface DeploymentOptions {
   readonly start?: StartingWeights;
   /** Changes what a member receives. */
   tamper?(member: number, bytes: Uint8Array): Uint8Array;
+  /** A member that refuses a session hangs up, so that nobody waits for it. */
+  readonly hangsUp?: boolean;
+  /** What a member sends, before anybody gets it. */
+  onSend?(member: number, bytes: Uint8Array): void;
   readonly heads?: readonly NonNullable<Parameters<typeof createNode>[0]['datasetHeads']>[];
   /** How long to wait for the rest once enough members are there; a minute if left out. */
   readonly joinMs?: number;
@@ -104,7 +108,7 @@ export async function deploy(options: DeploymentOptions): Promise<Deployment> {
       options.onCoordinator?.(event);
     },
     onError: fail,
-    graceMs: options.onNodeError === undefined ? 60_000 : 1,
+    graceMs: options.onNodeError === undefined && options.hangsUp !== true ? 60_000 : 1,
     joinMs: options.joinMs ?? 60_000,
     gatherMs: 60_000,
   });
@@ -122,10 +126,17 @@ export async function deploy(options: DeploymentOptions): Promise<Deployment> {
       store: stores[i] as Store,
       datasetHeads: options.heads?.[i],
       async send(bytes) {
-        if (!dead.has(toHex(identity.id))) await coordinator.onMessage(identity.id, bytes.slice());
+        if (dead.has(toHex(identity.id))) return;
+        options.onSend?.(i, bytes);
+        await coordinator.onMessage(identity.id, bytes.slice());
       },
       now,
-      onProgress: async (event) => void nodeProgress[i]?.push(event),
+      async onProgress(event) {
+        nodeProgress[i]?.push(event);
+        if (event.event !== 'aborted' || options.hangsUp !== true) return;
+        dead.add(toHex(identity.id));
+        coordinator.onClose(identity.id);
+      },
       onError(error) {
         if (options.onNodeError === undefined) fail(error);
         if (dead.has(toHex(identity.id))) return;

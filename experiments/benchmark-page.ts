@@ -88,7 +88,9 @@ async function sectionOf(name: string): Promise<string> {
   const rows = algorithms.map((algorithm) => rowOf(results.filter((result) => result.algorithm === algorithm)));
   const first = results[0] as RecordedResult;
   const table = [`| ${HEAD.join(' | ')} |`, `|${HEAD.map(() => '---').join('|')}|`, ...rows].join('\n');
-  const title = name === first.scenario ? name : `${name} (${first.scenario})`;
+  const options = Object.entries(first.scenarioOptions ?? {}).map(([option, value]) => `${option} ${value}`);
+  const details = [...(name === first.scenario ? [] : [first.scenario]), ...options].join(', ');
+  const title = details === '' ? name : `${name} (${details})`;
   return `## ${title}\n${captionOf(results)}\n\n${table}`;
 }
 
@@ -123,7 +125,9 @@ sections.push(noiseSection(recorded.flat()));
 const page = `# Benchmark
 Every row went through the encoding, noise, ledger and decoding of a deployment, summed by the ideal aggregator, which releases
 the same bits as the real protocol. Accuracies in percent over the participants' own test records, of the last round, with the
-standard deviation over seeds; "released" is the model before any personal part. ε is what the ledger charges (RDP). "No claim":
+standard deviation over seeds; weighted by test records, the mean, standard deviation and worst tenth over the participants.
+"Released" is the model before any personal part; where a body alone is shared that is the body under the untrained head, no
+model to use. ε is what the ledger charges (RDP). "No claim":
 noise of no consequence, to see what protection costs. Settings are those of the scenario (\`experiments/settings.ts\`) and were
 not tuned for single methods, so a row says how a method does there, not how well it could do.
 

@@ -77,7 +77,9 @@ export function modelOf(
 ): DenseShape {
   const { cut } = rowOf(algorithm);
   const isWhole = clusters !== null && (mode === 'hidden' || mode === 'open');
-  const { entries, ...suggested } = data.model;
+  const { entries, sharedLayers, ...alone } = data.model;
+  // What clusters share says nothing about the other algorithms.
+  const suggested = clusters === null || sharedLayers === undefined ? alone : { ...alone, sharedLayers };
   const own: DenseShape = model ?? suggested;
   const first = own.network?.layers[0];
   if (entries !== undefined && !(first?.kind === 'embedding' && first.entries >= entries))

@@ -206,6 +206,10 @@ describe('cells of a sweep', () => {
     const hidden = experimentConfig(data, ask({ algorithm: 'ifca', mode: 'hidden' }));
     const hybrid = experimentConfig(data, ask({ algorithm: 'ifca', mode: 'hybrid' }));
     expect([hidden.model.sharedLayers, hybrid.model.sharedLayers]).toEqual([0, undefined]);
+    // What clusters of a scenario share says nothing about algorithms without them.
+    const whole = { ...data, model: { ...data.model, sharedLayers: 0 } };
+    const bodies = ['ifca', 'fedrep', 'ifca@1'].map((algorithm) => experimentConfig(whole, ask({ algorithm })));
+    expect(bodies.map(({ model }) => model.sharedLayers)).toEqual([0, undefined, 1]);
     const alike = { ...data, participants: data.participants.map(({ group: _, ...rest }) => rest) };
     expect(() => experimentConfig(alike, ask({ mode: 'open' }))).toThrow(/"mode" expected hidden or hybrid in digits/);
   });

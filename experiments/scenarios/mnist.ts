@@ -140,7 +140,9 @@ export const rotatedScenario: Scenario = defineScenario({
       const own = order.subarray(start, start + 100);
       return imageParticipant({ name: `participant-${i + 1}`, group }, () => imageDataset(images, own, view), test);
     });
-    return { participants, model: { inputs: PIXELS, hidden: [200], classes: CLASSES }, recordRule: true };
+    // Whole models in the slots, as IFCA has them on these images: first layers of turned images have nothing in common.
+    const model = { inputs: PIXELS, hidden: [200], classes: CLASSES, sharedLayers: 0 };
+    return { participants, model, recordRule: true };
   },
 });
 

@@ -35,7 +35,8 @@ export interface ClusterConfig {
   readonly filled?: number | undefined;
   /**
    * What the sum of a slot is divided by: an even share of the cohort, or the members that the last choice counted (IFCA as
-   * published: slots of any size learn at one pace), noise and all, at least half of an even share. Unit `participant`.
+   * published: slots of any size learn at one pace), noise and all, at least the deviation of that noise and one. Unit
+   * `participant`.
    */
   readonly denominator?: 'even' | 'counts' | undefined;
   /**

@@ -308,6 +308,11 @@ export function countShareVariance(config: RunConfig): number {
   return Math.max(2.25, stddev ** 2 / (config.cohort.minSurvivors - config.cohort.colluders));
 }
 
+/** Deviation of the noise on a slot count if every participant adds its share: more no session has. Units: members. */
+export function countNoiseOf(config: RunConfig): number {
+  return Math.sqrt(config.cohort.participants * countShareVariance(config)) / COUNT_SCALE;
+}
+
 /** Chance that noise lets a slot pass the gate that is too small. */
 const GATE_FAILURE = 1e-6;
 
@@ -316,10 +321,9 @@ const GATE_FAILURE = 1e-6;
  * from the released counts, so it is free. Units: `counts` in members. Null where the run has no floor.
  */
 export function openAfterCensus(config: RunConfig, counts: readonly number[]): number[] | null {
-  const { maxLoss, minCluster, participants } = config.cohort;
+  const { maxLoss, minCluster } = config.cohort;
   if (minCluster === 0) return null;
-  // Every participant may add its share: more noise than that no session has.
-  const noiseStddev = Math.sqrt(participants * countShareVariance(config)) / COUNT_SCALE;
+  const noiseStddev = countNoiseOf(config);
   const steps = mechanismOf(config) === 'skellam' ? 1 / COUNT_SCALE : 0;
   const noiseMargin = countNoiseMargin(noiseStddev, counts.length, GATE_FAILURE, steps);
   return openSlots(counts, { noiseMargin, maxLoss, minCluster }).flatMap((open, slot) => (open ? [slot] : []));

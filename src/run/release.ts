@@ -26,6 +26,7 @@ import { addMetrics, type MetricsRelease } from './metrics.ts';
 import type { SessionOrder } from './order.ts';
 import {
   COUNT_SCALE,
+  countNoiseOf,
   groupOf,
   openAfterCensus,
   type RunPlan,
@@ -128,9 +129,11 @@ function headDenominators(config: RunConfig, state: ReleaseState): number[] {
   const { body, head } = denominatorsOf(config, slots);
   const rule = evolutionRule(config);
   const counts = rule === null ? null : evolveSlots(rule, probes).layout.counts;
-  if (config.clusters?.denominator === 'counts')
-    // Noise must not blow a nearly empty slot up.
-    return models.heads.map((_, j) => Math.max(state.counts?.[j] ?? head, head / 2));
+  if (config.clusters?.denominator === 'counts') {
+    // A count below the deviation of its noise is no count: it must not blow a nearly empty slot up.
+    const least = Math.max(1, countNoiseOf(config));
+    return models.heads.map((_, j) => Math.max(state.counts?.[j] ?? head, least));
+  }
   if (rule === null || counts === null) return models.heads.map(() => head);
   const { participants } = config.cohort;
   return counts.map((count) => (body * Math.min(participants, Math.max(rule.minMembers, count))) / participants);

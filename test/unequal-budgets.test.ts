@@ -54,7 +54,7 @@ describe('participants with budgets of their own', () => {
       ['org-1', 'PRIVACY_BUDGET'],
       ['org-2', 'PRIVACY_BUDGET'],
     ]);
-    expect(left[0]?.reason).toContain('epsilon 1.2');
+    expect(left[0]?.reason).toBe('a budget of this site is spent');
     expect(left[0]?.step).toBe(first);
     expect(done.progress.some(({ event }) => event === 'budget')).toBe(false);
     // Who left still gets the final models.

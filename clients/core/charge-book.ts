@@ -52,7 +52,7 @@ export interface ChargeBook {
   /** Why the worst accepted case of a session would not be affordable; null if it is. Depends on charges alone, never on data. */
   refusalOf(session: ScheduledSession): CoveyError | null;
   /** Leaves the run for good before a session that is not affordable; null if the node has left before. */
-  leave(session: ScheduledSession, why: Pick<CoveyError, 'code' | 'message'>): Promise<string | null>;
+  leave(session: ScheduledSession, why: Pick<CoveyError, 'code'>): Promise<string | null>;
   hasLeft(): boolean;
   /** Epsilon of everything reserved or settled so far, in the view that the budget limits. */
   epsilon(): number;
@@ -62,6 +62,9 @@ export interface ChargeBook {
 
 /** Stands for a session that has no number yet. */
 const NO_SESSION = '0'.repeat(64);
+
+/** What the log says of every leave. */
+const LEAVE_REASON = 'a budget of this site is spent';
 
 /** Entries a returning node repeats: more than one session writes. */
 const REPEATED_LINES = 8;
@@ -315,9 +318,10 @@ export async function openChargeBook(
         return error;
       }
     },
-    async leave(session, { code, message }) {
+    async leave(session, { code }) {
       if (hasLeft) return null;
-      const entry = sign('client.leave', { kind: session.kind, step: session.step, code, reason: message });
+      // Which of a site's budgets it is, and of which data set, is for its own operator alone.
+      const entry = sign('client.leave', { kind: session.kind, step: session.step, code, reason: LEAVE_REASON });
       await store.append(chargeStream(runId), utf8(entry));
       hasLeft = true;
       entries.push(entry);

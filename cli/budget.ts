@@ -13,10 +13,23 @@ import { table } from './table.ts';
 /** Named where a claim rests on more than integers. */
 const sumsText = (sums: SpentLedger['sums']): string => (sums === 'integer' ? '' : `, sums of records ${sums}`);
 
+/** A node's ledger of a run, with the norms of its own updates by session. */
+interface OwnLedger {
+  readonly lines: readonly string[];
+  readonly norms: ReadonlyMap<string, number>;
+}
+
 /** Ledgers in the store of a node, one of every run, as lines; from a copy, so that the node may be running. */
-async function nodeLedgers(path: string): Promise<string[][]> {
-  const streams = await readStreamsOfCopy(path, 'ledger/');
-  return [...streams.values()].map((payloads) => payloads.map(fromUtf8));
+async function nodeLedgers(path: string): Promise<OwnLedger[]> {
+  const streams = await readStreamsOfCopy(path, '');
+  return [...streams].flatMap(([name, payloads]) => {
+    if (!name.startsWith('ledger/')) return [];
+    const own = (streams.get(`norms/${name.slice('ledger/'.length)}`) ?? []).map((payload) =>
+      JSON.parse(fromUtf8(payload)),
+    );
+    const norms = new Map((own as { sid: string; norm: number }[]).map(({ norm, sid }) => [sid, norm]));
+    return [{ lines: payloads.map(fromUtf8), norms }];
+  });
 }
 
 /** A row of every payer and path: what the events of that part of the releases cost. */
@@ -46,6 +59,11 @@ function printLedgers(ledgers: readonly SpentLedger[]): void {
     'node',
     ledgers.map(({ participant, paths }) => ({ name: participant.slice(0, 12), paths })),
   );
+  for (const { ownLoss, participant } of ledgers)
+    if (ownLoss !== null)
+      console.log(
+        `\n${participant.slice(0, 12)} by the norms of its own updates: ${epsilonText(ownLoss)} (server view). It depends on private values: not to be shown to others, and no reason to stay or leave.`,
+      );
   for (const { unit, delta, relation, colluders, accountant, sums, budgetEpsilon, budgetView } of ledgers.slice(0, 1)) {
     console.log(
       `\nepsilon of one ${unit} at delta ${deltaText(delta)}, relation ${relation}, ${colluders} colluders assumed, accountant ${accountant}${sumsText(sums)}; budget ${budgetEpsilon} (${budgetView} view)`,
@@ -54,12 +72,12 @@ function printLedgers(ledgers: readonly SpentLedger[]): void {
 }
 
 /** Ledgers that a path names: one in a file, or those in a node's folder; null for the folder of a run. */
-async function ledgersAt(path: string): Promise<string[][] | null> {
+async function ledgersAt(path: string): Promise<OwnLedger[] | null> {
   const isFile = async (name: string): Promise<boolean> => (await stat(name).catch(() => null))?.isFile() === true;
   if (await isFile(path)) {
     return path.endsWith('.sqlite')
       ? nodeLedgers(path)
-      : [(await readFile(path, 'utf8')).split('\n').filter((line) => line !== '')];
+      : [{ lines: (await readFile(path, 'utf8')).split('\n').filter((line) => line !== ''), norms: new Map() }];
   }
   return (await isFile(join(path, 'node.sqlite'))) ? nodeLedgers(join(path, 'node.sqlite')) : null;
 }
@@ -68,12 +86,12 @@ async function show(folder: string, flags: { readonly json: boolean }): Promise<
   const ledgers = await ledgersAt(folder);
   if (ledgers !== null) {
     // A bundle's ledgers/<id>.jsonl holds signed log entries, not the ledger of a node's own store.
-    if (ledgers[0]?.[0]?.includes('"type":"client.charge"'))
+    if (ledgers[0]?.lines[0]?.includes('"type":"client.charge"'))
       throw new CoveyError(
         'USAGE_CONFIG',
         `"folder" expected a node's own ledger, got a bundle's copy of its charges; hint: covey budget show ${dirname(dirname(folder))} shows all participants`,
       );
-    const spent = ledgers.map((lines) => spentLedger(lines, nodeCrypto));
+    const spent = ledgers.map(({ lines, norms }) => spentLedger(lines, nodeCrypto, norms));
     if (flags.json) console.log(JSON.stringify(spent));
     else printLedgers(spent);
     return;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { individualEpsilon } from '../clients/core/individual-loss.ts';
 import { isCoveyError } from '../protocol/errors.ts';
+import { individualEpsilon } from '../src/budget/individual.ts';
 import { rdpAccountant, zcdpAccountant } from '../src/privacy/accountant.ts';
 import type { DiscreteGaussianEvent, DpEvent } from '../src/privacy/events.ts';
 import {

@@ -23,6 +23,8 @@ export interface NodeMemory {
   /** Vectors that the algorithm keeps at this site. */
   local(): LocalVectors;
   saveLocal(local: LocalVectors): Promise<void>;
+  /** Keeps what the norm of the own update in a settled session cannot exceed. Units: integer units. */
+  saveOwnNorm(sid: string, norm: number): Promise<void>;
   /** Members of the last census of the slots, or null before the first. */
   census(): readonly Uint8Array[] | null;
   saveCensus(ids: readonly Uint8Array[]): Promise<void>;
@@ -66,6 +68,9 @@ function decodeVectors(bytes: Uint8Array): LocalVectors {
   return vectors;
 }
 
+/** Norms of a node's own updates: they never leave its store, and nothing is decided by them (F23). */
+export const normStream = (runId: string): string => `norms/${runId}`;
+
 const json = (value: unknown): Uint8Array => utf8(JSON.stringify(value));
 
 export async function openMemory(store: Store, runId: string): Promise<NodeMemory> {
@@ -93,6 +98,7 @@ export async function openMemory(store: Store, runId: string): Promise<NodeMemor
       local = next;
       await store.put('local', runId, encodeVectors(next));
     },
+    saveOwnNorm: async (sid, norm) => void (await store.append(normStream(runId), json({ sid, norm }))),
     census: () => census,
     async saveCensus(ids) {
       census = ids.map((id) => id.slice());

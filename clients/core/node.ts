@@ -115,7 +115,12 @@ export function createNode(options: NodeOptions): FederationNode {
   let run: ActiveRun | null = null;
   let order: { readonly sid: string; readonly order: SessionOrder } | null = null;
   let pending: { readonly attachment: Uint8Array } | null = null;
-  let proposed: { readonly sid: string; readonly local: LocalVectors } | null = null;
+  let proposed: {
+    readonly sid: string;
+    /** Null if the algorithm keeps nothing new. */
+    readonly local: LocalVectors | null;
+    readonly ownNorm: number | undefined;
+  } | null = null;
   let lastModelHash = '';
   let finish: () => void = () => undefined;
   const finished = new Promise<void>((resolve) => {
@@ -216,10 +221,10 @@ export function createNode(options: NodeOptions): FederationNode {
         const noise = { members: cohort.length, components };
         const inputs = { data, test, oracle, local: memory.local(), seed: options.random(32), localNoise, noise };
         const given = [crypto, facts.config, received, params, memory.member(), inputs] as const;
-        const { words, member, local } =
+        const { words, member, local, ownNorm } =
           outside === null ? contribute(...given) : await contributeOutside(...given, outside);
         inputs.seed.fill(0);
-        proposed = local === inputs.local ? null : { sid: toHex(sid), local };
+        proposed = { sid: toHex(sid), local: local === inputs.local ? null : local, ownNorm };
         if (member !== memory.member()) await memory.saveMember(member);
         return words;
       },
@@ -231,8 +236,11 @@ export function createNode(options: NodeOptions): FederationNode {
         const { charges, memory } = active();
         const { session, models } = currentOrder(sid);
         // This member is in the sum: what its algorithm keeps moves on with it, and only then.
-        if (proposed?.sid === toHex(sid)) await memory.saveLocal(proposed.local);
+        const own = proposed?.sid === toHex(sid) ? proposed : null;
+        if (own !== null && own.local !== null) await memory.saveLocal(own.local);
         await sendLog(await charges.settle(params, sid, session, models.heads.length, h3, survivors.length));
+        if (own?.ownNorm !== undefined && active().facts.config.privacy.unit === 'participant')
+          await memory.saveOwnNorm(toHex(sid), own.ownNorm);
         await leaveIfSpent(session);
         await onProgress({
           event: 'charged',

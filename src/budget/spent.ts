@@ -8,6 +8,7 @@ import { openLedger, reportLedger, reportPaths } from '../privacy/ledger.ts';
 import { type Path, PERSONAL_PATH } from '../privacy/paths.ts';
 import type { TermKind } from '../privacy/sum-event.ts';
 import type { View } from '../privacy/views.ts';
+import { ownLoss } from './individual.ts';
 
 /** Loss by the events of each path, the personal part (always 0) among them; paths of one vector share its event. */
 export type SpentPaths = readonly {
@@ -57,10 +58,19 @@ export interface SpentLedger {
   readonly spent: Partial<Readonly<Record<View, number>>>;
   readonly paths: SpentPaths;
   readonly remaining: number;
+  /**
+   * Server view, by the norms of the own updates (F23); null where they are not known. For the site's own eyes: it depends on
+   * private values, and nothing may be decided by it.
+   */
+  readonly ownLoss: number | null;
 }
 
 /** Reads the lines of a ledger; its chain is checked on the way. @throws CoveyError PRIVACY_LEDGER naming the broken line. */
-export function spentLedger(lines: readonly string[], crypto: Pick<CryptoProvider, 'sha256'>): SpentLedger {
+export function spentLedger(
+  lines: readonly string[],
+  crypto: Pick<CryptoProvider, 'sha256'>,
+  norms: ReadonlyMap<string, number> = new Map(),
+): SpentLedger {
   const ledger = openLedger(crypto, lines);
   const { terms, charges } = ledger;
   const { participant, unit, relation, colluders, accountant, budget, budgetView, sums = 'integer' } = terms;
@@ -87,6 +97,7 @@ export function spentLedger(lines: readonly string[], crypto: Pick<CryptoProvide
     spent,
     paths,
     remaining: Math.max(0, budget.epsilon - (spent[budgetView] ?? Number.POSITIVE_INFINITY)),
+    ownLoss: ownLoss(lines, norms),
   };
 }
 

@@ -67,6 +67,11 @@ export interface Contribution {
   readonly member: MemberState;
   /** Takes the place of the inputs' once this member is among the survivors. */
   readonly local: LocalVectors;
+  /**
+   * What the norm of the own update cannot exceed in this session; absent where no update was added. Units: integer units.
+   * Secrets: it is for the site's own eyes.
+   */
+  readonly ownNorm?: number;
 }
 
 const toDoubles = (values: Float32Array): Float64Array => Float64Array.from(values);
@@ -189,7 +194,7 @@ function trainingContribution(
   params: SessionParams,
   member: MemberState,
   inputs: MemberInputs,
-): { readonly values: Int32Array; readonly local: LocalVectors } {
+): { readonly values: Int32Array; readonly local: LocalVectors; readonly ownNorm?: number } {
   const { models } = order;
   const slots = models.heads.length;
   const blocks = sessionBlocks(config, order.session, slots);
@@ -199,7 +204,7 @@ function trainingContribution(
   const choosesSeveral = config.clusters?.assignment === 'several' && config.privacy.unit === 'record';
   // Not known yet: zeros plus the noise share.
   if ((isPlaced && own === null) || (choosesSeveral && member.filled === undefined))
-    return { values: new Int32Array(coordinateCount(params)), local: inputs.local };
+    return { values: new Int32Array(coordinateCount(params)), local: inputs.local, ownNorm: 0 };
   const placement = placementOf(config, models, { ...member, slot }, own ?? new Float32Array(0), inputs);
   const random = orderRandom(streamOf(crypto, inputs.seed, 'order'));
   const { clippingNorm } = params.encoding;
@@ -211,7 +216,7 @@ function trainingContribution(
     : { values: recordTerms(crypto, config, order, params, placement, inputs), local: inputs.local };
   const { keep } = algorithmOf(config).algorithm;
   if (keep === undefined || inputs.data.count === 0) return sent;
-  return { values: sent.values, local: { ...sent.local, ...keep(context) } };
+  return { ...sent, local: { ...sent.local, ...keep(context) } };
 }
 
 /**
@@ -242,7 +247,7 @@ function summedValues(
   params: SessionParams,
   member: MemberState,
   inputs: MemberInputs,
-): { readonly values: Int32Array; readonly member: MemberState; readonly local: LocalVectors } {
+): Omit<Contribution, 'words'> & { readonly values: Int32Array } {
   const { kind } = order.session;
   const { local } = inputs;
   if (kind === 'seats') return { ...seatContribution(crypto, config, member, inputs), local };
@@ -287,9 +292,9 @@ export function contribute(
   member: MemberState,
   inputs: MemberInputs,
 ): Contribution {
-  const { values, member: next, local } = summedValues(crypto, config, order, params, member, inputs);
+  const { values, ...added } = summedValues(crypto, config, order, params, member, inputs);
   addNoise(crypto, values, params, inputs);
-  return { words: packLanes(values, params.ring.lanes), member: next, local };
+  return { words: packLanes(values, params.ring.lanes), ...added };
 }
 
 /** Reads the released seats: the rank of the own position among the occupied ones is the founding slot. */

@@ -109,6 +109,20 @@ export function localContext(
 }
 
 /**
+ * What the integers of an update of this norm cannot exceed, whatever the rounding draws: every coordinate moves by less than
+ * one unit. A part in 2^16 covers the float rotation (F16). Units: integer units.
+ */
+function longestRounded(
+  norm: number,
+  { clippingNorm, scale }: Pick<SessionParams['encoding'], 'clippingNorm' | 'scale'>,
+  coordinates: number,
+): number {
+  // An update that is not finite is a zero term.
+  if (!Number.isFinite(norm)) return 0;
+  return norm === 0 ? 0 : scale * Math.min(norm, clippingNorm) * (1 + 2 ** -16) + Math.sqrt(coordinates);
+}
+
+/**
  * Trains locally and encodes what the algorithm sends: body, weighted slots and its own blocks, clipped jointly, and with
  * an adaptive clip whether the clip was long enough. A member
  * without records sends zeros: the zero-out neighbour of every other one.
@@ -122,12 +136,12 @@ export function encodeUpdate(
   context: LocalContext,
   countUnits: number,
   rounding: KeyStream,
-): { readonly values: Int32Array; readonly local: LocalVectors } {
+): { readonly values: Int32Array; readonly local: LocalVectors; readonly ownNorm: number } {
   const { clippingNorm, scale, rotationSeed } = params.encoding;
   const encoder = createEncoder(crypto, { blocks, clippingNorm, scale, rotationSeed });
   const { algorithm } = algorithmOf(config);
   if (context.data.count === 0 || algorithm.update === undefined)
-    return { values: new Int32Array(coordinateCount(params)), local: context.local };
+    return { values: new Int32Array(coordinateCount(params)), local: context.local, ownNorm: 0 };
   const { curriculum } = config.training.local ?? {};
   const update = algorithm.update(curriculum === undefined ? context : pacedContext(curriculum, context));
   const { body, head, extra = [] } = update;
@@ -142,6 +156,8 @@ export function encodeUpdate(
   const values = new Int32Array(coordinateCount(params));
   values.set(encoder.encodeContribution(segments, rounding));
   // An update that is not finite is a zero term and counts as too long.
-  if (countUnits > 0) values[values.length - 1] = jointNorm(segments) <= clippingNorm ? countUnits : -countUnits;
-  return { values, local };
+  const norm = jointNorm(segments);
+  if (countUnits > 0) values[values.length - 1] = norm <= clippingNorm ? countUnits : -countUnits;
+  const longest = longestRounded(norm, { clippingNorm, scale }, values.length);
+  return { values, local, ownNorm: Math.hypot(longest, countUnits) };
 }

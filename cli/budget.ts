@@ -93,6 +93,7 @@ async function show(folder: string, flags: { readonly json: boolean }): Promise<
       );
     const spent = ledgers.map(({ lines, norms }) => spentLedger(lines, nodeCrypto, norms));
     if (flags.json) console.log(JSON.stringify(spent));
+    else if (spent.length === 0) console.log('no run has charged this node yet');
     else printLedgers(spent);
     return;
   }

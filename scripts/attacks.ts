@@ -45,7 +45,6 @@ export type Profile = 'strict' | 'sparse';
 export const UNTRIED: readonly (readonly [number: number, profile: Profile, reason: string])[] = [
   [7, 'strict', 'the graph is complete: nobody draws it'],
   [28, 'strict', 'no seed, no ring'],
-  [32, 'sparse', 'no noise is removable there: the parameters are refused'],
 ];
 
 interface Assertion {

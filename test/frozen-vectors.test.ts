@@ -34,26 +34,30 @@ describe('frozen vectors', () => {
     expect(failed.filter((name) => name.startsWith('session, member')).length).toBe(5);
     expect(failed.filter((name) => name.startsWith('sparse, member')).length).toBe(12);
     expect(failed.filter((name) => name.startsWith('removable, member')).length).toBe(5);
+    expect(failed.filter((name) => name.startsWith('sparseRemovable, member')).length).toBe(8);
   });
 
-  it('hold a session of which one component of the noise stays and one is taken off', () => {
-    const { removable } = vectors;
-    const others = removable.members.map((member) => ({
+  it.each([
+    ['removable', 5],
+    ['sparseRemovable', 8],
+  ] as const)('hold a session of which one component of the noise stays and one is taken off (%s)', (name, count) => {
+    const session = vectors[name];
+    const others = session.members.map((member) => ({
       ...member,
       components: [...(member.components ?? [])].reverse(),
     }));
-    for (const members of [others, removable.members.map(({ components, ...member }) => member)]) {
+    for (const members of [others, session.members.map(({ components, ...member }) => member)]) {
       const failed = failedVectors(nodeCrypto, {
         ...vectors,
         primitives: [],
         refusals: [],
-        removable: { ...removable, members },
+        [name]: { ...session, members },
       });
-      expect(failed).toContain('removable, sum');
-      expect(failed.filter((name) => name.startsWith('removable, member')).length).toBe(5);
+      expect(failed).toContain(`${name}, sum`);
+      expect(failed.filter((failure) => failure.startsWith(`${name}, member`)).length).toBe(count);
     }
-    expect(removable.members.every(({ components }) => components?.length === 2)).toBe(true);
-    expect(removable.survivors.length).toBe(4);
+    expect(session.members.every(({ components }) => components?.length === 2)).toBe(true);
+    expect(session.survivors.length).toBe(count - 1);
   });
 
   it('hold a negative case for every primitive that can refuse', () => {

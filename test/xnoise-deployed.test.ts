@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { chargeStream } from '../clients/core/charge-book.ts';
 import { createNode, type FederationNode } from '../clients/core/node.ts';
+import type { SitePolicy } from '../clients/core/policy.ts';
 import { createMemoryStore } from '../platform/memory/store.ts';
 import { nodeCrypto, nodeRandom } from '../platform/node/crypto.ts';
 import { listFiles } from '../platform/node/list-files.ts';
@@ -12,6 +13,7 @@ import { fromBase64, fromUtf8, toHex } from '../protocol/bytes.ts';
 import { openFrame } from '../protocol/frame.ts';
 import { decodeParams } from '../protocol/params.ts';
 import { wordsToBytes } from '../protocol/ring.ts';
+import type { SessionParams } from '../protocol/session.ts';
 import type { RunProgress } from '../server/coordinator/progress.ts';
 import { type Coordinator, createCoordinator } from '../server/coordinator/run.ts';
 import { exportRun } from '../server/export.ts';
@@ -23,41 +25,70 @@ import { renderReport } from '../src/audit/report.ts';
 import { signNote } from '../src/audit/signed-note.ts';
 import { generateDigits } from '../src/data/digits.ts';
 import { createDenseOracle } from '../src/learning/dense-oracle.ts';
+import { parseRunConfig, type RunConfig } from '../src/run/config.ts';
 import { planRun } from '../src/run/plan.ts';
 import { buildRoster } from '../src/run/roster.ts';
 import { scenarioConfig } from '../src/run/scenario.ts';
 import { COORDINATOR, createIdentity } from './support/transport.ts';
 
 const RUN_ID = '0f0e0d0c0b0a09080706050403020100';
-const MEMBERS = 8;
-/** Members that are lost between their shares and their uploads, and before their last reply, by training step. */
-const LOST: readonly { readonly uploads: readonly number[]; readonly replies: readonly number[] }[] = [
-  { uploads: [], replies: [] },
-  { uploads: [3], replies: [] },
-  { uploads: [0, 5], replies: [] },
-  { uploads: [2], replies: [6] },
-];
+const TOLERANCE = 2;
+/** Members that are lost between their shares and their uploads, and before their last reply, in a training step. */
+interface Lost {
+  readonly uploads: readonly number[];
+  readonly replies: readonly number[];
+}
+interface Scenario {
+  readonly config: RunConfig;
+  readonly lost: readonly Lost[];
+}
 const now = (): string => '2030-01-01T00:00:00.000Z';
-const config = scenarioConfig('digits', {
-  seed: 5,
-  steps: LOST.length,
-  targetEpsilon: 12,
-  participants: MEMBERS,
-  mechanism: 'skellam',
-  xnoise: { tolerance: 2 },
-});
-const POLICY = {
+const planned = (participants: number, steps: number): RunConfig =>
+  scenarioConfig('digits', {
+    seed: 5,
+    steps,
+    targetEpsilon: 12,
+    participants,
+    mechanism: 'skellam',
+    xnoise: { tolerance: TOLERANCE },
+  });
+const wide = planned(12, 3);
+const SCENARIOS: Readonly<Record<SessionParams['profile'], Scenario>> = {
+  strict: {
+    config: planned(8, 4),
+    lost: [
+      { uploads: [], replies: [] },
+      { uploads: [3], replies: [] },
+      { uploads: [0, 5], replies: [] },
+      { uploads: [2], replies: [6] },
+    ],
+  },
+  // Shares among neighbours: no more colluders and losses than a graph of twelve bears.
+  sparse: {
+    config: parseRunConfig({
+      ...wide,
+      cohort: { ...wide.cohort, profile: 'sparse', minSurvivors: 9, minOrgs: 9, colluders: 1 },
+    }),
+    lost: [
+      { uploads: [3], replies: [7] },
+      { uploads: [0, 5], replies: [] },
+      // One more than the noise is made for, though not more than the graph bears: the last step releases nothing.
+      { uploads: [0, 5, 8], replies: [] },
+    ],
+  },
+};
+const policyFor = ({ cohort }: RunConfig): SitePolicy => ({
   maxEpsilon: 12,
   maxDelta: 1e-5,
-  minCohort: 6,
-  minOrgs: 6,
+  minCohort: cohort.minSurvivors,
+  minOrgs: cohort.minOrgs,
   colluders: 1,
   minCluster: 0,
   minNoiseMultiplier: 0,
   openClusters: false,
   maxClippingNorm: 1,
-  sparse: false,
-};
+  sparse: cohort.profile === 'sparse',
+});
 
 let base = '';
 beforeAll(async () => {
@@ -82,9 +113,10 @@ interface Deployed {
   readonly progress: readonly RunProgress[];
 }
 
-/** Coordinator and nodes in this process; connections break where `LOST` says so and come back after the release. */
-async function deploy(): Promise<Deployed> {
-  const identities = Array.from({ length: MEMBERS }, (_, i) => createIdentity(i + 1));
+/** Coordinator and nodes in this process; connections break where the scenario says so and come back after the release. */
+async function deploy({ config, lost }: Scenario): Promise<Deployed> {
+  const { profile, participants } = config.cohort;
+  const identities = Array.from({ length: participants }, (_, i) => createIdentity(i + 1));
   const organizations = identities.map(({ publicKey }, i) => ({ organization: `org-${i}`, publicKey }));
   const roster = buildRoster(nodeCrypto, 1, organizations);
   const nodes = new Map<string, FederationNode>();
@@ -102,7 +134,7 @@ async function deploy(): Promise<Deployed> {
     identity: COORDINATOR,
     crypto: nodeCrypto,
     store: createMemoryStore(),
-    transcripts: openTranscriptFolder(join(base, 'transcripts')),
+    transcripts: openTranscriptFolder(join(base, profile, 'transcripts')),
     peers: {
       connected: () => identities.filter((_, i) => !away.has(i)).map(({ id }) => id),
       async send(id, bytes) {
@@ -126,7 +158,7 @@ async function deploy(): Promise<Deployed> {
     gatherMs: 60_000,
   });
   const breaks = (i: number, type: string): boolean => {
-    const { uploads = [], replies = [] } = LOST[step] ?? {};
+    const { uploads = [], replies = [] } = lost[step] ?? {};
     return (type === 'p3' && uploads.includes(i)) || (type === 'p5' && replies.includes(i));
   };
   identities.forEach((identity, i) => {
@@ -134,7 +166,7 @@ async function deploy(): Promise<Deployed> {
     const node = createNode({
       identity,
       federation: { coordinatorKey: COORDINATOR.publicKey, roster },
-      policy: POLICY,
+      policy: policyFor(config),
       data: train,
       test,
       createOracle: createDenseOracle,
@@ -161,8 +193,8 @@ async function deploy(): Promise<Deployed> {
 }
 
 /** The bundle of the run in a folder, as an operator puts it together. */
-async function bundleOf({ coordinator, stores, progress }: Deployed): Promise<string> {
-  const folder = join(base, 'bundle');
+async function bundleOf({ config }: Scenario, { coordinator, stores, progress }: Deployed): Promise<string> {
+  const folder = join(base, config.cohort.profile, 'bundle');
   await exportRun(folder, nodeCrypto, COORDINATOR, config, coordinator.journal(), coordinator.models());
   const finished = progress.find((event) => event.event === 'finished');
   const epsilons = finished?.epsilons ?? {};
@@ -198,52 +230,69 @@ async function bundleOf({ coordinator, stores, progress }: Deployed): Promise<st
 }
 
 describe('a run with dropout-exact noise and members that are lost', () => {
-  it('charges one total of noise whoever survives, and is derived again by the audit and from transcripts', async () => {
-    const deployed = await deploy();
-    const { roster, coordinator } = deployed;
-    const bundle = await bundleOf(deployed);
-    const log = (await readFile(join(bundle, 'log.jsonl'), 'utf8'))
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line) as { type: string; body: LogBody });
-    const of = (type: string, sid: string) => log.find((entry) => entry.type === type && entry.body.sid === sid)?.body;
-    const { shareVariance } = planRun(config);
-    const { colluders, minSurvivors } = config.cohort;
-    const opened = log.filter(({ type, body }) => type === 'round.open' && body.kind === 'train');
-    // Nothing was tried twice.
-    expect(opened.length).toBe(LOST.length);
-    opened.forEach(({ body }, step) => {
-      const params = decodeParams(fromBase64(body.params));
-      expect(params.noise).toEqual({ mechanism: 'skellam', shareVariance, tolerance: 2 });
-      const survivors = MEMBERS - (LOST[step]?.uploads.length ?? 0);
-      const release = of('round.release', body.sid);
-      expect([release?.u2, release?.survivors]).toEqual([MEMBERS, survivors]);
-      const variance = Number(of('charge.reserve', body.sid)?.events.server[0]?.event.variance);
-      const total = minSurvivors * shareVariance;
-      expect(variance / ((total * (survivors - colluders)) / survivors)).toBeCloseTo(1, 12);
-    });
+  it.each(['strict', 'sparse'] as const)(
+    'charges one total of noise whoever survives, and is derived again by the audit and from transcripts (%s)',
+    async (profile) => {
+      const scenario = SCENARIOS[profile];
+      const { config, lost } = scenario;
+      const deployed = await deploy(scenario);
+      const { roster, coordinator } = deployed;
+      const bundle = await bundleOf(scenario, deployed);
+      const log = (await readFile(join(bundle, 'log.jsonl'), 'utf8'))
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as { type: string; body: LogBody });
+      const of = (type: string, sid: string) =>
+        log.find((entry) => entry.type === type && entry.body.sid === sid)?.body;
+      const { shareVariance } = planRun(config);
+      const { colluders, minSurvivors, participants } = config.cohort;
+      const opened = log.filter(({ type, body }) => type === 'round.open' && body.kind === 'train');
+      // Nothing was tried twice.
+      expect(opened.length).toBe(lost.length);
+      opened.forEach(({ body }, step) => {
+        const params = decodeParams(fromBase64(body.params));
+        expect(params.noise).toEqual({ mechanism: 'skellam', shareVariance, tolerance: TOLERANCE });
+        expect(params.profile).toBe(profile);
+        const { uploads = [] } = lost[step] ?? {};
+        const total = minSurvivors * shareVariance;
+        const isOver = uploads.length > TOLERANCE;
+        expect(of('round.abort', body.sid) !== undefined).toBe(isOver);
+        if (isOver) {
+          // Nothing was asked for or opened; what members reserved for the fewest survivors stays with them.
+          for (const type of ['charge.reserve', 'round.release']) expect(of(type, body.sid)).toBeUndefined();
+          const own = log.filter((entry) => entry.type === 'client.charge' && entry.body.sid === body.sid);
+          expect(own.map((entry) => entry.body.kind)).toEqual(Array(participants).fill('reserve'));
+          return;
+        }
+        const survivors = participants - uploads.length;
+        const release = of('round.release', body.sid);
+        expect([release?.u2, release?.survivors]).toEqual([participants, survivors]);
+        const variance = Number(of('charge.reserve', body.sid)?.events.server[0]?.event.variance);
+        expect(variance / ((total * (survivors - colluders)) / survivors)).toBeCloseTo(1, 12);
+      });
 
-    const report = await verifyBundle(
-      { list: () => listFiles(bundle), read: async (path) => new Uint8Array(await readFile(join(bundle, path))) },
-      nodeCrypto,
-      { pinnedCoordinatorKey: COORDINATOR.publicKey },
-    );
-    expect(report.failure).toBeNull();
+      const report = await verifyBundle(
+        { list: () => listFiles(bundle), read: async (path) => new Uint8Array(await readFile(join(bundle, path))) },
+        nodeCrypto,
+        { pinnedCoordinatorKey: COORDINATOR.publicKey },
+      );
+      expect(report.failure).toBeNull();
 
-    const sums = new Map(
-      coordinator
-        .journal()
-        .releases()
-        .map(({ sid, sum }) => [toHex(sid), sum]),
-    );
-    const files = await readdir(join(base, 'transcripts'));
-    let trained = 0;
-    for (const file of files.filter((name) => name.endsWith('.transcript'))) {
-      const path = join(base, 'transcripts', file);
-      const verified = await verifyTranscriptFile(path, nodeCrypto, roster, COORDINATOR.publicKey);
-      expect(wordsToBytes(verified.sum)).toEqual(wordsToBytes(sums.get(toHex(verified.sid)) as Uint32Array));
-      if (verified.params.noise.tolerance !== undefined) trained += 1;
-    }
-    expect(trained).toBe(LOST.length);
-  });
+      const sums = new Map(
+        coordinator
+          .journal()
+          .releases()
+          .map(({ sid, sum }) => [toHex(sid), sum]),
+      );
+      const files = await readdir(join(base, profile, 'transcripts'));
+      let trained = 0;
+      for (const file of files.filter((name) => name.endsWith('.transcript'))) {
+        const path = join(base, profile, 'transcripts', file);
+        const verified = await verifyTranscriptFile(path, nodeCrypto, roster, COORDINATOR.publicKey);
+        expect(wordsToBytes(verified.sum)).toEqual(wordsToBytes(sums.get(toHex(verified.sid)) as Uint32Array));
+        if (verified.params.noise.tolerance !== undefined) trained += 1;
+      }
+      expect(trained).toBe(lost.filter(({ uploads }) => uploads.length <= TOLERANCE).length);
+    },
+  );
 });

@@ -1,17 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
-import { decodeParts, encodeParts, equalBytes, fromHex, toHex } from '../../protocol/bytes.ts';
+import { decodeParts, encodeParts, equalBytes, toHex } from '../../protocol/bytes.ts';
 import { commitShare } from '../../protocol/key-schedule.ts';
 import { LABELS } from '../../protocol/labels.ts';
-import { merkleRoot } from '../../protocol/merkle.ts';
-import { decodeAdvertisement, decodeLeaf, encodeLeaf, type ShareLeaf } from '../../protocol/messages.ts';
+import { decodeAdvertisement, decodeLeaf } from '../../protocol/messages.ts';
 import { chainEnd, chainRoots, componentSeeds } from '../../protocol/noise-seeds.ts';
 import { strictThreshold } from '../../protocol/roster.ts';
 import type { SessionMessage, SessionParams } from '../../protocol/session.ts';
 import { combineShares } from '../../protocol/shamir.ts';
 import { type At, type Memories, runWatched } from '../support/coalition.ts';
+import { forgedSeeds } from '../support/forged-seeds.ts';
 import {
-  accusedBy,
   bytesFrom,
   codeOf,
   forge,
@@ -23,7 +22,6 @@ import {
   senderOf,
   sentBy,
   sidOf,
-  signAs,
   variants,
 } from '../support/malice.ts';
 import { createMembers, runSession, type World, type WorldOptions } from '../support/session-world.ts';
@@ -244,133 +242,4 @@ function watch(
   });
 }
 
-describe('A32: forged seeds of noise', () => {
-  const flip = (bytes: Uint8Array, at = 0): Uint8Array => bytes.map((byte, i) => (i === at ? byte ^ 1 : byte));
-  const excludedOf = (world: World): string[] => (world.abort?.excluded ?? []).map(toHex).sort();
-
-  it('names a member that opens a wrong share of a root, or the share of another one; the sum is right without it', () => {
-    const honest = run({ drops: { 'masked-input': ids.slice(0, 1) } });
-    const liar = 3;
-    const others: Record<string, (fields: Uint8Array[], own: At<'agreed'>) => Uint8Array[]> = {
-      'another share': (fields) => [fields[0]!, fields[1]!, flip(fields[2]!), fields[3]!],
-      'another opening': (fields) => [fields[0]!, fields[1]!, fields[2]!, flip(fields[3]!)],
-      none: (fields) => fields.slice(0, 2),
-      'the root before it': (fields, { held }) => {
-        const { share, opening } = held.get(VICTIM)!.roots[0]!;
-        return [fields[0]!, fields[1]!, share, opening];
-      },
-      'one root more': (fields, { held }) => {
-        const { share, opening } = held.get(VICTIM)!.roots[2]!;
-        return [...fields, share, opening];
-      },
-    };
-    for (const [name, change] of Object.entries(others)) {
-      const { memories } = watch(undefined, { 'masked-input': ids.slice(0, 1) });
-      const world = run({
-        drops: { 'masked-input': ids.slice(0, 1) },
-        fromMember: (message, from, w) => {
-          if (message.type !== 'p5' || from !== liar) return message;
-          const entries = decodeParts(message.attachment);
-          entries[VICTIM] = encodeParts(
-            change(decodeParts(entries[VICTIM]!), memories.agreed.get(liar) as At<'agreed'>),
-          );
-          const bundle = encodeParts(entries);
-          const [id, h3] = decodeParts(message.body) as [Uint8Array, Uint8Array];
-          return signAs(w, liar, 'p5', encodeParts([id, h3, crypto.sha256(bundle)]), bundle);
-        },
-      });
-      expect(world.outcome?.sum, name).toEqual(honest.outcome?.sum);
-      expect(
-        world.outcome?.faults.map(({ id, reportedBy }) => [toHex(id), reportedBy]),
-        name,
-      ).toEqual([[ids[liar], 'coordinator']]);
-    }
-  });
-
-  it('proves a dealer a liar that shares roots of another chain than it published', () => {
-    const world = run({
-      fromMember: (message, from, w) => {
-        const progress = w.states[from]?.session?.progress;
-        if (message.type === 'p1' && from === VICTIM && progress?.stage === 'advertised')
-          progress.secrets.noiseRoot.set(bytesFrom('another root'));
-        return message;
-      },
-    });
-    expect(world.outcome).toBeNull();
-    expect(world.abort).toMatchObject({ code: 'CRYPTO_COMMITMENT', phase: 'unmask' });
-    expect(excludedOf(world)).toEqual([ids[VICTIM]]);
-    expect(sentBy(world, 'complaint').length).toBe(0);
-  });
-
-  it('complains about a dealer whose share of a root misses its commitment, before anything is charged', () => {
-    const holder = 0;
-    const changes: ((leaf: ShareLeaf) => ShareLeaf)[] = [
-      (leaf) => ({ ...leaf, commitmentsX: leaf.commitmentsX.map((c, k) => (k === 1 ? flip(c) : c)) }),
-      (leaf) => ({ ...leaf, commitmentsX: leaf.commitmentsX.toReversed() }),
-    ];
-    for (const change of changes) {
-      const world = run({
-        fromMember: (message, from, w) => {
-          if (message.type !== 'p2' || from !== VICTIM) return message;
-          const parts = decodeParts(message.attachment);
-          parts[2 * holder] = encodeLeaf(change(decodeLeaf(parts[2 * holder]!, TOLERANCE)));
-          const [id, h1] = decodeParts(message.body) as [Uint8Array, Uint8Array];
-          const leaves = parts.filter((_, i) => i % 2 === 0);
-          return signAs(w, VICTIM, 'p2', encodeParts([id, h1, merkleRoot(crypto, leaves)]), encodeParts(parts));
-        },
-      });
-      expect(codeOf(world, holder)).toBe('CRYPTO_SHARE');
-      expect(accusedBy(world, holder)).toEqual([ids[VICTIM]]);
-      expect(excludedOf(world)).toEqual([ids[holder], ids[VICTIM]].sort());
-      expect(nothingOpened(world)).toBe(true);
-    }
-  });
-
-  it('leaves a dealer out that commits to too few or too many roots, or seals none', () => {
-    const bundles: ((parts: Uint8Array[]) => Uint8Array[])[] = [
-      (parts) => parts.map((p, i) => (i % 2 === 0 ? encodeLeaf({ ...decodeLeaf(p, TOLERANCE), commitmentsX: [] }) : p)),
-      (parts) =>
-        parts.map((p, i) => {
-          if (i % 2 !== 0) return p;
-          const leaf = decodeLeaf(p, TOLERANCE);
-          return encodeLeaf({ ...leaf, commitmentsX: [...leaf.commitmentsX, leaf.commitmentB] });
-        }),
-      (parts) => {
-        const short = parts.map((p, i) => (i % 2 === 1 ? p.subarray(0, 144) : p));
-        return short.map((p, i) =>
-          i % 2 === 0 ? encodeLeaf({ ...decodeLeaf(p, TOLERANCE), ciphertextHash: crypto.sha256(short[i + 1]!) }) : p,
-        );
-      },
-    ];
-    for (const change of bundles) {
-      const world = run({
-        fromMember: (message, from, w) => {
-          if (message.type !== 'p2' || from !== VICTIM) return message;
-          const parts = change(decodeParts(message.attachment));
-          const [id, h1] = decodeParts(message.body) as [Uint8Array, Uint8Array];
-          const leaves = parts.filter((_, i) => i % 2 === 0);
-          return signAs(w, VICTIM, 'p2', encodeParts([id, h1, merkleRoot(crypto, leaves)]), encodeParts(parts));
-        },
-      });
-      expect(world.outcome?.u2.map(toHex)).toEqual(ids.filter((_, m) => m !== VICTIM));
-      expect(world.outcome?.faults.map(({ id }) => toHex(id))).toEqual([ids[VICTIM]]);
-    }
-  });
-
-  it('takes no advertisement without a chain where noise is removable, and none with one where it is not', () => {
-    const bare = (message: SessionMessage): Uint8Array => encodeParts(decodeParts(message.body).slice(0, 4));
-    const world = run({
-      fromMember: (message, from, w) =>
-        message.type === 'p1' && from === VICTIM ? signAs(w, VICTIM, 'p1', bare(message)) : message,
-    });
-    expect(world.outcome?.u1.map(toHex)).toEqual(ids.filter((_, m) => m !== VICTIM));
-    const plain = runSession({
-      members: MEMBERS,
-      fromMember: (message, from, w) =>
-        message.type === 'p1' && from === VICTIM
-          ? signAs(w, VICTIM, 'p1', encodeParts([...decodeParts(message.body), fromHex('00'.repeat(32))]))
-          : message,
-    });
-    expect(plain.outcome?.u1.map(toHex)).toEqual(ids.filter((_, m) => m !== VICTIM));
-  });
-});
+forgedSeeds('strict', { members: MEMBERS, params: PARAMS, indexOf: (_world, _dealer, holder) => holder });

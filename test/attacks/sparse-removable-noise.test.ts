@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { nodeCrypto } from '../../platform/node/crypto.ts';
 import { decodeParts, encodeParts, equalBytes, toHex } from '../../protocol/bytes.ts';
+import { CoveyError } from '../../protocol/errors.ts';
 import { neighboursOf } from '../../protocol/graph.ts';
 import { commitShare } from '../../protocol/key-schedule.ts';
 import { LABELS } from '../../protocol/labels.ts';
@@ -10,9 +11,10 @@ import { decodeParams, encodeParams } from '../../protocol/params.ts';
 import { sparseQuorum } from '../../protocol/roster.ts';
 import type { Lanes, SessionMessage, SessionParams } from '../../protocol/session.ts';
 import { combineShares } from '../../protocol/shamir.ts';
-import { verifyTranscript } from '../../protocol/transcript.ts';
+import { TRANSCRIPT_PARTS, verifyTranscript } from '../../protocol/transcript.ts';
 import { removeDropoutNoise } from '../../src/privacy/dropout-noise.ts';
 import { type At, runWatched } from '../support/coalition.ts';
+import { forgedSeeds } from '../support/forged-seeds.ts';
 import {
   bytesFrom,
   codeOf,
@@ -90,6 +92,14 @@ const everOpened = (world: World): number[] =>
     ),
   ].sort();
 
+/** Places of one byte in each half of each revealed secret of a transcript. */
+function secretPlaces(transcript: Uint8Array, parts: readonly Uint8Array[]): number[] {
+  const start = (bytes: Uint8Array): number => bytes.byteOffset - transcript.byteOffset;
+  return decodeParts(parts[7] as Uint8Array).flatMap((secret) =>
+    Array.from({ length: secret.length / 32 }, (_, i) => start(secret) + 32 * i + 5),
+  );
+}
+
 describe('removable noise (sparse)', () => {
   for (const lanes of [2, 3, 4] as const)
     it(`keeps exactly the components of the lost, for every number of them (${lanes} lanes)`, () => {
@@ -108,14 +118,32 @@ describe('removable noise (sparse)', () => {
       expectExact(run({ drops: { 'masked-input': ids.slice(0, 1), [phase]: ids.slice(6, 7) } }), MEMBERS, 1);
   });
 
-  it('is recomputed from a transcript, by whoever can draw it', () => {
-    const world = run({ drops: { 'masked-input': ids.slice(0, 1) }, params: { ...PARAMS, purpose: 'census' } });
+  it('is recomputed from a transcript, by whoever can draw it, and from no other bytes', () => {
+    const world = run({
+      coordinates: 4,
+      drops: { 'masked-input': ids.slice(0, 1) },
+      params: { ...PARAMS, purpose: 'census' },
+    });
     const { transcript = new Uint8Array(0), sum } = world.outcome ?? {};
     const { roster, coordinator } = world;
-    const verify = (remove?: typeof removeDropoutNoise) =>
-      verifyTranscript(crypto, transcript, roster, coordinator.publicKey, remove);
-    expect(verify(removeDropoutNoise).sum).toEqual(sum);
-    expect(() => verify()).toThrow(/./);
+    const verify = (bytes: Uint8Array, remove?: typeof removeDropoutNoise) =>
+      verifyTranscript(crypto, bytes, roster, coordinator.publicKey, remove);
+    expect(verify(transcript, removeDropoutNoise).sum).toEqual(sum);
+    expect(() => verify(transcript)).toThrow('"removeNoise" expected');
+    const parts = decodeParts(transcript, TRANSCRIPT_PARTS);
+    const secrets = decodeParts(parts[7] as Uint8Array);
+    // Of who is lost the mask key, of a survivor b and s_2.
+    expect(secrets.map(({ length }) => length)).toEqual(ids.map((_, m) => (m === 0 ? 32 : 64)));
+    const wholly = (changed: Uint8Array[]): Uint8Array => encodeParts(parts.with(7, encodeParts(changed)));
+    const survivor = secrets[VICTIM] as Uint8Array;
+    const next = chainEnd(crypto, sidOf(world), idOf(world, VICTIM), survivor.subarray(32), 1);
+    for (const other of [survivor.subarray(0, 32), new Uint8Array([...survivor.subarray(0, 32), ...next])])
+      expect(() => verify(wholly(secrets.with(VICTIM, other)), removeDropoutNoise)).toThrow('does not open');
+    const flipped = [...transcript.keys()].filter((at) => at % 401 === 0).concat(secretPlaces(transcript, parts));
+    for (const at of flipped) {
+      const changed = transcript.map((byte, i) => (i === at ? byte ^ 1 : byte));
+      expect(() => verify(changed, removeDropoutNoise), `byte ${at}`).toThrow(CoveyError);
+    }
   });
 
   it('publishes both commitments, and refuses an advertisement without either', () => {
@@ -179,6 +207,33 @@ describe('A32: lies about who dropped out (sparse)', () => {
       for (let m = 0; m < MEMBERS; m++) expect(variants(world, m, 'p5')).toBeLessThan(2);
     });
 
+  it('has no second D where a colluder signs two sets of survivors', () => {
+    // Thirteen members: with the colluder left out of q, six honest members and it would be a certificate, twice.
+    const members = 13;
+    const side = (m: number): number => (m <= 6 ? 0 : 1);
+    const world = runSession({
+      members,
+      coordinates: COORDINATES,
+      params: PARAMS,
+      toMember: (message, to, w) => {
+        if (message.type === 'p4-ask') return side(to) === 0 ? without(w, message, 'p3', 11, 12) : message;
+        if (message.type !== 'abort' && message.type !== 'p5-ask') return message;
+        const own = messagesOf(w, to, 'p4')[0];
+        if (own === undefined) return message;
+        const [, h3] = decodeParts(own.body) as [Uint8Array, Uint8Array];
+        const honest = sentBy(w, 'p4').filter(
+          ({ from, message: { body } }) => from !== 0 && equalBytes(decodeParts(body)[1] as Uint8Array, h3),
+        );
+        const colluder = signAs(w, 0, 'p4', encodeParts([idOf(w, 0), h3]));
+        return relist(w, { ...message, type: 'p5-ask' }, [colluder, ...honest.map((s) => s.message)]);
+      },
+    });
+    const views = new Set(sentBy(world, 'p4').map(({ message }) => toHex(decodeParts(message.body)[1] as Uint8Array)));
+    expect(views.size).toBe(2);
+    expect(everOpened(world)).toEqual([]);
+    for (let m = 1; m < members; m++) expect(codeOf(world, m)).toBe('PROTO_COHORT');
+  });
+
   it('does not take a lost member for a survivor', () => {
     const world = run({
       drops: { 'masked-input': [ids[VICTIM] as string] },
@@ -237,4 +292,10 @@ describe('A32: lies about who dropped out (sparse)', () => {
       expect(opens(root(holders.slice(0, threshold - 1), k), k)).toBe(false);
     }
   });
+});
+
+forgedSeeds('sparse', {
+  members: MEMBERS,
+  params: PARAMS,
+  indexOf: (world, of, member) => neighboursOf(sparseCohort(world).graph, of).indexOf(member),
 });

@@ -168,6 +168,13 @@ const MUTATIONS: readonly Mutation[] = [
     to: 'return dropped < componentCount(params, members) ? Math.max(1, dropped) : null;',
   },
   {
+    name: 'a member counts the lost among its neighbours alone',
+    suite: 'attacks/sparse-removable-noise',
+    file: 'participant-unmask.ts',
+    from: 'const first = firstRemoved(params, dealers.length, dealers.length - agreement.survivors.length);',
+    to: 'const first = firstRemoved(params, dealers.length, dealers.filter(({ id }) => held.has(rankOf(cohort.advertisements, id)) && rankOf(agreement.survivors, id) < 0).length);',
+  },
+  {
     name: 'roots of noise need not lead to the published end of their chain',
     suite: 'attacks/removable-noise',
     file: 'aggregator-unmask.ts',

@@ -55,6 +55,8 @@ export interface Vectors {
   readonly sparse: SessionVector;
   /** A session with removable noise, in the same form. */
   readonly removable: SessionVector;
+  /** A sparse session with removable noise, in the same form. */
+  readonly sparseRemovable: SessionVector;
   /** Messages that must be refused, each by one check alone. */
   readonly refusals: readonly RefusalVector[];
   /** Messages as they travel (SPEC section 8), one of every type. */
@@ -160,6 +162,7 @@ export function failedVectors(crypto: CryptoProvider, vectors: Vectors): string[
     ['session', vectors.session],
     ['sparse', vectors.sparse],
     ['removable', vectors.removable],
+    ['sparseRemovable', vectors.sparseRemovable],
   ] as const) {
     session.members.forEach((member, i) => {
       let sent = '';

@@ -171,15 +171,17 @@ function frames(): Vectors['frames'] {
 const path = 'test/vectors/covey-1.json';
 const strict = record('strict', 5);
 const sparse = record('sparse', 12, { profile: 'sparse', colluders: 1, dropoutFraction: 0.17 });
-const removable = record('strict', 5, {
-  noise: { mechanism: 'skellam', shareVariance: 5_000, tolerance: 2 },
-});
+const noise = { mechanism: 'skellam', shareVariance: 5_000, tolerance: 2 } as const;
+const removable = record('strict', 5, { noise });
+/** The least cohort that bears a colluder and a loss. */
+const sparseRemovable = record('sparse', 8, { profile: 'sparse', colluders: 1, dropoutFraction: 0.13, noise });
 const vectors: Vectors = {
   primitives: primitives(),
   session: strict.vector,
   frames: frames(),
   sparse: sparse.vector,
   removable: removable.vector,
+  sparseRemovable: sparseRemovable.vector,
   refusals: [strict, sparse].flatMap((scene) => [...memberRefusals(scene), ...coordinatorRefusals(scene)]),
 };
 const { refusals, ...rest } = vectors;

@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { chromium } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { pldAccountant, rdpAccountant } from '../src/privacy/accountant.ts';
 
 /* The portable half of the product in a real browser: compiled modules, an import map, no bundler. */
 
@@ -88,5 +89,41 @@ describe.skipIf(!isHere)('in Chromium', () => {
     })()`);
     expect(result).toEqual({ failed: [], primitives: expect.any(Number), masks: true, noise: [] });
     expect((result as { primitives: number }).primitives).toBeGreaterThan(35);
+  });
+
+  it('the accountants give the same epsilons, but for the last bits of an engine', async () => {
+    const page = await browser.newPage();
+    await page.goto(served.url);
+    const events = [
+      { kind: 'gaussian', noiseMultiplier: 2 },
+      { kind: 'poissonSampled', probability: 0.01, event: { kind: 'gaussian', noiseMultiplier: 1 } },
+      {
+        kind: 'fixedSizeSampled',
+        sampleSize: 10,
+        populationSize: 1_000,
+        event: { kind: 'gaussian', noiseMultiplier: 1.5 },
+      },
+      { kind: 'exponentialMechanism', epsilon: 0.5, monotone: false },
+    ] as const;
+    const over = (await page.evaluate(`(async () => {
+      const { pldAccountant, rdpAccountant } = await import('/dist/src/privacy/accountant.js');
+      return ${JSON.stringify(events)}.map((event) =>
+        [rdpAccountant, pldAccountant].map((make) => make({ relation: 'replace-one' }).supports(event)
+          ? make({ relation: 'replace-one' }).compose(event, 100).epsilon(1e-6) : null));
+    })()`)) as (number | null)[][];
+    const here = events.map((event) =>
+      [rdpAccountant, pldAccountant].map((make) => {
+        const accountant = make({ relation: 'replace-one' });
+        return accountant.supports(event) ? accountant.compose(event, 100).epsilon(1e-6) : null;
+      }),
+    );
+    here.forEach((row, i) => {
+      row.forEach((epsilon, j) => {
+        const found = over[i]?.[j] ?? null;
+        if (epsilon === null) expect(found).toBeNull();
+        else expect(Math.abs((found ?? Number.NaN) / epsilon - 1)).toBeLessThan(1e-12);
+      });
+    });
+    expect(here.flat().filter((epsilon) => epsilon !== null && epsilon > 0).length).toBeGreaterThan(4);
   });
 });

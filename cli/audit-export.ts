@@ -53,10 +53,11 @@ interface ExportFlags {
   readonly config: string;
   readonly out: string;
   readonly ledgers?: string;
+  readonly json: boolean;
 }
 
 /** The bundle of a coordinator's run, checked as an auditor would check it. */
-async function exportBundle({ config: path, ledgers, out }: ExportFlags): Promise<void> {
+async function exportBundle({ config: path, json, ledgers, out }: ExportFlags): Promise<void> {
   const config = await loadConfig(path, serverConfigSchema);
   const at = (name: string): string => resolve(baseOf(path), name);
   const federation = await readFederation(at(config.federation));
@@ -81,12 +82,20 @@ async function exportBundle({ config: path, ledgers, out }: ExportFlags): Promis
     out,
     identity: { publicKey, secretSeed },
   });
-  await auditFolder(out, { json: false });
+  await auditFolder(out, { json });
+  if (json) return;
   console.log(`Bundle: ${out} (report.html, log.jsonl, models${ledgers === undefined ? '' : ', ledgers'})`);
 }
 
+interface LedgerFlags {
+  readonly config: string;
+  readonly out: string;
+  readonly run?: string;
+  readonly json: boolean;
+}
+
 /** A member's own signed charges, for whoever puts the bundle together. */
-async function exportLedger({ config: path, out, run }: { config: string; out: string; run?: string }): Promise<void> {
+async function exportLedger({ config: path, json, out, run }: LedgerFlags): Promise<void> {
   const config = await loadConfig(path, nodeConfigSchema);
   const charges = await readSignedCharges(resolve(baseOf(path), config.state));
   const runs = [...charges].filter(([, { member }]) => member !== null).map(([id]) => id);
@@ -100,9 +109,9 @@ async function exportLedger({ config: path, out, run }: { config: string; out: s
   await createFileAtomic(out, found.lines).catch((cause: NodeJS.ErrnoException) => {
     throw new CoveyError('USAGE_STATE', `"--out" expected a new file, got ${cause.code} for ${out}`, {}, { cause });
   });
-  console.log(
-    `${found.lines.split('\n').length - 1} signed charges of ${found.member.slice(0, 12)} in run ${chosen}: ${out}`,
-  );
+  const count = found.lines.split('\n').length - 1;
+  if (json) console.log(JSON.stringify({ run: chosen, member: found.member, charges: count, file: out }));
+  else console.log(`${count} signed charges of ${found.member.slice(0, 12)} in run ${chosen}: ${out}`);
 }
 
 export function addExportCommands(audit: Command): void {
@@ -112,6 +121,7 @@ export function addExportCommands(audit: Command): void {
     .requiredOption('--config <file>', 'covey.yaml of the coordinator')
     .requiredOption('--out <folder>', 'folder of the bundle: new or empty')
     .option('--ledgers <folder>', 'signed charges that members gave (covey audit ledger), as .jsonl files')
+    .option('--json', 'print what was verified as one JSON object', false)
     .addHelpText(
       'after',
       '\nExample:\n  covey audit export --config covey.yaml --ledgers ledgers --out bundle\n\nThe bundle shows what the coordinator saw; it holds no record, no single contribution and no key.',
@@ -123,6 +133,7 @@ export function addExportCommands(audit: Command): void {
     .requiredOption('--config <file>', 'node.yaml of the site')
     .requiredOption('--out <file>', 'new file')
     .option('--run <id>', 'run, where the node took part in several')
+    .option('--json', 'print one JSON object', false)
     .addHelpText('after', '\nExample:\n  covey audit ledger --config node.yaml --out hospital-a.jsonl')
     .action(exportLedger);
 }

@@ -80,7 +80,8 @@ describe('sites with tables of their own', () => {
     await mkdir(join(base, 'ledgers'));
     for (const [i, site] of sites.entries()) {
       const out = join(base, 'ledgers', `site-${i}.jsonl`);
-      expect(covey('audit', 'ledger', '--config', join(site, 'node.yaml'), '--out', out).status).toBe(0);
+      const told = covey('audit', 'ledger', '--config', join(site, 'node.yaml'), '--out', out, '--json').stdout;
+      expect(JSON.parse(told)).toMatchObject({ file: out, charges: 12 });
       expect(covey('audit', 'ledger', '--config', join(site, 'node.yaml'), '--out', out).stderr).toContain('EEXIST');
     }
     const bundle = ['--ledgers', join(base, 'ledgers'), '--out', join(base, 'bundle')];
